@@ -1,0 +1,257 @@
+"""Reading what a data set is made from. Every source yields clips and, for each clip it cannot read, a Problem."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from motiongpt3.data.dataset import SPLITS, Clip
+from motiongpt3.data.problems import Problem
+from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.motion.features import canonicalise, feature_size, features_to_joints
+from motiongpt3.motion.skeleton import HUMANML3D, Skeleton
+
+RECORDINGS = (".bvh", ".amc")
+MAX_BYTES = 8 << 30
+"""Of an unpacked archive; the largest public collection has 5 GB."""
+MAX_TEXT = 1 << 29
+NAME = re.compile(r"[\w+@=-][\w.+@= -]{0,199}")
+"""A clip id becomes a file name, so it must not lead out of the folder."""
+
+
+@dataclass(frozen=True, eq=False)
+class SourceClip:
+    """A clip as its source has it.
+
+    Attributes:
+        file: where it was read, for reports.
+        clip: its record; `start` is 0.
+        joints: (T, J, 3) float32 metres.
+        features: (T, F) float32 where the source has them, else None: extract them.
+    """
+
+    file: str
+    clip: Clip
+    joints: NDArray[np.float32]
+    features: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a folder holds: `kind` (mocap, humanml3d or recordings), about how many clips, and the clips."""
+
+    kind: str
+    total: int
+    items: Iterator[SourceClip | Problem]
+
+
+def open_source(folder: str | Path, fps: float = 20.0, skeleton: Skeleton = HUMANML3D) -> Source:
+    """Recognise a folder.
+
+    * mocap: `joints.npz` (root (N, 3) metres, offsets (N, J, 3) integers, metres_per_unit, fps) and `clips.jsonl`;
+    * humanml3d: `new_joint_vecs/*.npy`, `texts/*.txt`, `train.txt`, `val.txt`, `test.txt`;
+    * recordings: BVH or ASF/AMC files at any depth, captions in a .txt of the same name.
+
+    Raises:
+        MotionGPT3Error: it is none of these, or what holds for all clips cannot be read.
+    """
+    path = Path(folder)
+    if (path / "joints.npz").is_file() and (path / "clips.jsonl").is_file():
+        return _mocap(path, fps, skeleton)
+    if (path / "new_joint_vecs").is_dir():
+        return _humanml3d(path, fps, skeleton)
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in RECORDINGS) if path.is_dir() else []
+    if files:
+        return Source("recordings", len(files), _recordings(path, files, fps, skeleton))
+    raise MotionGPT3Error(
+        f"{path} holds no data set: expected joints.npz with clips.jsonl, new_joint_vecs/, or BVH/AMC files"
+    )
+
+
+def read_npy(path: Path) -> NDArray[np.float32]:
+    """A .npy array of numbers as float32; nothing is unpickled, and a header cannot claim more than the file holds.
+
+    Raises:
+        MotionGPT3Error: it is something else or damaged.
+    """
+    try:
+        array = np.lib.format.open_memmap(path, mode="r")
+        if array.dtype.kind not in "fiu":
+            raise ValueError(f"it holds {array.dtype}, not numbers")
+        return np.array(array, dtype=np.float32)
+    except OSError as error:
+        raise MotionGPT3Error(f"cannot be read: {error.strerror or error}") from None
+    except (ValueError, MemoryError, SyntaxError, EOFError) as error:
+        raise MotionGPT3Error(f"is not an array of numbers: {str(error).splitlines()[0]}") from None
+
+
+def read_text_lines(path: Path) -> list[str]:
+    """Non-empty lines of a text file, stripped.
+
+    Raises:
+        MotionGPT3Error: it cannot be read, is not UTF-8 or is larger than 512 MB.
+    """
+    try:
+        if path.stat().st_size > MAX_TEXT:
+            raise MotionGPT3Error(f"{path} is larger than 512 MB")
+        return [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
+    except OSError as error:
+        raise MotionGPT3Error(f"cannot read {path}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise MotionGPT3Error(f"{path} is not UTF-8 text") from None
+
+
+def parse_caption(line: str) -> tuple[str, float, float]:
+    """A line of a HumanML3D text file, `caption#tokens#from#to`, as (caption, from, to) in seconds; 0, 0 is the whole.
+
+    Raises:
+        MotionGPT3Error: the seconds are no numbers or the caption is empty.
+    """
+    parts = line.split("#")
+    try:
+        start, end = (float(parts[2]), float(parts[3])) if len(parts) >= 4 else (0.0, 0.0)
+    except ValueError:
+        raise MotionGPT3Error(f"the seconds of caption {line[:60]!r} are no numbers") from None
+    start, end = (0.0 if np.isnan(value) else value for value in (start, end))
+    if not parts[0].strip() or not 0 <= start <= end < 1e6:
+        raise MotionGPT3Error(f"caption {line[:60]!r} is empty or ends before it starts")
+    return parts[0].strip(), start, end
+
+
+def _mocap(folder: Path, fps: float, skeleton: Skeleton) -> Source:
+    file = folder / "joints.npz"
+    try:
+        with zipfile.ZipFile(file) as archive:
+            if sum(member.file_size for member in archive.infolist()) > MAX_BYTES:
+                raise MotionGPT3Error(f"{file} unpacks to more than {MAX_BYTES >> 30} GB")
+        with np.load(file, allow_pickle=False) as archive:
+            root, offsets = archive["root"], archive["offsets"]
+            unit, rate = float(archive["metres_per_unit"]), float(archive["fps"])
+    except OSError as error:
+        raise MotionGPT3Error(f"cannot read {file}: {error.strerror or error}") from None
+    except (ValueError, KeyError, TypeError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+        raise MotionGPT3Error(f"{file} is damaged or not a joints archive: {error}") from None
+    rows = len(root) if root.ndim else 0
+    if root.shape != (rows, 3) or offsets.shape != (rows, len(skeleton), 3):
+        raise MotionGPT3Error(
+            f"{file}: root {root.shape} and offsets {offsets.shape} do not fit {len(skeleton)} joints"
+        )
+    if rate != fps:
+        raise MotionGPT3Error(f"{file} has {rate:g} frames per second, not {fps:g}; resample it first")
+    lines = read_text_lines(folder / "clips.jsonl")
+    return Source("mocap", len(lines), _mocap_clips(lines, root, offsets, unit))
+
+
+def _mocap_clips(lines: list[str], root: NDArray, offsets: NDArray, unit: float) -> Iterator[SourceClip | Problem]:
+    used: list[tuple[int, int, str]] = []
+    for number, line in enumerate(lines, start=1):
+        file = f"clips.jsonl:{number}"
+        try:
+            record = json.loads(line)
+            start = record["offset"]
+            clip = Clip.from_record(record, start=0)
+            if type(start) is not int or start < 0 or start + clip.frames > len(root):
+                raise MotionGPT3Error(f"clip {clip.id!r} lies outside the {len(root)} frames of joints.npz")
+        except MotionGPT3Error as error:
+            yield Problem(file, str(error))
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            yield Problem(file, f"is no clip record: {type(error).__name__} {error}")
+        else:
+            rows = slice(start, start + clip.frames)
+            used.append((start, start + clip.frames, clip.id))
+            joints = root[rows, None].astype(np.float32) + offsets[rows].astype(np.float32) * np.float32(unit)
+            yield SourceClip(f"{file} {clip.id}", clip, joints)
+    used.sort()
+    for (_, end, first), (start, _, second) in itertools.pairwise(used):
+        if start < end:
+            yield Problem("clips.jsonl", f"{first} and {second} share frames of joints.npz", "warning")
+    if sum(end - start for start, end, _ in used) < len(root):
+        yield Problem("joints.npz", "has frames that belong to no readable clip", "warning")
+
+
+def _humanml3d(folder: Path, fps: float, skeleton: Skeleton) -> Source:
+    names = [
+        (split, name)
+        for split in SPLITS
+        if (folder / f"{split}.txt").is_file()
+        for name in read_text_lines(folder / f"{split}.txt")
+    ]
+    if not names:
+        raise MotionGPT3Error(f"{folder} has no clips in train.txt, val.txt or test.txt")
+    return Source("humanml3d", len(names), _humanml3d_clips(folder, names, fps, skeleton))
+
+
+def _humanml3d_clips(
+    folder: Path, names: list[tuple[str, str]], fps: float, skeleton: Skeleton
+) -> Iterator[SourceClip | Problem]:
+    for split, name in names:
+        file = f"new_joint_vecs/{name}.npy"
+        if not NAME.fullmatch(name):
+            yield Problem(f"{split}.txt", f"{name[:60]!r} is no file name")
+            continue
+        try:
+            features = read_npy(folder / file)
+            if features.ndim != 2 or features.shape[1] != feature_size(skeleton) or not len(features):
+                raise MotionGPT3Error(f"has shape {features.shape}, not (frames, {feature_size(skeleton)})")
+        except MotionGPT3Error as error:
+            yield Problem(file, str(error))
+            continue
+        spans: dict[tuple[float, float], list[str]] = {}
+        try:
+            for line in read_text_lines(folder / "texts" / f"{name}.txt"):
+                caption, start, end = parse_caption(line)
+                spans.setdefault((start, end), []).append(caption)
+        except MotionGPT3Error as error:
+            yield Problem(f"texts/{name}.txt", str(error))
+            continue
+        for (start, end), captions in (spans or {(0.0, 0.0): []}).items():
+            part = features if end == 0 else features[int(start * fps) : int(end * fps)]
+            clip_id = name if end == 0 else f"{name}_{start:g}-{end:g}"
+            if not len(part):
+                yield Problem(f"texts/{name}.txt", f"seconds {start:g} to {end:g} lie outside the clip")
+                continue
+            clip = Clip(clip_id, split, 0, len(part), tuple(captions), (False,) * len(captions), folder.name)
+            joints = features_to_joints(torch.from_numpy(part), skeleton).numpy()
+            yield SourceClip(file, clip, joints, part)
+
+
+def _recordings(folder: Path, files: list[Path], fps: float, skeleton: Skeleton) -> Iterator[SourceClip | Problem]:
+    from motiongpt3.formats import load
+
+    groups = {file: file.parent if file.parent != folder else file for file in files}
+    by_hash = {group: _hashed_split(str(group.relative_to(folder))) for group in set(groups.values())}
+    if len(by_hash) < 20:
+        by_hash = dict.fromkeys(by_hash, "train")
+    for file in files:
+        name = file.relative_to(folder)
+        try:
+            motion = load(file).resample(fps)
+            if motion.skeleton != skeleton:
+                raise MotionGPT3Error(f"has {len(motion.skeleton)} joints, not {len(skeleton)}")
+            joints = canonicalise(torch.from_numpy(motion.joints.copy()), skeleton).numpy()
+            text = file.with_suffix(".txt")
+            captions = [parse_caption(line)[0] for line in read_text_lines(text)] if text.is_file() else []
+        except MotionGPT3Error as error:
+            yield Problem(str(name), str(error))
+        else:
+            clip_id = "_".join(name.with_suffix("").parts).replace(" ", "_")
+            safe = (False,) * len(captions)
+            clip = Clip(clip_id, by_hash[groups[file]], 0, len(joints), tuple(captions), safe, folder.name)
+            yield SourceClip(str(name), clip, joints)
+
+
+def _hashed_split(group: str) -> str:
+    """80 % train, 10 % val, 10 % test, the same on every machine."""
+    place = int(sha256(group.encode()).hexdigest()[:8], 16) % 10
+    return "val" if place == 8 else "test" if place == 9 else "train"

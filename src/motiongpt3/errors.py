@@ -1,0 +1,7 @@
+"""The one error a user can cause. Its message is a single line: what was wrong and what to do."""
+
+from __future__ import annotations
+
+
+class MotionGPT3Error(ValueError):
+    """A bad input. The command line prints the message and exits with 2; the Python API raises it."""

@@ -1,0 +1,99 @@
+"""Motion files: `load` and `save` by suffix. Importing this is cheap; a format's module loads when it is used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.motion.motion import Motion
+
+MAX_BYTES = 2**30
+"""Larger files are refused: an hour of motion capture as text is smaller."""
+
+
+@dataclass(frozen=True)
+class _Format:
+    """The module with `read(path)` and `write(motion, path)`, and which of the two it has."""
+
+    module: str
+    reads: bool = True
+    writes: bool = True
+
+
+_FORMATS = {
+    ".npz": _Format("npz"),
+    ".npy": _Format("humanml3d"),
+    ".bvh": _Format("bvh"),
+    ".amc": _Format("asf_amc", writes=False),
+    ".mp4": _Format("video", reads=False),
+    ".gif": _Format("video", reads=False),
+    ".png": _Format("png", reads=False),
+}
+
+
+def load(path: str | Path) -> Motion:
+    """Read a motion file; the suffix tells the format (`readable_suffixes`).
+
+    The motion keeps the file's frame rate. Skeletons other than ours (BVH of CMU, Bandai-Namco, Mixamo; AMC; AMASS)
+    get HumanML3D's bone lengths; `.npz`, `.npy` and BVH files of ours come back as they were written.
+
+    Raises:
+        MotionGPT3Error: an unknown suffix, a missing, empty, too large or damaged file.
+    """
+    source = Path(path)
+    suffix = source.suffix.lower()
+    if suffix == ".asf":
+        raise MotionGPT3Error(f"{source.name} is a skeleton without motion; give the .amc file that goes with it")
+    form = _FORMATS.get(suffix)
+    if form is None or not form.reads:
+        raise MotionGPT3Error(f"cannot read {suffix or 'a file without suffix'}: {source}; {_known('readable')}")
+    try:
+        if source.is_dir():
+            raise MotionGPT3Error(f"{source} is a folder; give a file")
+        size = source.stat().st_size
+    except OSError as error:
+        raise MotionGPT3Error(f"cannot read {source}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise MotionGPT3Error(f"cannot read {str(source)[:200]!r}: {error}") from None
+    if not size:
+        raise MotionGPT3Error(f"{source} is empty")
+    if size > MAX_BYTES:
+        raise MotionGPT3Error(f"{source} has {size / 2**30:.1f} GB; files over {MAX_BYTES / 2**30:.0f} GB are refused")
+    motion: Motion = import_module(f"motiongpt3.formats.{form.module}").read(source)
+    return motion
+
+
+def save(motion: Motion, path: str | Path) -> Path:
+    """Write a motion; the suffix decides the format (`writable_suffixes`). Returns the path.
+
+    A reader sees the old file or the new one, never half of it.
+
+    Raises:
+        MotionGPT3Error: an unknown suffix, or the file cannot be written.
+    """
+    target = Path(path)
+    form = _FORMATS.get(target.suffix.lower())
+    if form is None or not form.writes:
+        raise MotionGPT3Error(
+            f"cannot write {target.suffix or 'a file without suffix'}: {target}; {_known('writable')}"
+        )
+    if target.is_dir():
+        raise MotionGPT3Error(f"{target} is a folder; give a file name")
+    import_module(f"motiongpt3.formats.{form.module}").write(motion, target)
+    return target
+
+
+def readable_suffixes() -> tuple[str, ...]:
+    """Suffixes that `load` knows."""
+    return tuple(suffix for suffix, form in _FORMATS.items() if form.reads)
+
+
+def writable_suffixes() -> tuple[str, ...]:
+    """Suffixes that `save` knows."""
+    return tuple(suffix for suffix, form in _FORMATS.items() if form.writes)
+
+
+def _known(what: str) -> str:
+    return f"{what} are {', '.join(readable_suffixes() if what == 'readable' else writable_suffixes())}"

@@ -1,0 +1,343 @@
+"""BVH: reads the common dialects, writes one that Blender and Mixamo tools know.
+
+The parser is our own because pybvh 0.9 refuses position channels below the root, which all Bandai-Namco files have.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import roma
+import torch
+from numpy.typing import NDArray
+
+from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.files import atomic_path
+from motiongpt3.formats.dialects import END, OWN, OWN_HELPERS, OWN_NAMES, match
+from motiongpt3.formats.guards import read_text, require_humanml3d, snap_fps
+from motiongpt3.motion.kinematics import bone_vectors, inverse, set_bone_lengths, unit
+from motiongpt3.motion.motion import MAX_FRAMES, Motion
+from motiongpt3.motion.retarget import to_skeleton
+from motiongpt3.motion.skeleton import HUMANML3D
+
+MAX_BYTES = 256 * 2**20
+MAX_HEADER = 2**21
+MAX_JOINTS = 1000
+_CHUNK = 2048
+_CENTIMETRE = 0.01
+_CHANNEL = re.compile(r"([XYZ])(position|rotation)", re.IGNORECASE)
+
+
+@dataclass
+class Node:
+    """A joint of a BVH hierarchy.
+
+    Attributes:
+        name: as in the file.
+        parent: index of the parent, -1 for the root.
+        offset: (x, y, z) from the parent in file units.
+        first: index of its first value in a frame.
+        channels: (axis 0..2, whether it is a rotation), in file order.
+        is_end: whether it is the end site of its parent, whose name it has with " end" added.
+    """
+
+    name: str
+    parent: int
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    first: int = 0
+    channels: list[tuple[int, bool]] = field(default_factory=list)
+    is_end: bool = False
+
+    @property
+    def order(self) -> str:
+        """Axes of its rotation channels in file order, such as ZXY."""
+        return "".join("XYZ"[axis] for axis, turns in self.channels if turns)
+
+
+@dataclass
+class Bvh:
+    """A parsed file: the hierarchy, (T, C) channel values (degrees and file units) and seconds per frame."""
+
+    nodes: list[Node]
+    values: NDArray[np.float64]
+    frame_time: float
+
+    def positions(self, names: list[str] | None = None) -> NDArray[np.float64]:
+        """(T, N, 3) world positions of the named joints, or of all, in file units."""
+        index = {node.name: i for i, node in enumerate(self.nodes)}
+        wanted = list(index.values()) if names is None else [index[name] for name in names]
+        parts = [self._chunk(self.values[i : i + _CHUNK])[:, wanted] for i in range(0, len(self.values), _CHUNK)]
+        return np.concatenate(parts)
+
+    def _chunk(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        turned = np.empty((len(values), len(self.nodes), 3, 3))
+        for order in {node.order for node in self.nodes}:
+            nodes = [i for i, node in enumerate(self.nodes) if node.order == order]
+            if not order:
+                turned[:, nodes] = np.eye(3)
+                continue
+            columns = [[self.nodes[i].first + k for k, (_, t) in enumerate(self.nodes[i].channels) if t] for i in nodes]
+            angles = torch.from_numpy(values[:, columns])
+            turned[:, nodes] = roma.euler_to_rotmat(order, angles, degrees=True).numpy()
+        places = np.empty((len(values), len(self.nodes), 3))
+        for i, node in enumerate(self.nodes):
+            # Position channels replace the offset, as all programs read them.
+            local = np.tile(np.asarray(node.offset), (len(values), 1))
+            for k, (axis, turns) in enumerate(node.channels):
+                if not turns:
+                    local[:, axis] = values[:, node.first + k]
+            if node.parent < 0:
+                places[:, i] = local
+                continue
+            parent = turned[:, node.parent]
+            places[:, i] = places[:, node.parent] + np.einsum("tij,tj->ti", parent, local)
+            turned[:, i] = parent @ turned[:, i]
+        return places
+
+
+def read(path: Path) -> Motion:
+    """Read a BVH file as the 22 joints, at the file's own frame rate.
+
+    Files this module wrote come back as they were. The other dialects (see `motiongpt3.formats.dialects`) are scaled
+    to metres and given HumanML3D's bone lengths with every bone's direction kept. The cgspeed conversion of CMU
+    puts a T-pose before the recording: that first frame is dropped if it jumps to the second one.
+
+    Raises:
+        MotionGPT3Error: no BVH, no frames, impossible channels, values missing or not finite, unknown joint names.
+    """
+    bvh = parse(read_text(path, MAX_BYTES), path.name)
+    names = [node.name for node in bvh.nodes]
+    dialect = match(names, path.name)
+    with np.errstate(all="ignore"):
+        joints = dialect.assemble(bvh.positions(dialect.sources(names)))
+    if not np.isfinite(joints).all():
+        raise MotionGPT3Error(f"{path.name}: joint positions are too large to compute")
+    if dialect.t_pose_first and _jumps(joints):
+        joints = joints[1:]
+    placed = joints * _CENTIMETRE if dialect is OWN else to_skeleton(joints)
+    return Motion(placed, fps=snap_fps(1 / bvh.frame_time), name=path.stem)
+
+
+def _jumps(joints: NDArray[np.float64]) -> bool:
+    """Whether the first step is far longer than any of the steps that follow in the first half second."""
+    steps = np.linalg.norm(np.diff(joints[:60] - joints[:60, :1], axis=0), axis=-1).mean(-1)
+    return len(steps) > 2 and bool(steps[0] > 5 * steps[1:].max())
+
+
+def parse(text: str, name: str) -> Bvh:
+    """Parse the text of a BVH file; `name` is how errors call it."""
+    keyword = re.search(r"(?<!\S)MOTION(?!\S)", text)
+    header, body = (text[: keyword.start()], text[keyword.end() :]) if keyword else ("", "")
+    if not header[:1000].lstrip("\ufeff \t\r\n").startswith("HIERARCHY"):
+        raise MotionGPT3Error(f"{name} is not a BVH file: it needs a HIERARCHY and a MOTION part")
+    if len(header) > MAX_HEADER:
+        raise MotionGPT3Error(f"{name}: the HIERARCHY is longer than {MAX_HEADER // 2**20} MB")
+    nodes = _hierarchy(header.lstrip("\ufeff").split()[1:], name)
+    found = re.match(r"\s*Frames\s*:\s*(\S+)\s+Frame\s+Time\s*:\s*(\S+)", body, re.IGNORECASE)
+    if not found:
+        raise MotionGPT3Error(f"{name}: after MOTION come 'Frames: N' and 'Frame Time: SECONDS'")
+    frames, frame_time = int(_number(found[1], "Frames", name)), _number(found[2], "Frame Time", name)
+    if not 1 <= frames <= MAX_FRAMES:
+        raise MotionGPT3Error(f"{name} holds {frames} frames; 1 to {MAX_FRAMES} are expected")
+    if not 1e-3 <= frame_time <= 1e3:
+        raise MotionGPT3Error(f"{name}: a frame time of {found[2]} seconds is impossible")
+    columns = sum(len(node.channels) for node in nodes)
+    values = np.empty(frames * columns)
+    filled = 0
+    for numbers in _numbers(body, found.end(), name):
+        if filled + len(numbers) > len(values):
+            raise MotionGPT3Error(f"{name} declares {frames} frames of {columns} values but holds more")
+        values[filled : filled + len(numbers)] = numbers
+        filled += len(numbers)
+    if filled < len(values) or not columns:
+        raise MotionGPT3Error(f"{name} declares {frames} frames of {columns} values but holds only {filled} values")
+    if not np.isfinite(values).all():
+        raise MotionGPT3Error(f"{name} contains NaN or infinite values")
+    return Bvh(nodes, values.reshape(frames, columns), frame_time)
+
+
+def _numbers(body: str, start: int, name: str) -> Iterator[NDArray[np.float64]]:
+    """The numbers of the motion part, a megabyte at a time."""
+    while start < len(body):
+        end = start + 2**20
+        gap = re.compile(r"\s|$").search(body, end) if end < len(body) else None
+        end = gap.start() if gap else len(body)
+        try:
+            yield np.array(body[start:end].split(), dtype=np.float64)
+        except ValueError as error:
+            raise MotionGPT3Error(f"{name}: {str(error)[:100]} in the motion part") from None
+        start = end
+
+
+def _hierarchy(tokens: list[str], name: str) -> list[Node]:
+    nodes: list[Node] = []
+    names: set[str] = set()
+    stack: list[int] = []
+    width = at = 0
+    while at < len(tokens):
+        word = tokens[at].upper()
+        at += 1
+        if word in ("ROOT", "JOINT", "END"):
+            if (word == "ROOT") == bool(nodes) or (word != "ROOT" and not (stack and not nodes[stack[-1]].is_end)):
+                raise MotionGPT3Error(f"{name}: a {word} stands where none can be; one ROOT holds all JOINTs")
+            try:
+                brace = tokens.index("{", at, at + 20)
+            except ValueError:
+                raise MotionGPT3Error(f"{name}: no '{{' after {word} {' '.join(tokens[at : at + 1])[:60]}") from None
+            label, at = " ".join(tokens[at:brace]), brace + 1
+            if word == "END":
+                label = nodes[stack[-1]].name + END
+                while label in names:
+                    label += END
+            if label in names:
+                raise MotionGPT3Error(f"{name}: joint {label[:60]!r} appears twice: a cycle or a duplicate")
+            if len(nodes) == MAX_JOINTS:
+                raise MotionGPT3Error(f"{name} has more than {MAX_JOINTS} joints")
+            nodes.append(Node(label, stack[-1] if stack else -1, is_end=word == "END"))
+            names.add(label)
+            stack.append(len(nodes) - 1)
+        elif word == "OFFSET" and stack:
+            x, y, z = (_number(token, "OFFSET", name) for token in [*tokens[at : at + 3], "", "", ""][:3])
+            nodes[stack[-1]].offset = (x, y, z)
+            at += 3
+        elif word == "CHANNELS" and stack and not nodes[stack[-1]].is_end:
+            node, count = nodes[stack[-1]], tokens[at] if at < len(tokens) else ""
+            if node.channels:
+                raise MotionGPT3Error(f"{name}: joint {node.name[:60]!r} has two CHANNELS lines")
+            listed = tokens[at + 1 : at + 1 + int(count)] if count.isdecimal() and len(count) < 3 else []
+            found = [_CHANNEL.fullmatch(token) for token in listed]
+            node.channels = [("XYZ".index(m[1].upper()), m[2].lower() == "rotation") for m in found if m]
+            if count != str(len(node.channels)) or len(set(node.channels)) != len(node.channels):
+                what = " ".join([count, *listed])[:80]
+                raise MotionGPT3Error(f"{name}: joint {node.name[:60]!r} has impossible channels: {what!r}")
+            node.first = width
+            width += len(node.channels)
+            at += 1 + len(listed)
+        elif word == "}" and stack:
+            stack.pop()
+        else:
+            raise MotionGPT3Error(f"{name}: {tokens[at - 1][:60]!r} stands where no such word can be in the HIERARCHY")
+    if not nodes or stack:
+        raise MotionGPT3Error(f"{name}: the HIERARCHY {'ends before its last }' if nodes else 'has no ROOT'}")
+    return nodes
+
+
+def _number(token: str, what: str, name: str) -> float:
+    try:
+        number = float(token)
+    except ValueError:
+        number = float("nan")
+    if not abs(number) < 1e9:
+        raise MotionGPT3Error(f"{name}: {what} has {token[:40]!r} where a number is expected")
+    return number
+
+
+_TIPS = {"head": 0.12, "l_foot": 0.06, "r_foot": 0.06, "l_wrist": 0.08, "r_wrist": 0.08}
+_T_POSE = {
+    "l_hip": (0.7, -0.7, 0.1), "r_hip": (-0.7, -0.7, 0.1), "l_knee": (0, -1, 0), "r_knee": (0, -1, 0),
+    "l_ankle": (0, -1, 0), "r_ankle": (0, -1, 0), "l_foot": (0, -0.4, 0.9), "r_foot": (0, -0.4, 0.9),
+    "l_collar": (0.5, 0.86, 0), "r_collar": (-0.5, 0.86, 0), "l_shoulder": (1, 0, 0), "r_shoulder": (-1, 0, 0),
+    "l_elbow": (1, 0, 0), "r_elbow": (-1, 0, 0), "l_wrist": (1, 0, 0), "r_wrist": (-1, 0, 0),
+}  # fmt: skip
+"""Directions of the bones in the rest pose; those not named point up."""
+
+
+def write(motion: Motion, path: Path) -> None:
+    """Write a BVH file: Mixamo's joint names, rest in a T-pose, y up, centimetres, ZXY angles without jumps.
+
+    A bone of the file has one length: the mean over the clip. Each joint is aimed at where it was, so what the
+    lengths lose hardly adds up along a limb. Where several bones start at one joint, joints without length
+    (`LHipJoint`, `LowerBack` ...) turn each on its own, because hips and spine are not rigid with one another in
+    real data.
+
+    Raises:
+        MotionGPT3Error: another skeleton than HumanML3D's, or the folder cannot be written.
+    """
+    require_humanml3d(motion, "BVH")
+    joints = torch.from_numpy(motion.joints.astype(np.float64))
+    lengths = torch.linalg.norm(bone_vectors(joints), dim=-1).mean(0)
+    directions = torch.tensor([_T_POSE.get(name, (0, 1, 0)) for name in HUMANML3D.names], dtype=torch.float64)
+    rest = unit(directions)
+    fitted = set_bone_lengths(joints, lengths, follow=True)
+    turned = inverse(fitted, rest=rest)
+    offsets = (rest * lengths[:, None]).numpy() / _CENTIMETRE
+    tips = {HUMANML3D.index(name): rest[HUMANML3D.index(name)].numpy() * size for name, size in _TIPS.items()}
+
+    lines: list[str] = ["HIERARCHY"]
+    order: list[int] = []  # the bone that each written joint turns; -1 for none
+    _write_joint(0, "", offsets, tips, lines, order)
+    lines += ["MOTION", f"Frames: {len(motion)}", f"Frame Time: {1 / motion.fps:.10g}"]
+    used = [bone for bone in order if bone >= 0]
+    angles = np.zeros((len(motion), len(order), 3))
+    angles[:, [i for i, bone in enumerate(order) if bone >= 0]] = _smooth_angles(turned[:, used])
+    rows = np.concatenate([fitted[:, 0].numpy() / _CENTIMETRE, angles.reshape(len(motion), -1)], axis=1)
+    template = " ".join(["%.5f"] * rows.shape[1])
+    lines += [template % tuple(row) for row in rows.tolist()]
+    with atomic_path(path) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="ascii")
+
+
+def _write_joint(
+    joint: int,
+    indent: str,
+    offsets: NDArray[np.float64],
+    tips: dict[int, NDArray[np.float64]],
+    lines: list[str],
+    order: list[int],
+) -> None:
+    """Append the joint and all below it. A joint with one child turns that child's bone; at a branch helpers do."""
+    children = [child for child, parent in enumerate(HUMANML3D.parents) if parent == joint]
+    branch = len(children) > 1
+    turns = 0 if joint == 0 else children[0] if len(children) == 1 else -1
+    _open_joint(OWN_NAMES[HUMANML3D.names[joint]], indent, offsets[joint], joint == 0, lines)
+    order.append(turns)
+    for child in children:
+        if branch:
+            _open_joint(OWN_HELPERS[HUMANML3D.names[child]], indent + "\t", np.zeros(3), False, lines)
+            order.append(child)
+            _write_joint(child, indent + "\t\t", offsets, tips, lines, order)
+            lines.append(indent + "\t}")
+        else:
+            _write_joint(child, indent + "\t", offsets, tips, lines, order)
+    if not children:
+        end = "\t" + indent
+        lines += [f"{end}End Site", end + "{", f"{end}\tOFFSET {_triple(tips[joint] / _CENTIMETRE)}", end + "}"]
+    lines.append(indent + "}")
+
+
+def _open_joint(name: str, indent: str, offset: NDArray[np.float64], root: bool, lines: list[str]) -> None:
+    channels = "6 Xposition Yposition Zposition Zrotation" if root else "3 Zrotation"
+    lines += [
+        f"{indent}{'ROOT' if root else 'JOINT'} {name}",
+        indent + "{",
+        f"{indent}\tOFFSET {_triple(offset)}",
+        f"{indent}\tCHANNELS {channels} Xrotation Yrotation",
+    ]
+
+
+def _triple(vector: NDArray[np.float64]) -> str:
+    return " ".join(f"{number:.6f}" for number in vector.tolist())
+
+
+def _smooth_angles(rotations: torch.Tensor) -> NDArray[np.float64]:
+    """(T, N, 3, 3) rotations -> (T, N, 3) ZXY angles in degrees that go on from frame to frame without jumps.
+
+    Each rotation has two triples, (z, x, y) and (z + 180, 180 - x, y + 180). Whether the nearer one is of the same
+    kind as the frame before is known for each pair of frames alone, so a running count of the changes picks them.
+    """
+    first: NDArray[np.float64] = roma.rotmat_to_euler("ZXY", rotations, degrees=True).numpy()
+    second = np.stack([first[..., 0] + 180, 180 - first[..., 1], first[..., 2] + 180], axis=-1)
+
+    def distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.abs((a - b + 180) % 360 - 180).sum(-1)
+
+    changes = distance(first[:-1], second[1:]) < distance(first[:-1], first[1:])
+    swapped = np.zeros(first.shape[:2], dtype=bool)
+    swapped[1:] = np.cumsum(changes, axis=0) % 2 == 1
+    chosen = np.where(swapped[..., None], second, first)
+    unwrapped: NDArray[np.float64] = np.unwrap(chosen, axis=0, period=360)
+    return unwrapped - 360 * np.round(unwrapped[:1] / 360)

@@ -1,0 +1,340 @@
+"""Drawing a motion without a graphics card: a shaded capsule figure on a checkered floor, with its caption.
+
+Every capsule is shaded pixel by pixel with numpy (its projection is a tapered stroke, its normal that of a ball
+rolled along it) into a colour and a depth buffer, edges anti-aliased by coverage. Lines and words are Pillow's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from motiongpt3.formats.camera import Camera, facing, fitted, front
+from motiongpt3.formats.figure import Figure, figure_of
+from motiongpt3.formats.lettering import INK, Colour, clean_text, font, legend, wrap
+from motiongpt3.motion.motion import Motion
+
+Array = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
+
+PAPER: Colour = (247, 248, 250)
+RULE: Colour = (222, 226, 232)
+PATH: Colour = (112, 84, 190)
+_LIGHT = np.array([-0.45, -0.72, 0.53], dtype=np.float32)
+_SHADE = np.array([0.36, 0.38, 0.43], dtype=np.float32)
+SOLE = 0.03
+"""Metres from a toe joint down to the ground under the shoe: HumanML3D puts toe joints at height 0."""
+
+
+class Canvas:
+    """A picture being drawn: colour (H, W, 3) 0 to 255 and depth (H, W) in metres, both float32."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self.width, self.height = width, height
+        self.colour: Array = np.empty((height, width, 3), dtype=np.float32)
+        self.depth: Array = np.empty((height, width), dtype=np.float32)
+        self.clear()
+
+    def clear(self, background: Array | None = None) -> None:
+        """Start again from a background (H, W, 3), paper if None."""
+        self.colour[:] = PAPER if background is None else background
+        self.depth.fill(np.inf)
+
+    def capsules(self, camera: Camera, figure: Figure, points: Array, alpha: float = 1.0) -> None:
+        """Draw a figure whose points are (P, 3), farthest capsule first."""
+        seen = camera.project(points)
+        start, end = seen[figure.start], seen[figure.end]
+        per_metre = camera.focal / np.stack([start[:, 2], end[:, 2]], axis=1)
+        body = camera.project(points[:1])[0, 2]
+        for bone in np.argsort(-(start[:, 2] + end[:, 2])):
+            away = (start[bone, 2] + end[bone, 2]) / 2 - body
+            dim = 1.0 - 0.22 * float(np.clip(away / figure.scale / 0.5, -0.3, 1.0))
+            colour = figure.colours[bone] * dim
+            self._capsule(start[bone], end[bone], figure.radii[bone], per_metre[bone], colour, alpha)
+
+    def _capsule(self, a: Array, b: Array, radii: Array, per_metre: Array, colour: Array, alpha: float) -> None:
+        wide = radii * per_metre
+        box = self._box(a, b, float(wide.max()) + 1.0)
+        if box is None:
+            return
+        rows, columns, x, y = _pixels(box, a)
+        dx, dy, dz = b[0] - a[0], b[1] - a[1], (b[2] - a[2]) * per_metre.mean()
+        length = np.sqrt(dx * dx + dy * dy) + np.float32(1e-3)
+        # The outline of a capsule is a stroke: each pixel's nearest point of the axis says how much it is covered.
+        forth = (x * dx + y * dy) / length
+        aside = np.maximum(x * x + y * y - forth * forth, 0.0)
+        nearest = np.clip(forth / length, 0.0, 1.0)
+        radius = wide[0] + nearest * (wide[1] - wide[0])
+        beyond = forth - nearest * length
+        cover = np.clip(radius - np.sqrt(aside + beyond * beyond) + 0.5, 0.0, 1.0)
+        # The point that is seen lies on the ball around another point of the axis, where the axis leans in depth:
+        # least z over the axis of z(t) - sqrt(r^2 - aside - (forth - t length)^2), by setting its derivative to zero.
+        lean = dz / np.sqrt(length * length + dz * dz)
+        along = np.clip((forth - lean * np.sqrt(np.maximum(radius * radius - aside, 0.0))) / length, 0.0, 1.0)
+        across_x, across_y = x - along * dx, y - along * dy
+        radius = np.maximum(wide[0] + along * (wide[1] - wide[0]), 1e-3)
+        bulge = np.sqrt(np.maximum(1.0 - (across_x * across_x + across_y * across_y) / (radius * radius), 0.0))
+        depth = a[2] + along * (b[2] - a[2]) - bulge * (radii[0] + along * (radii[1] - radii[0]))
+        buffer = self.depth[rows, columns]
+        cover *= depth < buffer
+        lit = (across_x * _LIGHT[0] + across_y * _LIGHT[1]) / radius + bulge * _LIGHT[2]
+        half = 0.5 + 0.5 * lit
+        shade = 0.46 + 0.66 * half * half + 0.10 * bulge
+        shine = 46.0 * np.clip(lit, 0.0, 1.0) ** 12
+        paint = np.minimum(shade[..., None] * colour + shine[..., None], 255.0)
+        region = self.colour[rows, columns]
+        region += (cover * alpha)[..., None] * (paint - region)
+        np.copyto(buffer, depth, where=cover > 0.5)
+
+    def shadow(self, camera: Camera, figure: Figure, points: Array, level: float) -> None:
+        """Darken the floor y = `level` under a figure: sharp where it touches, soft and weak where it is high."""
+        seen = camera.project(on_floor(points, level))
+        start, end = seen[figure.start], seen[figure.end]
+        above = (points[figure.start, 1] + points[figure.end, 1]) / 2 - level
+        height = np.maximum(above / figure.scale - SOLE, 0.0)
+        reach = (figure.radii.mean(axis=1) * 1.25 + (0.012 + 0.17 * np.minimum(height, 1.2)) * figure.scale) * 1.4
+        dark = 0.035 + 0.26 * np.exp(-height / 0.10)
+        eye = camera.target[1] + camera.distance * np.sin(camera.pitch) - level
+        boxes: list[tuple[int, int, int, int]] = []
+        passed = np.ones((self.height, self.width), dtype=np.float32)
+        for bone in range(len(start)):
+            depth = (start[bone, 2] + end[bone, 2]) / 2
+            squash = float(np.clip(eye / depth, 0.08, 1.0))
+            radius = reach[bone] * camera.focal / depth
+            box = self._box(start[bone], end[bone], float(radius))
+            if box is None or depth <= camera.near * 1.01:
+                continue
+            rows, columns, x, y = _pixels(box, start[bone], squash)
+            dx, dy = end[bone, :2] - start[bone, :2]
+            dy = dy / squash
+            along = np.clip((x * dx + y * dy) / (dx * dx + dy * dy + np.float32(1e-6)), 0.0, 1.0)
+            away = np.square(x - along * dx) + np.square(y - along * dy)
+            near = np.maximum(1.0 - away / (radius * radius), 0.0)
+            passed[rows, columns] *= 1.0 - dark[bone] * near * near
+            boxes.append(box)
+        if boxes:
+            left, top = np.min(boxes, axis=0)[:2]
+            right, bottom = np.max(boxes, axis=0)[2:]
+            part = passed[top:bottom, left:right, None]
+            self.colour[top:bottom, left:right] *= part + (1.0 - part) * _SHADE
+
+    def line(self, camera: Camera, points: Array, width: float, colour: Colour, alpha: float) -> None:
+        """A smooth line through (N, 3) points in metres, `width` in pixels."""
+        seen = camera.project(points)
+        visible = (seen[:, 2] > camera.near * 1.01) & (np.abs(seen[:, 0]) < 4e3) & (np.abs(seen[:, 1]) < 4e3)
+        runs = np.split(np.arange(len(seen)), np.flatnonzero(np.diff(visible.astype(np.int8))) + 1)
+        strokes = [seen[run, :2] for run in runs if len(run) > 1 and visible[run[0]]]
+        if strokes:
+            self._paint(strokes, None, width, colour, alpha)
+
+    def arrow(
+        self, camera: Camera, at: Array, way: NDArray[np.float64], size: float, colour: Colour, alpha: float
+    ) -> None:
+        """A flat arrow head on the floor ahead of (3,) `at`, pointing along x, z `way`; `size` in metres."""
+        ahead = np.array([way[0], 0.0, way[1]], dtype=np.float32)
+        at = at + size * ahead
+        side = np.array([-way[1], 0.0, way[0]], dtype=np.float32)
+        corners = np.stack([at + 0.75 * size * ahead, at + 0.36 * size * side, at - 0.36 * size * side])
+        seen = camera.project(corners)
+        if (seen[:, 2] > camera.near * 1.01).all() and np.abs(seen[:, :2]).max() < 4e3:
+            self._paint([], seen[:, :2], 0.0, colour, alpha)
+
+    def _paint(
+        self, strokes: Sequence[Array], polygon: Array | None, width: float, colour: Colour, alpha: float
+    ) -> None:
+        """Strokes and a polygon in pixels, drawn once at twice the size so that crossings do not darken."""
+        every = np.concatenate([*strokes, *([] if polygon is None else [polygon])])
+        box = self._box(every.min(axis=0), every.max(axis=0), width + 2)
+        if box is None:
+            return
+        left, top, right, bottom = box
+        mask = Image.new("L", (2 * (right - left), 2 * (bottom - top)))
+        pen = ImageDraw.Draw(mask)
+        origin = np.array([left, top], dtype=np.float32)
+        for stroke in strokes:
+            pen.line([tuple(p) for p in (2 * (stroke - origin)).tolist()], 255, max(1, round(2 * width)), "curve")
+        if polygon is not None:
+            pen.polygon([tuple(p) for p in (2 * (polygon - origin)).tolist()], 255)
+        cover = np.asarray(mask.reduce(2), dtype=np.float32)[..., None] * (alpha / 255.0)
+        region = self.colour[top:bottom, left:right]
+        region += cover * (np.array(colour, dtype=np.float32) - region)
+
+    def _box(self, a: Array, b: Array, margin: float) -> tuple[int, int, int, int] | None:
+        low, high = np.minimum(a[:2], b[:2]) - margin, np.maximum(a[:2], b[:2]) + margin + 1
+        if not (np.isfinite(low).all() and np.isfinite(high).all()):
+            return None
+        left, top = max(0, int(max(low[0], -1))), max(0, int(max(low[1], -1)))
+        right, bottom = int(min(high[0], self.width)), int(min(high[1], self.height))
+        return (left, top, right, bottom) if right > left and bottom > top else None
+
+    def pixels(self) -> Pixels:
+        """The picture as (H, W, 3) uint8."""
+        return np.rint(np.clip(self.colour, 0, 255)).astype(np.uint8)
+
+
+def _pixels(box: tuple[int, int, int, int], origin: Array, squash: float = 1.0) -> tuple[slice, slice, Array, Array]:
+    """The rows and columns of a box, and where its pixels' middles lie from `origin`, y over `squash`."""
+    left, top, right, bottom = box
+    x = np.arange(left, right, dtype=np.float32)[None, :] + np.float32(0.5) - origin[0]
+    y = (np.arange(top, bottom, dtype=np.float32)[:, None] + np.float32(0.5) - origin[1]) / np.float32(squash)
+    return slice(top, bottom), slice(left, right), x, y
+
+
+class Floor:
+    """A checkered floor seen by one camera that may move along it but not turn; it fades into the paper far away."""
+
+    def __init__(self, camera: Camera, width: int, height: int, level: float, tile: float) -> None:
+        self._x, self._z, away = camera.floor(width, height, level)
+        self._period = 2.0 * tile
+        right, _, ahead = camera.axes
+        eye = camera.target[1] + camera.distance * np.sin(camera.pitch) - level
+        with np.errstate(invalid="ignore"):
+            across = away / camera.focal  # metres of floor a pixel covers across, and along the view
+            deep = across * np.maximum(away / max(eye, 1e-6), 1.0)
+        blur = [
+            np.minimum(np.abs(right[axis]) * across + np.abs(ahead[axis]) * deep, 1e6) / self._period for axis in (0, 2)
+        ]
+        self._sharp_x, self._sharp_z = (np.float32(1.0) / np.maximum(b, 1e-5).astype(np.float32) for b in blur)
+        middle = np.sqrt(np.square(self._x) + np.square(self._z)) / camera.distance
+        fade = np.where(np.isfinite(away), np.exp(-np.square(middle / 1.25)), 0.0).astype(np.float32)
+        paper, dark, light = (np.array(c, dtype=np.float32) for c in (PAPER, (225, 229, 235), (240, 242, 245)))
+        self._base = paper + fade[..., None] * ((dark + light) / 2 - paper)
+        self._swing = 2.0 * fade[..., None] * (light - dark)
+
+    def draw(self, x: float, z: float) -> Array:
+        """(H, W, 3) the floor with the camera's target above floor point x, z, on paper."""
+        waves = []
+        for grid, sharp, at in ((self._x, self._sharp_x, x), (self._z, self._sharp_z, z)):
+            turn = (grid + np.float32(at % self._period)) * np.float32(1.0 / self._period)
+            turn -= np.floor(turn)
+            waves.append(np.clip((np.abs(turn - np.float32(0.5)) - np.float32(0.25)) * sharp, -0.5, 0.5))
+        picture = self._swing * (waves[0] * waves[1])[..., None]
+        picture += self._base
+        return np.asarray(picture, dtype=np.float32)
+
+
+class Scene:
+    """One motion set up for drawing frame by frame.
+
+    The camera stands to the person's front right, so that walking forward goes to the right of the picture. It stands
+    still where the whole path fits with the person at least a third of the picture high, and else travels along
+    with them.
+
+    Args:
+        motion: what to draw, of any length and frame rate.
+        width, height: size of the whole picture in pixels, made even. A caption takes a column at the right.
+    """
+
+    def __init__(self, motion: Motion, width: int = 800, height: int = 480) -> None:
+        self.motion, self.width, self.height = motion, max(320, width // 2 * 2), max(240, height // 2 * 2)
+        self._panel = 0
+        words = clean_text(motion.caption or "")
+        if words:
+            self._panel = round(0.3 * self.width)
+        self._view = self.width - self._panel
+        joints = motion.joints
+        self.figure = figure_of(motion.skeleton, joints)
+        self.level = floor_level(joints) - SOLE * self.figure.scale
+        self._points = self.figure.points(joints)
+        self._root = joints[:, 0]
+        self._facing = facing(joints, motion.skeleton)
+        self._canvas = Canvas(self._view, self.height)
+        self._place()
+        self._side = self._draw_panel(words)
+
+    def __len__(self) -> int:
+        return len(self.motion)
+
+    def __iter__(self) -> Iterator[Pixels]:
+        return (self.frame(index) for index in range(len(self)))
+
+    def _place(self) -> None:
+        scale, view, height = self.figure.scale, self._view, self.height
+        azimuth = front(self.motion.joints, self.motion.skeleton) - np.deg2rad(40)
+        frame = (0.06 * view, 0.07 * height, 0.94 * view, 0.92 * height)
+        some = slice(None, None, max(1, len(self) // 1000))
+        cloud = np.concatenate([self._points[some], on_floor(self._points[some], self.level)], axis=1).astype(
+            np.float64
+        )
+        pad = np.array([0, 0.1 * scale, 0])
+        cloud = np.concatenate([cloud + pad, cloud - pad], axis=1)
+        focal, pitch, nearest = 1.75 * height, np.deg2rad(15), 3.4 * scale
+        camera = fitted(cloud.reshape(-1, 3), azimuth, pitch, focal, frame, nearest)
+        self._track = np.zeros((len(self), 3))
+        if camera.scale * 1.7 * scale < 0.34 * height:
+            self._track = _smooth(self._root * [1.0, 0.0, 1.0], 0.6 * self.motion.fps)
+            cloud = cloud - self._track[some, None]
+            camera = fitted(cloud.reshape(-1, 3), azimuth, pitch, focal, frame, nearest)
+        self._camera = camera
+        tile = 0.5 * (scale if not 0.5 < scale < 2 else 1.0)
+        self._floor = Floor(camera, view, height, self.level, tile)
+        self._still = None if self._track.any() else self._floor.draw(camera.target[0], camera.target[2])
+
+    def frame(self, index: int) -> Pixels:
+        """(height, width, 3) uint8 picture of one frame."""
+        canvas, scale = self._canvas, self.figure.scale
+        camera = self._camera.aim(np.asarray(self._camera.target) + self._track[index])
+        still = self._still
+        canvas.clear(self._floor.draw(camera.target[0], camera.target[2]) if still is None else still)
+        ground = on_floor(self._root, self.level)
+        step = max(1, len(self) // 400)
+        canvas.line(camera, ground[::step], 2.0, PATH, 0.22)
+        done = np.concatenate([ground[: index + 1 : step], ground[index : index + 1]])
+        canvas.line(camera, done, 3.0, PATH, 0.75)
+        canvas.shadow(camera, self.figure, self._points[index], self.level)
+        canvas.arrow(camera, ground[index], self._facing[index], 0.34 * scale, PATH, 0.8)
+        canvas.capsules(camera, self.figure, self._points[index])
+        picture = np.empty((self.height, self.width, 3), dtype=np.uint8)
+        picture[:, : self._view] = canvas.pixels()
+        picture[:, self._view :] = self._side
+        self._stamp(picture, index)
+        return picture
+
+    def _stamp(self, picture: Pixels, index: int) -> None:
+        """Seconds at the lower left and a thin bar of progress along the lower edge, in place."""
+        size = round(0.034 * self.height)
+        text = f"{index / self.motion.fps:.2f} s"
+        top, left = self.height - 2 * size - 6, size
+        patch = picture[top : top + size + 8, left : left + 8 * size]
+        image = Image.fromarray(patch)
+        ImageDraw.Draw(image).text((0, 0), text, fill=INK, font=font(size))
+        patch[:] = np.asarray(image)
+        thick = max(3, self.height // 120)
+        picture[-thick:] = RULE
+        picture[-thick:, : round(self.width * (index + 1) / len(self))] = PATH
+
+    def _draw_panel(self, words: str) -> Pixels:
+        image = Image.new("RGB", (self._panel, self.height), (255, 255, 255))
+        if self._panel:
+            pen, pad, size = ImageDraw.Draw(image), round(0.1 * self._panel), round(0.042 * self.height)
+            pen.line([(0, 0), (0, self.height)], RULE, 1)
+            room = self._panel - 2 * pad
+            lines = wrap(words, size, room, max(1, int((self.height - 7 * size) / (1.35 * size))))
+            for row, line in enumerate(lines):
+                pen.text((pad, pad + row * round(1.35 * size)), line, fill=INK, font=font(size))
+            legend(pen, pad, self.height - round(2.2 * size), round(0.75 * size))
+        return np.asarray(image)
+
+
+def on_floor(points: Array, level: float) -> Array:
+    """(..., 3) the points straight below or above on the floor y = `level`."""
+    flat = points.copy()
+    flat[..., 1] = level
+    return flat
+
+
+def floor_level(joints: Array) -> float:
+    """Height of the floor: 0, as motions are stored, unless the lowest joint is over half a metre from it."""
+    lowest = float(joints[..., 1].min())
+    return 0.0 if abs(lowest) < 0.5 else lowest
+
+
+def _smooth(track: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
+    """(T, 3) averaged over time with a Gaussian of `sigma` frames, the ends held."""
+    reach = max(1, round(2.5 * sigma))
+    kernel = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / max(sigma, 1e-3)))
+    padded = np.pad(track, ((reach, reach), (0, 0)), mode="edge")
+    return np.stack([np.convolve(padded[:, i], kernel / kernel.sum(), mode="valid") for i in range(3)], axis=-1)

@@ -1,0 +1,193 @@
+"""DiffusionHead: hidden states of the motion stream -> the latent tokens of a clip.
+
+As in MotionGPT3: attention pooling over the K hidden states, a residual MLP with adaptive layer norm, classifier-free
+guidance inside the head with a learned stand-in for the condition. The objective is noise prediction (the paper) or
+rectified flow (Liu et al. 2022).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """Sizes and objective of a DiffusionHead."""
+
+    queries: int = 4
+    """K: hidden states per clip."""
+    hidden: int = 256
+    """Channels of one hidden state."""
+    latent_tokens: int = 4
+    """N: latent tokens drawn together."""
+    latent_channels: int = 128
+    """D: channels of one latent token."""
+    width: int = 512
+    """Channels of the residual MLP."""
+    depth: int = 3
+    """Residual blocks."""
+    pool_heads: int = 4
+    """Heads of the attention pooling."""
+    pool_mlp: int = 1024
+    """Feed-forward channels of the attention pooling."""
+    positions: int = 8
+    """Learned positions of the pooling: at least K + 1."""
+    dropout: float = 0.0
+    """Dropout of the attention pooling while training."""
+    objective: Literal["epsilon", "flow"] = "flow"
+    """What the network predicts: the noise, or the velocity noise - latent of rectified flow."""
+    train_steps: int = 1000
+    """Steps of the noise schedule (epsilon)."""
+    beta_start: float = 0.00085
+    """First beta of the linear schedule (epsilon)."""
+    beta_end: float = 0.012
+    """Last beta of the linear schedule (epsilon)."""
+    condition_dropping: float = 0.1
+    """How often the condition is replaced by the learned stand-in while training; 0 for a head without guidance."""
+
+
+class AdaptiveBlock(nn.Module):
+    """x + gate * MLP(scale, shift of LayerNorm(x)); gate, scale and shift come from the condition."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.mlp = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 3 * width))
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """x (B, width), condition (B, width) -> (B, width)."""
+        shift, scale, gate = self.modulation(condition).chunk(3, dim=-1)
+        return x + gate * self.mlp(self.norm(x) * (1 + scale) + shift)
+
+
+class DiffusionHead(nn.Module):
+    """Draws the N latent tokens of a clip from K hidden states, all N together."""
+
+    def __init__(self, config: HeadConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, hidden = config.width, config.hidden
+        target = config.latent_tokens * config.latent_channels
+        self.pool_token = nn.Parameter(torch.randn(1, hidden) * 0.02)
+        self.pool_positions = nn.Parameter(torch.randn(config.positions, hidden) * 0.02)
+        self.pool = nn.TransformerEncoderLayer(
+            hidden, config.pool_heads, config.pool_mlp, config.dropout, activation="gelu", batch_first=True
+        )
+        self.embed_condition = nn.Linear(hidden, width)
+        self.embed_time = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width))
+        self.embed_latent = nn.Linear(target, width)
+        self.blocks = nn.ModuleList(AdaptiveBlock(width) for _ in range(config.depth))
+        self.final_norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.final_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+        self.final = nn.Linear(width, target)
+        self.no_condition = nn.Parameter(torch.zeros(config.queries, hidden))
+
+    def condition(self, hidden: Tensor) -> Tensor:
+        """Hidden states (B, K, hidden) -> one condition vector (B, width), by attention pooling."""
+        token = self.pool_token.expand(len(hidden), 1, -1)
+        x = torch.cat([token, hidden], dim=1) + self.pool_positions[: hidden.shape[1] + 1]
+        return self.embed_condition(self.pool(x)[:, 0])
+
+    def predict(self, latents: Tensor, time: Tensor, condition: Tensor) -> Tensor:
+        """One network pass: noisy latents (B, N, D), time (B,) in 0..train_steps, condition (B, width) -> (B, N, D)."""
+        y = condition + self.embed_time(time_embedding(time).to(condition.dtype))
+        x = self.embed_latent(latents.flatten(1))
+        for block in self.blocks:
+            x = block(x, y)
+        shift, scale = self.final_modulation(y).chunk(2, dim=-1)
+        return self.final(self.final_norm(x) * (1 + scale) + shift).view_as(latents)
+
+    def loss(self, hidden: Tensor, latents: Tensor, repeat: int = 4, generator: torch.Generator | None = None) -> Tensor:
+        """Training loss: (B,) mean squared error of each clip.
+
+        Args:
+            hidden: (B, K, hidden) last hidden states of the motion stream.
+            latents: (B, N, D) normalised target latents.
+            repeat: noise levels per clip; each has its own noise.
+            generator: source of randomness.
+        """
+        batch, device = len(latents), latents.device
+        total = batch * repeat
+
+        def uniform(size: int) -> Tensor:
+            return torch.rand(size, generator=generator, device=device)
+
+        noise = torch.randn((total, *latents.shape[1:]), generator=generator, device=device)
+        dropped = uniform(total) < self.config.condition_dropping
+        conditions = self.condition(torch.cat([hidden, self.no_condition.to(hidden.dtype).unsqueeze(0)]))
+        given = conditions[:batch].repeat_interleave(repeat, dim=0)
+        condition = torch.where(dropped.unsqueeze(1), conditions[batch:], given)
+        clean = latents.repeat_interleave(repeat, dim=0)
+        if self.config.objective == "flow":
+            # Logit-normal times (Esser et al. 2024): the middle of the path is where the work is.
+            normal = torch.randn(total, generator=generator, device=device)
+            t = torch.sigmoid(normal).view(-1, 1, 1)
+            noisy, target = (1 - t) * clean + t * noise, noise - clean
+            time = t.flatten() * self.config.train_steps
+        else:
+            time = (uniform(total) * self.config.train_steps).long().clamp(max=self.config.train_steps - 1)
+            alpha = self.alpha_bars(device)[time].view(-1, 1, 1)
+            noisy, target = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise, noise
+        error = F.mse_loss(self.predict(noisy, time, condition).float(), target, reduction="none")
+        return error.flatten(1).mean(1).view(batch, repeat).mean(1)
+
+    def alpha_bars(self, device: torch.device) -> Tensor:
+        """(train_steps,) cumulative products of 1 - beta, betas linear between beta_start and beta_end."""
+        config = self.config
+        betas = torch.linspace(config.beta_start, config.beta_end, config.train_steps, dtype=torch.float64)
+        return torch.cumprod(1 - betas, dim=0).float().to(device)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        hidden: Tensor,
+        noise: Tensor,
+        steps: int,
+        guidance: float = 1.0,
+        sampler: Literal["auto", "ddpm"] = "auto",
+        generators: list[torch.Generator] | None = None,
+    ) -> Tensor:
+        """Draw normalised latents.
+
+        Args:
+            hidden: (B, K, hidden).
+            noise: (B, N, D) standard normal, where the path starts.
+            steps: network evaluations.
+            guidance: scale s of u + s (c - u), where u sees the learned stand-in; 1 is none.
+            sampler: auto is Euler for flow and DPM-Solver++ for epsilon; ddpm is the paper's ancestral sampling.
+            generators: one per clip, for the noise that ancestral sampling adds.
+
+        Returns:
+            (B, N, D).
+        """
+        from motiongpt3.models.schedule import make_scheduler
+
+        scheduler = make_scheduler(self.config, steps, sampler)
+        condition = self.condition(hidden)
+        if guidance != 1.0:
+            stand_in = self.condition(self.no_condition.to(hidden.dtype).unsqueeze(0)).expand_as(condition)
+            condition = torch.cat([condition, stand_in])
+        x = noise * scheduler.init_noise_sigma
+        for t in scheduler.timesteps:
+            double = x.repeat(len(condition) // len(x), 1, 1)
+            prediction = self.predict(double, t.to(x.device, torch.float32).expand(len(double)), condition)
+            if guidance != 1.0:
+                given, free = prediction.chunk(2)
+                prediction = free + guidance * (given - free)
+            extra = {"generator": generators} if sampler == "ddpm" else {}
+            x = scheduler.step(prediction, t, x, **extra).prev_sample
+        return x
+
+
+def time_embedding(time: Tensor, size: int = 256) -> Tensor:
+    """(B,) times -> (B, size): cosines, then sines, of size / 2 frequencies from 1 to 1 / 10000."""
+    frequencies = torch.exp(-math.log(10000) * torch.arange(size // 2, device=time.device) / (size // 2))
+    angles = time.float().unsqueeze(1) * frequencies
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)

@@ -1,0 +1,316 @@
+"""MotionGPT3: words in, motion out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import numpy as np
+import torch
+from huggingface_hub import ModelHubMixin
+from torch import Tensor, nn
+
+from motiongpt3.checkpoints.folder import CONFIG, WEIGHTS, load_weights, read_config, write_folder
+from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.instructions.prompt import Style, clean_prompt, generation_prompt
+from motiongpt3.models.backbone import TextBackbone, load_backbone
+from motiongpt3.models.bimodal import BimodalTransformer
+from motiongpt3.models.diffusion_head import DiffusionHead, HeadConfig, time_embedding
+from motiongpt3.models.kv_cache import KVCache
+from motiongpt3.models.stream import Stream, Tokens
+from motiongpt3.models.vae import MotionVAE, VAEConfig
+from motiongpt3.motion.kinematics import set_bone_lengths
+from motiongpt3.motion.motion import Motion
+
+EMBEDDED = Path(__file__).resolve().parent.parent / "checkpoints" / "mini"
+"""The model that ships inside the package."""
+
+
+@dataclass(frozen=True)
+class MotionGPT3Config:
+    """Sizes of a MotionGPT3 and the settings it generates with."""
+
+    backbone: str = "smollm2-135m-instruct"
+    """Name of the language model that is the text stream."""
+    prompt_style: Style = "chatml"
+    """How a caption is wrapped for the language model."""
+    motion_width: int = 256
+    """Channels of the motion stream."""
+    motion_mlp: int = 512
+    """Hidden channels of the motion stream's MLPs."""
+    motion_dropout: float = 0.0
+    """Dropout of the motion stream while training."""
+    shared_layers: int | Literal["all"] = "all"
+    """Layers in which the streams see each other: all, or the last so many."""
+    queries: int = 4
+    """K: motion tokens whose hidden states condition the diffusion head."""
+    length_unit: int = 4
+    """Frames per class of the length head."""
+    fps: float = 20.0
+    """Frames per second of the motions."""
+    vae: VAEConfig = field(default_factory=VAEConfig)
+    """The motion VAE."""
+    head: HeadConfig = field(default_factory=HeadConfig)
+    """The diffusion head; its queries, hidden, latent_tokens and latent_channels follow the rest."""
+    guidance: float = 3.0
+    """Default scale of classifier-free guidance."""
+    steps: int = 20
+    """Default number of sampling steps."""
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> MotionGPT3Config:
+        """The inverse of `dataclasses.asdict`; MotionGPT3Error when something is unknown or missing."""
+        try:
+            nested = {"vae": VAEConfig(**values["vae"]), "head": HeadConfig(**values["head"])}
+            return cls(**{**values, **nested})
+        except (KeyError, TypeError) as error:
+            raise MotionGPT3Error(f"this model's configuration is not one of ours: {error}") from None
+
+
+class MotionGPT3(nn.Module, ModelHubMixin):
+    """A language model and a motion stream that share attention, a length head, a diffusion head and a motion VAE.
+
+    One text-to-motion pass: words and <start_of_motion> go through the text stream; one length query and K motion
+    queries follow in the motion stream; the length query's hidden state predicts the duration, whose embedding is added
+    to the K queries; their hidden states condition the diffusion head, which draws the VAE's latents.
+
+    Args:
+        config: sizes.
+        backbone: the text stream with its tokenizer and embeddings.
+    """
+
+    def __init__(self, config: MotionGPT3Config, backbone: TextBackbone) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = backbone
+        stream = backbone.stream.config.for_motion(config.motion_width, config.motion_mlp, config.motion_dropout)
+        self.motion = Stream(stream)
+        self.queries = nn.Parameter(torch.randn(config.queries + 1, config.motion_width) * 0.02)
+        self.embed_length = nn.Sequential(
+            nn.Linear(256, config.motion_width), nn.SiLU(), nn.Linear(config.motion_width, config.motion_width)
+        )
+        self.predict_length = nn.Linear(config.motion_width, -(-config.vae.max_frames // config.length_unit))
+        self.head = DiffusionHead(config.head)
+        self.vae = MotionVAE(config.vae)
+
+    @property
+    def transformer(self) -> BimodalTransformer:
+        """The two streams as one transformer; it owns no parameters of its own."""
+        return BimodalTransformer(self.backbone.stream, self.motion, self.config.shared_layers)
+
+    @property
+    def max_seconds(self) -> float:
+        """Longest motion the model makes."""
+        return self.config.vae.max_frames / self.config.fps
+
+    def tokens(self, captions: Sequence[str]) -> list[list[int]]:
+        """Token ids of cleaned captions, each wrapped as a prompt and ended by <start_of_motion>."""
+        ids, mask = self.backbone.tokenize([generation_prompt(text, self.config.prompt_style) for text in captions])
+        start = self.backbone.start_of_motion
+        return [[*row[: int(used)], start] for row, used in zip(ids.tolist(), mask.sum(1), strict=True)]
+
+    def read(self, tokens: Sequence[Sequence[int]]) -> tuple[KVCache, Tensor]:
+        """Run the text stream over prompts from `tokens`: what motion queries will see, and (B,) where they start."""
+        device = self.queries.device
+        lengths = torch.tensor([len(row) for row in tokens])
+        ids = torch.zeros(len(tokens), int(lengths.max()), dtype=torch.long)
+        for row, words in zip(ids, tokens, strict=True):
+            row[: len(words)] = torch.tensor(words)
+        lengths = lengths.to(device)
+        mask = torch.arange(ids.shape[1], device=device) < lengths.unsqueeze(1)
+        cache = KVCache()
+        self.transformer(Tokens.of(self.backbone.embed(ids.to(device)), mask), None, cache)
+        return cache, lengths
+
+    def think(self, cache: KVCache, start: Tensor, frames: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Run the motion queries after a text.
+
+        Args:
+            cache: from `read`.
+            start: (B,) position of the first query.
+            frames: (B,) duration in frames; None lets the length head decide.
+
+        Returns:
+            length logits (B, classes) and the hidden states of the K queries (B, K, motion width).
+        """
+        batch = len(start)
+        queries = self.queries.expand(batch, -1, -1)
+        transformer = self.transformer
+        if frames is None:
+            _, hidden = transformer(None, Tokens.of(queries[:, :1], start=start), cache)
+            logits = self.predict_length(hidden[:, 0])
+            frames = ((logits.argmax(-1) + 1) * self.config.length_unit).clamp(max=self.config.vae.max_frames)
+            later = queries[:, 1:] + self.length_embedding(frames)
+            _, hidden = transformer(None, Tokens.of(later, start=start + 1), cache)
+            return logits, hidden
+        shift = torch.cat([torch.zeros_like(queries[:, :1]), self.length_embedding(frames).expand_as(queries[:, 1:])], 1)
+        _, hidden = transformer(None, Tokens.of(queries + shift, start=start), cache)
+        return self.predict_length(hidden[:, 0]), hidden[:, 1:]
+
+    def length_embedding(self, frames: Tensor) -> Tensor:
+        """(B,) frames -> (B, 1, motion width)."""
+        return self.embed_length(time_embedding(frames * 4.0).to(self.queries.dtype)).unsqueeze(1)
+
+    def predicted_frames(self, logits: Tensor) -> Tensor:
+        """Length logits (B, classes) -> (B,) frames."""
+        return ((logits.argmax(-1) + 1) * self.config.length_unit).clamp(max=self.config.vae.max_frames)
+
+    @overload
+    def generate(
+        self, prompt: str, seconds: float | None = ..., samples: Literal[1] = ..., seed: int = ..., **options: Any
+    ) -> Motion: ...
+
+    @overload
+    def generate(
+        self, prompt: str | Sequence[str], seconds: float | None = ..., samples: int = ..., seed: int = ..., **options: Any
+    ) -> Motion | list[Motion]: ...
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        prompt: str | Sequence[str],
+        seconds: float | None = None,
+        samples: int = 1,
+        seed: int = 0,
+        guidance: float | None = None,
+        steps: int | None = None,
+        progress: Callable[[Sequence[Any]], Iterator[Any]] = iter,
+    ) -> Motion | list[Motion]:
+        """Motions that do what the prompts say.
+
+        Args:
+            prompt: a sentence, or several.
+            seconds: duration, at most `max_seconds`; None lets the model decide.
+            samples: motions per prompt. Sample k is drawn with seed + k, whatever else is drawn with it.
+            seed: same seed, same machine, same motion.
+            guidance: how strictly to follow the words; 1 is not at all stressed.
+            steps: sampling steps of the diffusion head.
+            progress: wraps the list of batches, for a progress bar.
+
+        Returns:
+            A Motion for one prompt and one sample, else a flat list, prompt by prompt.
+
+        Raises:
+            MotionGPT3Error: an empty or endless prompt, or a number out of range.
+        """
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        captions = [clean_prompt(text) for text in prompts]
+        guidance = self.config.guidance if guidance is None else guidance
+        steps = self.config.steps if steps is None else steps
+        frames = self._check(captions, seconds, samples, seed, guidance, steps)
+        jobs = [(i, seed + k) for i in range(len(captions)) for k in range(samples)]
+        batches = [jobs[i : i + 32] for i in range(0, len(jobs), 32)]
+        motions: list[Motion] = []
+        for batch in progress(batches):
+            joints, lengths = self._draw(captions, batch, frames, guidance, steps)
+            for (i, number), clip, length in zip(batch, joints, lengths, strict=True):
+                motions.append(Motion(clip[:length], self.config.fps, prompts[i], f"seed {number}"))
+        return motions[0] if isinstance(prompt, str) and samples == 1 else motions
+
+    def _check(
+        self, captions: list[str], seconds: float | None, samples: int, seed: int, guidance: float, steps: int
+    ) -> int | None:
+        if not captions:
+            raise MotionGPT3Error("there is no prompt")
+        if not 1 <= samples <= 10_000:
+            raise MotionGPT3Error(f"samples must be 1 to 10000, not {samples}")
+        if not 0 <= seed < 2**62:
+            raise MotionGPT3Error(f"seed must be a whole number from 0 to 2^62, not {seed}")
+        if not (np.isfinite(guidance) and 0 <= guidance <= 100):
+            raise MotionGPT3Error(f"guidance must be 0 to 100, not {guidance}")
+        if not 1 <= steps <= 1000:
+            raise MotionGPT3Error(f"steps must be 1 to 1000, not {steps}")
+        if seconds is None:
+            return None
+        if not (np.isfinite(seconds) and 0 < seconds <= self.max_seconds):
+            raise MotionGPT3Error(f"seconds must be more than 0 and at most {self.max_seconds:g}, not {seconds:g}")
+        return max(round(seconds * self.config.fps), 1)
+
+    def _draw(
+        self, captions: list[str], jobs: list[tuple[int, int]], frames: int | None, guidance: float, steps: int
+    ) -> tuple[np.ndarray, list[int]]:
+        """Joints (B, T, J, 3) and frames of (caption index, seed) jobs; each caption is read once."""
+        device = self.queries.device
+        wanted = sorted({i for i, _ in jobs})
+        cache, start = self.read(self.tokens([captions[i] for i in wanted]))
+        asked = None if frames is None else torch.full((len(wanted),), max(frames, 20), device=device)
+        logits, hidden = self.think(cache, start, asked)
+        rows = torch.tensor([wanted.index(i) for i, _ in jobs], device=device)
+        lengths = (self.predicted_frames(logits) if asked is None else asked)[rows]
+        generators = [torch.Generator().manual_seed(number) for _, number in jobs]
+        shape = (self.config.vae.latent_tokens, self.config.vae.latent_channels)
+        noise = torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
+        latents = self.head.sample(hidden[rows], noise, steps, guidance)
+        joints = set_bone_lengths(self.vae.decode_joints(latents, lengths))
+        return joints.cpu().numpy(), [int(n) if frames is None else frames for n in lengths]
+
+    def save_pretrained(
+        self, folder: str | Path, *, include_backbone: bool = False, dtype: torch.dtype | None = None, **hub: Any
+    ) -> None:
+        """Write config.json and model.safetensors.
+
+        Args:
+            folder: where to.
+            include_backbone: also write the language model's weights; otherwise it is named with its hash.
+            dtype: of the stored tensors; None keeps what they are.
+            hub: `repo_id`, `push_to_hub` and so on of huggingface_hub.
+        """
+        identity = self.backbone.identity
+        config = {"format": 1, **asdict(self.config), "backbone_identity": identity, "includes_backbone": include_backbone}
+        tensors = {
+            name: tensor
+            for name, tensor in self.state_dict().items()
+            if include_backbone or not name.startswith(_backbone_names(self.backbone))
+        }
+        write_folder(folder, config, tensors, dtype)
+        if hub.pop("push_to_hub", False):
+            self.push_to_hub(hub.pop("repo_id", Path(folder).name), **hub)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        self.save_pretrained(save_directory)
+
+    @classmethod
+    def from_pretrained(cls, model: str | Path | None = None, *, device: str = "cpu", **hub: Any) -> MotionGPT3:  # type: ignore[override]
+        """Load a model.
+
+        Args:
+            model: a folder, a hub id, or None for the model that ships inside the package.
+            device: where to put it.
+            hub: options of huggingface_hub, such as `revision` and `token`.
+
+        Raises:
+            MotionGPT3Error: there is no such model or it is damaged.
+        """
+        folder = EMBEDDED if model is None else Path(model)
+        if not folder.is_dir():
+            folder = _download(str(model), hub)
+        values = read_config(folder)
+        identity, complete = values.pop("backbone_identity", {}), values.pop("includes_backbone", False)
+        if values.pop("format", None) != 1:
+            raise MotionGPT3Error(f"{folder} was written by another version of motiongpt3: update the package")
+        config = MotionGPT3Config.from_dict(values)
+        backbone = load_backbone(config.backbone, sha256=identity.get("sha256"))
+        result = cls(config, backbone)
+        load_weights(result, folder, absent=() if complete else _backbone_names(backbone))
+        return result.to(device, torch.float32).eval()
+
+    @classmethod
+    def _from_pretrained(cls, *, model_id: str, **options: Any) -> MotionGPT3:
+        return cls.from_pretrained(model_id)
+
+
+def _backbone_names(backbone: TextBackbone) -> tuple[str, ...]:
+    """Names of the language model's own tensors inside MotionGPT3; the rows of the new tokens are ours."""
+    return tuple(f"backbone.{name}" for name, _ in backbone.named_parameters() if name != "special")
+
+
+def _download(model: str, options: dict[str, Any]) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(model, allow_patterns=[CONFIG, WEIGHTS], **options))
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise MotionGPT3Error(f"no model {model!r}: neither a folder here nor on the hub ({reason[:200]})") from None

@@ -1,0 +1,218 @@
+"""MotionVAE: a clip of motion features <-> a few continuous latent tokens.
+
+The architecture of MLD's motion VAE, which MotionGPT3 uses: transformers with U-shaped skip connections on both
+sides, learned distribution tokens in the encoder, position queries in the decoder. Ours, beyond it: `patch` frames
+share one token (1 in the paper), which makes attention `patch` squared times cheaper, and unless there is one latent
+token as wide as the transformer, latents are projected, and their sum is also added to every query.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from motiongpt3.motion.features import features_to_joints
+
+
+@dataclass(frozen=True)
+class VAEConfig:
+    """Sizes of a MotionVAE."""
+
+    features: int = 263
+    """Channels of one frame."""
+    latent_tokens: int = 4
+    """N: latent tokens of one clip."""
+    latent_channels: int = 128
+    """D: channels of one latent token."""
+    width: int = 256
+    """Channels inside the transformers."""
+    layers: int = 7
+    """Layers of the encoder and of the decoder, each; odd."""
+    heads: int = 4
+    """Attention heads."""
+    mlp_width: int = 1024
+    """Hidden channels of the feed-forward parts."""
+    patch: int = 4
+    """Frames per token."""
+    positions: int = 64
+    """Learned positions: at least 2 N + frames / patch."""
+    max_frames: int = 200
+    """Longest clip, in frames."""
+    min_frames: int = 4
+    """Shortest clip, in frames."""
+    norm: Literal["pre", "post"] = "pre"
+    """Where the layer norms are; the paper's are after the residual sum."""
+    dropout: float = 0.0
+    """Dropout while training."""
+
+
+class SkipTransformer(nn.Module):
+    """A stack of layers whose first half feeds its second half, last in first out, as in a U-Net.
+
+    The k-th output block sees Linear(concat[x, the matching input block's output]).
+    """
+
+    def __init__(self, config: VAEConfig, decoder: bool) -> None:
+        super().__init__()
+        if config.layers % 2 == 0:
+            raise ValueError(f"layers must be odd, not {config.layers}")
+        kind = nn.TransformerDecoderLayer if decoder else nn.TransformerEncoderLayer
+
+        def block() -> nn.Module:
+            return kind(
+                config.width,
+                config.heads,
+                config.mlp_width,
+                config.dropout,
+                activation="gelu",
+                batch_first=True,
+                norm_first=config.norm == "pre",
+            )
+
+        half = config.layers // 2
+        self.decoder = decoder
+        self.input_blocks = nn.ModuleList(block() for _ in range(half))
+        self.middle_block = block()
+        self.output_blocks = nn.ModuleList(block() for _ in range(half))
+        self.linear_blocks = nn.ModuleList(nn.Linear(2 * config.width, config.width) for _ in range(half))
+        self.norm = nn.LayerNorm(config.width)
+
+    def forward(self, x: Tensor, padding: Tensor, memory: Tensor | None = None) -> Tensor:
+        """x (B, n, width), padding (B, n) True where there is no token, memory (B, m, width) -> (B, n, width)."""
+
+        def run(block: nn.Module, x: Tensor) -> Tensor:
+            if self.decoder:
+                return block(x, memory, tgt_key_padding_mask=padding)
+            return block(x, src_key_padding_mask=padding)
+
+        skips = []
+        for block in self.input_blocks:
+            x = run(block, x)
+            skips.append(x)
+        x = run(self.middle_block, x)
+        for block, linear in zip(self.output_blocks, self.linear_blocks, strict=True):
+            x = run(block, linear(torch.cat([x, skips.pop()], dim=-1)))
+        return self.norm(x)
+
+
+class MotionVAE(nn.Module):
+    """Encode clips of normalised features into N latent tokens of D channels, and decode them at any length.
+
+    The statistics that normalise features and latents are buffers, so they travel with the weights.
+    """
+
+    feature_mean: Tensor
+    feature_std: Tensor
+    latent_mean: Tensor
+    latent_std: Tensor
+
+    def __init__(self, config: VAEConfig) -> None:
+        super().__init__()
+        self.config = config
+        tokens, channels, width = config.latent_tokens, config.latent_channels, config.width
+        if config.positions < 2 * tokens + -(-config.max_frames // config.patch):
+            raise ValueError("positions must cover 2 * latent_tokens + max_frames / patch")
+        self.embed = nn.Linear(config.patch * config.features, width)
+        self.distribution_tokens = nn.Parameter(torch.randn(2 * tokens, width))
+        self.encoder_positions = nn.Parameter(_sinusoids(config.positions, width))
+        self.decoder_positions = nn.Parameter(_sinusoids(config.positions, width))
+        self.encoder = SkipTransformer(config, decoder=False)
+        self.decoder = SkipTransformer(config, decoder=True)
+        self.project = channels != width or tokens > 1
+        if self.project:
+            self.to_latent = nn.Linear(width, channels)
+            self.to_log_variance = nn.Linear(width, channels)
+            self.from_latent = nn.Linear(channels, width)
+            self.latent_positions = nn.Parameter(torch.randn(tokens, width) * 0.02)
+            self.inject = nn.Linear(tokens * channels, width)
+            with torch.no_grad():  # Little noise at first: unit noise would hide what the latents say.
+                self.to_log_variance.weight.mul_(0.1)
+                self.to_log_variance.bias.fill_(-5.0)
+        self.to_features = nn.Linear(width, config.patch * config.features)
+        self.register_buffer("feature_mean", torch.zeros(config.features))
+        self.register_buffer("feature_std", torch.ones(config.features))
+        self.register_buffer("latent_mean", torch.zeros(tokens, channels))
+        self.register_buffer("latent_std", torch.ones(tokens, channels))
+
+    def encode(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Features to the latent distribution.
+
+        Args:
+            features: (B, T, F) normalised; what lies past a clip's length does not matter.
+            lengths: (B,) frames of each clip.
+
+        Returns:
+            mean and log variance, each (B, N, D).
+        """
+        batch, frames, size = features.shape
+        patch, tokens = self.config.patch, self.config.latent_tokens
+        features = features * frame_mask(lengths, frames).unsqueeze(-1)
+        x = F.pad(features, (0, 0, 0, -frames % patch)).reshape(batch, -1, patch * size)
+        x = torch.cat([self.distribution_tokens.expand(batch, -1, -1), self.embed(x)], dim=1)
+        used = 2 * tokens + torch.div(lengths + patch - 1, patch, rounding_mode="floor")
+        x = self.encoder(x + self.encoder_positions[: x.shape[1]], ~frame_mask(used, x.shape[1]))
+        mean, log_variance = x[:, :tokens], x[:, tokens : 2 * tokens]
+        if self.project:
+            mean, log_variance = self.to_latent(mean), self.to_log_variance(log_variance)
+        return mean, log_variance
+
+    def decode(self, latents: Tensor, lengths: Tensor) -> Tensor:
+        """Latents (B, N, D), not normalised, and lengths (B,) -> normalised features (B, max length, F), 0 past the end."""
+        batch, patch = len(latents), self.config.patch
+        frames = int(lengths.max())
+        slots = -(-frames // patch)
+        used = torch.div(lengths + patch - 1, patch, rounding_mode="floor")
+        memory = self.from_latent(latents) + self.latent_positions if self.project else latents
+        queries = self.decoder_positions[:slots].to(memory.dtype).expand(batch, -1, -1)
+        if self.project:
+            queries = queries + self.inject(latents.flatten(1)).unsqueeze(1)
+        x = self.decoder(queries, ~frame_mask(used, slots), memory)
+        with torch.autocast(x.device.type, enabled=False):  # bfloat16 would round poses to millimetres
+            x = self.to_features(x.float())
+        features = x.reshape(batch, slots * patch, self.config.features)[:, :frames]
+        return features * frame_mask(lengths, frames).unsqueeze(-1)
+
+    def forward(self, features: Tensor, lengths: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Reconstruct: normalised features (B, T, F) -> reconstruction (B, T, F), mean and log variance (B, N, D).
+
+        The latent is mean + exp(log variance / 2) * noise; no noise (B, N, D) means the mean itself.
+        """
+        mean, log_variance = self.encode(features, lengths)
+        latents = mean if noise is None else mean + torch.exp(0.5 * log_variance) * noise
+        return self.decode(latents, lengths), mean, log_variance
+
+    def normalise(self, features: Tensor) -> Tensor:
+        """HumanML3D features (..., F) -> (features - mean) / std."""
+        return (features - self.feature_mean) / self.feature_std
+
+    def denormalise(self, features: Tensor) -> Tensor:
+        """The inverse of `normalise`."""
+        return features * self.feature_std + self.feature_mean
+
+    def normalise_latents(self, latents: Tensor) -> Tensor:
+        """Latents (..., N, D) -> zero mean and unit deviation over the training set; what the diffusion head draws."""
+        return (latents - self.latent_mean) / self.latent_std
+
+    def denormalise_latents(self, latents: Tensor) -> Tensor:
+        """The inverse of `normalise_latents`."""
+        return latents * self.latent_std + self.latent_mean
+
+    def decode_joints(self, latents: Tensor, lengths: Tensor) -> Tensor:
+        """Normalised latents (B, N, D) and lengths (B,) -> joints (B, max length, J, 3) in metres."""
+        features = self.decode(self.denormalise_latents(latents), lengths)
+        return features_to_joints(self.denormalise(features.float()))
+
+
+def frame_mask(lengths: Tensor, frames: int) -> Tensor:
+    """lengths (B,) -> (B, frames), True where there is a frame."""
+    return torch.arange(frames, device=lengths.device) < lengths.unsqueeze(1)
+
+
+def _sinusoids(positions: int, width: int) -> Tensor:
+    """(positions, width) sines and cosines of Vaswani et al. 2017: where the learned positions start."""
+    angles = torch.arange(positions).unsqueeze(1) * torch.exp(-torch.arange(0, width, 2) / width * 9.21)
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).reshape(positions, -1)[:, :width]

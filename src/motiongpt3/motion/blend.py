@@ -1,0 +1,411 @@
+"""Joining and layering motions: one clip after another, or the upper body of one over the legs of another.
+
+All arrays are (T, 22, 3) joint positions in metres, y up, in the order of `HUMANML3D`; yaw 0 faces +z, and a positive
+yaw turns +z towards +x (the person's left). Nothing here changes the length of a bone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.motion.skeleton import HUMANML3D
+
+Array = NDArray[np.floating[Any]]
+Part = Literal["upper", "arms", "left arm", "right arm"]
+
+_PARENTS = np.array(HUMANML3D.parents[1:])
+_LEGS = ((1, 4, 7, 10), (2, 5, 8, 11))
+_PARTS: dict[Part, list[int]] = {
+    "upper": [3, 6, 9, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21],
+    "arms": [16, 17, 18, 19, 20, 21],
+    "left arm": [16, 18, 20],
+    "right arm": [17, 19, 21],
+}
+_STAND = [0, 1, 2, 4, 5, 7, 8, 10, 11]  # pelvis and legs
+_UPPER = [joint - 1 for joint in _PARTS["upper"]]  # their bones
+_SHORTEST, _LONGEST = 8, 16  # frames of a seam without and with a change of speed of 1.2 m/s
+_STEP = 12  # frames a foot needs to step to another place
+_PLANTED_SPEED, _PLANTED_HEIGHT = 0.03, 0.07  # metres per frame (0.6 m/s at 20 fps), metres above the ground
+_MISS = 0.25  # metres that a placement by a planted foot may miss an even change of speed
+_SLIDE = 0.04  # metres a foot may be off before it steps instead of sliding
+
+
+def heading(joints: Array) -> Array:
+    """(T,) yaw of the facing direction in radians: up x (right minus left, hips plus shoulders), as HumanML3D does."""
+    (l_hip, r_hip), (l_shoulder, r_shoulder) = HUMANML3D.hips, HUMANML3D.shoulders
+    across = joints[:, r_hip] - joints[:, l_hip] + joints[:, r_shoulder] - joints[:, l_shoulder]
+    return np.arctan2(across[:, 2], -across[:, 0])
+
+
+def rotate(vectors: Array, yaw: Array | float) -> Array:
+    """Vectors (..., 3) turned about the vertical axis by `yaw` radians (broadcast over the leading axes)."""
+    cos, sin = np.cos(yaw), np.sin(yaw)
+    x, y, z = vectors[..., 0], vectors[..., 1], vectors[..., 2]
+    return np.stack([x * cos + z * sin, y + 0 * x * cos, z * cos - x * sin], axis=-1)
+
+
+def align(joints: Array, to_position_xz: Array | tuple[float, float], to_heading: float) -> Array:
+    """Move a motion rigidly about the vertical axis.
+
+    Returns (T, 22, 3): the pelvis of the first frame is at x, z = `to_position_xz`, its facing has yaw `to_heading`.
+    """
+    joints = _checked(joints)
+    turned = rotate(joints, to_heading - float(heading(joints[:1])[0]))
+    turned[..., [0, 2]] += np.asarray(to_position_xz) - turned[0, 0, [0, 2]]
+    return turned.astype(np.float32)
+
+
+def bones(joints: Array) -> Array:
+    """(T, 21, 3) vectors from each joint's parent to the joint, in metres."""
+    return joints[:, 1:] - joints[:, _PARENTS]
+
+
+def assemble(root: Array, vectors: Array, lengths: Array) -> Array:
+    """(T, 22, 3) joints from pelvis positions (T, 3), bone directions (T, 21, 3) and bone lengths (21,) in metres."""
+    vectors = _unit(vectors) * lengths[:, None]
+    joints = np.empty((len(root), 22, 3))
+    joints[:, 0] = root
+    for joint, parent in enumerate(_PARENTS, start=1):
+        joints[:, joint] = joints[:, parent] + vectors[:, joint - 1]
+    return joints
+
+
+def join(first: Array, second: Array, blend_frames: int | None = None) -> Array:
+    """`second` after `first`: (T1 + T2, 22, 3), float32. The frames of `first` stay as they are.
+
+    `second` is turned to the last heading of `first` and put where a foot that is on the ground in both stays where
+    it is, or else where the change of speed is even. Then the differences in pose and velocity at the seam decay to
+    nothing within `blend_frames` frames (8 to 16 by how much the speed changes, when not given; "inertialisation",
+    Bollo, GDC 2018), and a foot that has to change its place is lifted and steps there.
+
+    Raises:
+        MotionGPT3Error: an array is not (T, 22, 3) or empty, or blend_frames < 1.
+    """
+    first, second = _checked(first), _checked(second)
+    if blend_frames is not None and blend_frames < 1:
+        raise MotionGPT3Error(f"blend_frames must be at least 1, not {blend_frames}")
+    seam = _Seam.between(first, second, blend_frames)
+    return np.concatenate([first, seam.blended()]).astype(np.float32)
+
+
+def best_cut(first: Array, second: Array, first_slack: int = 0, second_slack: int = 0) -> tuple[int, int]:
+    """Where to cut two motions so that they join best: `join(first[:end], second[start:])`.
+
+    Args:
+        first, second: (T, 22, 3) joints.
+        first_slack: frames that may be dropped at the end of `first`.
+        second_slack: frames that may be dropped at the start of `second`.
+
+    Returns:
+        (end, start); the pose, its velocity and the planted feet fit best there.
+    """
+    first, second = _checked(first), _checked(second)
+    ends = np.arange(max(2, len(first) - first_slack), len(first) + 1)
+    starts = np.arange(min(second_slack, max(len(second) - 2, 0)) + 1)
+    if len(ends) * len(starts) <= 1:
+        return len(first), 0
+    a, b = _signature(first, ends - 1, backward=True), _signature(second, starts, backward=False)
+    cost = np.linalg.norm(a[:, None] - b[None], axis=-1) / np.sqrt(22)
+    order = np.argsort(cost, axis=None)[:: max(1, cost.size // 24)][:24]
+    best, best_cost = (len(first), 0), np.inf
+    for index in order:
+        row, column = np.unravel_index(index, cost.shape)
+        end, start = int(ends[row]), int(starts[column])
+        seam = _Seam.between(first[:end], second[start : start + _LONGEST + 1], None)
+        total = float(cost[row, column]) + 2 * seam.misfit
+        if total < best_cost:
+            best, best_cost = (end, start), total
+    return best
+
+
+def layer(lower: Array, upper: Array, part: Part = "upper", start: int | None = None, ease: int = 6) -> Array:
+    """The legs and the path of `lower` with the upper body of `upper`, (T, 22, 3) float32.
+
+    The bones of `part` keep the directions that they have in `upper` relative to the person's facing and are turned
+    to the facing of `lower`, so with "upper" every joint from spine1 up keeps its place relative to the pelvis.
+
+    Args:
+        lower: (T1, 22, 3) joints that give root, legs and whatever is not in `part`.
+        upper: (T2, 22, 3) joints that give `part`.
+        part: the whole upper body, or only arms (the torso then moves as in `lower`).
+        start: None: both are cut to the shorter. Else the whole of `lower` is kept and `part` comes from `upper` from
+            this frame on as long as `upper` lasts, eased in and out over `ease` frames.
+        ease: frames; only with `start`.
+    """
+    lower, upper = _checked(lower), _checked(upper)
+    weight: Array
+    if part not in _PARTS:
+        raise MotionGPT3Error(f"part must be one of {', '.join(_PARTS)}, not {part!r}")
+    if start is None:
+        frames = min(len(lower), len(upper))
+        lower, upper, start = lower[:frames], upper[:frames], 0
+        weight = np.ones(frames)
+    else:
+        if not 0 <= start < len(lower):
+            raise MotionGPT3Error(f"start must be a frame of the lower motion, 0 to {len(lower) - 1}, not {start}")
+        frames = min(len(upper), len(lower) - start)
+        upper = upper[:frames]
+        weight = _ease(np.arange(1, frames + 1) / (ease + 1))
+        if start + frames < len(lower):
+            weight = weight * _ease(np.arange(frames, 0, -1) / (ease + 1))
+    span = slice(start, start + frames)
+    turn = smooth_heading(lower)[span] - smooth_heading(upper)
+    own, other = bones(lower), rotate(bones(upper), turn[:, None])
+    moved = np.array(_PARTS[part]) - 1
+    mixed = own.copy()
+    mixed[span, moved] = _slerp(own[span, moved], other[:, moved], weight[:, None])
+    lengths = np.linalg.norm(own, axis=-1).mean(axis=0)
+    out = assemble(lower[:, 0], mixed, lengths)
+    out[:, _STAND] = lower[:, _STAND]
+    return out.astype(np.float32)
+
+
+def hold(pose: Array, frames: int, sway: float = 0.004, phase: float = 0.0) -> Array:
+    """(frames, 22, 3): a pose (22, 3) held, swaying rigidly about its feet by `sway` radians in 3 to 5 s periods."""
+    time = np.arange(frames) / 20
+    start = np.array([np.sin(phase), np.sin(2 * phase)])
+    angle = sway * (np.sin(2 * np.pi * time[:, None] / np.array([4.1, 3.3]) + [phase, 2 * phase]) - start)
+    feet = pose[[7, 8, 10, 11]]
+    pivot = np.array([feet[:, 0].mean(), feet[:, 1].min(), feet[:, 2].mean()])
+    rel = (pose - pivot)[None]
+    x, y, z = rel[..., 0], rel[..., 1], rel[..., 2]
+    cos, sin = np.cos(angle), np.sin(angle)
+    x, y = x * cos[:, :1] + y * sin[:, :1], y * cos[:, :1] - x * sin[:, :1]
+    y, z = y * cos[:, 1:] - z * sin[:, 1:], z * cos[:, 1:] + y * sin[:, 1:]
+    return (np.stack([x, y, z], axis=-1) + pivot).astype(np.float32)
+
+
+def smooth_heading(joints: Array, radius: int = 4) -> Array:
+    """(T,) heading in radians, unwrapped, averaged over 2 x radius + 1 frames with triangular weights."""
+    yaw = np.unwrap(heading(joints))
+    kernel = np.minimum(np.arange(1, 2 * radius + 2), np.arange(2 * radius + 1, 0, -1)).astype(np.float64)
+    padded = np.pad(yaw, radius, mode="edge")
+    return np.convolve(padded, kernel / kernel.sum(), mode="valid")
+
+
+@dataclass
+class _Seam:
+    """Where and how a second motion, turned and placed, takes over from a first."""
+
+    first: Array  # the last frames
+    second: Array  # placed: heading, position and ground
+    frames: int  # of the blend
+    ground: float  # metres
+    planted: tuple[bool, bool]  # feet on the ground on both sides of the seam
+    misfit: float  # metres by which the placement misses an even change of speed
+
+    @staticmethod
+    def between(first: Array, second: Array, frames: int | None) -> _Seam:
+        ground = _ground(first, at_end=True)
+        shift = np.array([0.0, ground - _ground(second, at_end=False), 0.0])
+        first = first[-3:].astype(np.float64)
+        velocity = _velocity(first, at_end=True)
+        second = rotate(second, float(heading(first[-1:])[0]) - float(heading(second[:1])[0])) + shift
+        step = _velocity(second, at_end=False)
+        flat = [0, 2]
+        change = (velocity[0] - step[0])[flat]
+        speed = float(np.linalg.norm(change))
+        usual = _SHORTEST + round((_LONGEST - _SHORTEST) * min(1.0, speed / 0.06))
+        lengths = np.arange(_SHORTEST, usual + 1) if frames is None else np.array([frames])
+        lengths = np.unique(np.minimum(lengths, len(second)))
+        even = (first[-1] + velocity - second[0])[0, flat] + change * lengths[:, None] / 2
+        on = [_planted(first[-1], velocity, ground, leg) and _planted(second[0], step, ground, leg) for leg in _LEGS]
+        moves = [first[-1, leg[2], flat] - second[0, leg[2], flat] for leg in _LEGS]
+        if all(on) and speed < 0.015 and np.linalg.norm(moves[0] - moves[1]) < 2 * _SLIDE:
+            moves = [(moves[0] + moves[1]) / 2]
+        else:
+            moves = [move for move, planted in zip(moves, on, strict=True) if planted]
+        best = (_MISS, int(lengths[-1]), even[-1])
+        for move in moves:
+            misses = np.linalg.norm(move - even, axis=-1)
+            at = int(misses.argmin())
+            best = min(best, (float(misses[at]), int(lengths[at]), move), key=lambda choice: choice[0])
+        misfit, count, move = best
+        second[..., flat] += move
+        away = [np.linalg.norm((first[-1] + velocity - second[0])[leg[2], flat]) for leg in _LEGS]
+        if frames is None and max(away) > _SLIDE:
+            count = min(max(count, _STEP if speed < 0.03 else 10), len(second))
+        return _Seam(first, second, count, ground, (on[0], on[1]), misfit)
+
+    def blended(self) -> Array:
+        """The second motion with the seam's differences decaying over the first `frames` of its frames.
+
+        The bones above the pelvis take longer where they have far to go.
+        """
+        first, second, count = self.first, self.second, self.frames
+        lengths = np.linalg.norm(bones(second[:1])[0], axis=-1)
+        before, after = _unit(bones(first)), _unit(bones(second))
+        far = float(np.arccos(np.clip((before[-1] * after[0])[_UPPER].sum(-1), -1, 1)).max())
+        longer = min(len(second), max(count, round(_SHORTEST + (_LONGEST - _SHORTEST) * min(1.0, far / 1.5))))
+        frames = np.full(21, count)
+        frames[_UPPER] = longer
+        root = second[:longer, 0].copy()
+        root[:count] += _decay(first[:, 0], second[:, 0], count)
+        steady = [leg[3] - 1 for leg, planted in zip(_LEGS, self.planted, strict=True) if planted]
+        out = assemble(root, _turn_decay(before, after[:longer], frames, steady), lengths)
+        ankles = self._ankles()
+        for leg, ankle in zip(_LEGS, ankles, strict=True):
+            self._place(out[:count], leg, ankle, lengths)
+        out[count:, _STAND] = second[count:longer, _STAND]
+        return np.concatenate([out, second[longer:]])
+
+    def _ankles(self) -> list[Array]:
+        """Where the ankles go during the blend, (frames, 3) each: planted ones stay or step, others swing through."""
+        first, second, count = self.first, self.second, self.frames
+        s = np.arange(count) / count
+        due = first[-1] + _velocity(first, at_end=True)
+        away = [float(np.linalg.norm((second[0] - due)[leg[2], [0, 2]])) for leg in _LEGS]
+        both = all(self.planted) and min(away) > _SLIDE
+        later = int(np.argmin(away))
+        paths = []
+        for side, leg in enumerate(_LEGS):
+            own, at = second[:count, leg[2]], first[-1, leg[2]]
+            if self.planted[side] and both:
+                path = at + (own - at) * _ease((s - (0.4 if side == later else 0.0)) / 0.6)[:, None]
+            elif self.planted[side]:
+                path = own + (at - own[0]) * (1 - _ease(s))[:, None]
+            else:
+                path = own + _decay(first[:, leg[2]], second[:, leg[2]], count)
+            steps = np.linalg.norm(np.diff(path[:, [0, 2]], axis=0, prepend=at[None, [0, 2]]), axis=-1)
+            low = np.clip(1 - (path[:, 1] - self.ground - 0.08) / 0.1, 0, 1)
+            travel = float((steps * low).sum())
+            if travel > _SLIDE and away[side] > (_SLIDE if self.planted[side] else 2 * _SLIDE):
+                path = path.copy()
+                done = np.cumsum(steps * low) / travel
+                path[:, 1] += min(0.15 * travel, 0.1) * 16 * (done * (1 - done)) ** 2 * low
+            paths.append(path)
+        return paths
+
+    def _place(self, out: Array, leg: tuple[int, int, int, int], target: Array, lengths: Array) -> None:
+        """Bend one leg of `out` so that its ankle is at `target`, as far as it reaches; the toes stay above ground."""
+        hip, knee, ankle, toe = leg
+        thigh, shin = lengths[knee - 1], lengths[ankle - 1]
+        line = target - out[:, hip]
+        distance = np.linalg.norm(line, axis=-1)
+        full = thigh + shin
+        free = np.linalg.norm(out[:, ankle] - out[:, hip], axis=-1).clip(0.96 * full, 0.9999 * full)
+        room = np.maximum(
+            0.997 * full - free, 0.004
+        )  # a leg that is too short stretches smoothly, never quite straight
+        over = np.maximum(distance - free, 0)
+        reach = np.minimum(distance, free) + room * (1 - np.exp(-over / room))
+        reach = np.clip(reach, abs(thigh - shin) + 1e-4, 0.9999 * full)
+        line = line / np.maximum(distance, 1e-8)[:, None]
+        pole = out[:, knee] - out[:, hip]
+        yaw = heading(out)
+        ahead = np.stack([np.sin(yaw), 0 * yaw, np.cos(yaw)], axis=-1)
+        moved = np.linalg.norm(target - out[:, ankle], axis=-1, keepdims=True)
+        pole = pole + ahead * np.minimum(4 * moved, 0.8)  # a leg that moves far bends its knee forward
+        pole = pole - (pole * line).sum(-1, keepdims=True) * line
+        pole = pole / np.maximum(np.linalg.norm(pole, axis=-1, keepdims=True), 1e-8)
+        along = (thigh**2 - shin**2 + reach**2) / (2 * reach)
+        aside = np.sqrt(np.maximum(thigh**2 - along**2, 0))
+        foot = out[:, toe] - out[:, ankle]
+        out[:, knee] = out[:, hip] + along[:, None] * line + aside[:, None] * pole
+        out[:, ankle] = out[:, hip] + reach[:, None] * line
+        out[:, toe] = out[:, ankle] + foot
+        length = lengths[toe - 1]
+        lowest = np.clip(self.ground - out[:, ankle, 1], -0.98 * length, 0)
+        down = np.maximum(foot[:, 1], lowest)
+        flat = np.linalg.norm(foot[:, [0, 2]], axis=-1)
+        foot *= (np.sqrt(np.maximum(length**2 - down**2, 0)) / np.maximum(flat, 1e-6))[:, None]
+        foot[:, 1] = down
+        out[:, toe] = out[:, ankle] + foot
+
+
+def _decay(before: Array, after: Array, frames: int) -> Array:
+    """(frames, ...) what to add to `after` so that it starts as `before` would have gone on; zero at the end."""
+    gone, comes = _velocity(before, at_end=True), _velocity(after, at_end=False)
+    return _fade(before[-1] + gone - after[0], gone - comes, frames, frames)
+
+
+def _turn_decay(before: Array, after: Array, frames: NDArray[np.int64], steady: list[int]) -> Array:
+    """(T, B, 3) directions `after`, turned so that they start as `before` would have gone on.
+
+    Bone b is as in `after` from frame `frames[b]` on. Those in `steady` (feet on the ground) lose their speed at once.
+    """
+    gone, comes = _velocity(before, at_end=True), _velocity(after, at_end=False)
+    goal = _unit(before[-1] + gone)
+    axis = np.cross(after[0], goal)
+    sine = np.linalg.norm(axis, axis=-1, keepdims=True)
+    angle = np.arctan2(sine, (after[0] * goal).sum(-1, keepdims=True))
+    spin = np.cross(before[-1], gone) - np.cross(after[0], comes)
+    spin[steady] = 0
+    turn = _fade(axis / np.maximum(sine, 1e-8) * angle, spin, frames[:, None], len(after))
+    size = np.linalg.norm(turn, axis=-1, keepdims=True)
+    around = turn / np.maximum(size, 1e-8)
+    along = (around * after).sum(-1, keepdims=True) * (1 - np.cos(size))
+    return after * np.cos(size) + np.cross(around, after) * np.sin(size) + around * along
+
+
+def _fade(offset: Array, change: Array, frames: int | NDArray[np.int64], total: int) -> Array:
+    """(total, ...) a quintic in time that starts at `offset` with velocity `change` (per frame).
+
+    Its value, velocity and acceleration are zero after `frames` frames, and it stays zero.
+    """
+    s = np.clip(np.arange(total).reshape(-1, *[1] * offset.ndim) / frames, 0, 1)
+    value = 1 - s**3 * (10 - 15 * s + 6 * s**2)
+    slope = s - s**3 * (6 - 8 * s + 3 * s**2)
+    return value * offset + slope * frames * change
+
+
+def _unit(vectors: Array) -> Array:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-8)
+
+
+def _ease(s: Array) -> Array:
+    """0 to 1 with zero velocity and acceleration at both ends."""
+    s = np.clip(s, 0, 1)
+    return s**3 * (10 - 15 * s + 6 * s**2)
+
+
+def _slerp(a: Array, b: Array, weight: Array) -> Array:
+    """Directions from `a` (weight 0) to `b` (weight 1) along the great circle; the lengths are those of neither."""
+    a, b = _unit(a), _unit(b)
+    angle = np.arccos(np.clip((a * b).sum(-1), -0.9999, 0.9999))
+    w = np.broadcast_to(weight, angle.shape)
+    mixed = (np.sin((1 - w) * angle)[..., None] * a + np.sin(w * angle)[..., None] * b) / np.sin(angle)[..., None]
+    return np.where((w >= 1)[..., None], b, np.where((w <= 0)[..., None], a, mixed))
+
+
+def _velocity(values: Array, *, at_end: bool) -> Array:
+    """Per-frame change at one end of (T, ...)."""
+    if len(values) < 2:
+        return np.zeros_like(values[0])
+    return values[-1] - values[-2] if at_end else values[1] - values[0]
+
+
+def _planted(pose: Array, velocity: Array, ground: float, leg: tuple[int, int, int, int]) -> bool:
+    toe = leg[3]
+    low = pose[toe, 1] - ground < _PLANTED_HEIGHT
+    return bool(low and np.linalg.norm(velocity[toe, [0, 2]]) < _PLANTED_SPEED)
+
+
+def _ground(joints: Array, *, at_end: bool) -> float:
+    """Height of the ground at one end: the lowest joint of the clip, or of that end if the person stands elsewhere."""
+    lowest = joints[..., 1].min(axis=1)
+    near = lowest[-15:] if at_end else lowest[:15]
+    whole, local = float(lowest.min()), float(near.min())
+    return whole if local - whole < 0.08 else local
+
+
+def _signature(joints: Array, frames: NDArray[np.int64], *, backward: bool) -> Array:
+    """(F, 132) pose in the facing frame (backward: that of the next frame) and three frames of velocity, in metres."""
+    other = np.clip(frames - 1, 0, None) if backward else np.clip(frames + 1, None, len(joints) - 1)
+    yaw = heading(joints[frames])[:, None]
+    step = joints[frames] - joints[other] if backward else joints[other] - joints[frames]
+    shown = joints[frames] + step if backward else joints[frames]
+    pose = rotate(shown - shown[:, :1] * [1, 0, 1], -yaw)
+    return np.concatenate([pose, 3 * rotate(step, -yaw)], axis=1).reshape(len(frames), -1)
+
+
+def _checked(joints: Array) -> Array:
+    joints = np.asarray(joints)
+    if joints.ndim != 3 or joints.shape[1:] != (22, 3) or not len(joints):
+        raise MotionGPT3Error(f"joints must have shape (frames, 22, 3), not {joints.shape}")
+    return joints

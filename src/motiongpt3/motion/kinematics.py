@@ -1,0 +1,199 @@
+"""Forward and inverse kinematics of a skeleton whose every bone turns on its own; batched torch.
+
+Bone j runs from the parent of joint j to joint j. Its rotation is relative to the bone of the parent joint, and
+rotation 0 is the body's orientation, so with G_0 = R_0:
+
+    G_j = G_parent(j) R_j        x_j = x_parent(j) + G_j offset_j
+
+This is the convention behind the 6D rotations of HumanML3D. Siblings (hips and spine, collars and neck) need not be
+rigid with one another, so any joint positions are reached exactly.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import roma
+import torch
+
+from motiongpt3.motion.skeleton import HUMANML3D, Skeleton
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_TINY = 1e-8
+
+
+def bone_vectors(joints: Tensor, skeleton: Skeleton = HUMANML3D) -> Tensor:
+    """Joint minus parent: (..., J, 3) -> (..., J, 3); zero for the root."""
+    parents = torch.tensor([max(parent, 0) for parent in skeleton.parents], device=joints.device)
+    return joints - joints.index_select(-2, parents)
+
+
+def forward(rotations: Tensor, offsets: Tensor, root: Tensor, skeleton: Skeleton = HUMANML3D) -> Tensor:
+    """Joint positions from bone rotations.
+
+    Args:
+        rotations: (..., J, 3, 3) rotation of each bone relative to its parent bone.
+        offsets: (J, 3) or (..., J, 3) rest offset of each joint from its parent; the unit decides the result's.
+        root: (..., 3) position of the root.
+        skeleton: the tree.
+
+    Returns:
+        (..., J, 3) positions.
+    """
+    turned: list[Tensor] = []
+    positions: list[Tensor] = []
+    for joint, parent in enumerate(skeleton.parents):
+        local = rotations[..., joint, :, :]
+        if parent < 0:
+            turned.append(local)
+            positions.append(root)
+            continue
+        turned.append(turned[parent] @ local)
+        step = turned[joint] @ offsets[..., joint, :, None]
+        positions.append(positions[parent] + step[..., 0])
+    return torch.stack(positions, dim=-2)
+
+
+def inverse(joints: Tensor, skeleton: Skeleton = HUMANML3D, rest: Tensor | None = None) -> Tensor:
+    """Bone rotations that take the rest pose to the given joints.
+
+    The root's orientation comes from the hips and the joints above them. Every other bone swings by the shortest
+    arc from where its parent carries it, so it has no twist of its own; only the spine shares out the twist between
+    hips and shoulders evenly over its bones. `forward` with the lengths of `joints` gives `joints` back.
+
+    Args:
+        joints: (..., J, 3) positions.
+        skeleton: the tree.
+        rest: (J, 3) offsets of the rest pose; only their directions matter. The skeleton's own unless given.
+
+    Returns:
+        (..., J, 3, 3) rotations, orthonormal with determinant 1.
+    """
+    own = torch.from_numpy(skeleton.rest_offsets) if rest is None else rest
+    offsets = own.to(joints.device, joints.dtype)
+    rest_joints = forward(_identities(joints.new_empty(len(skeleton))), offsets, joints.new_zeros(3), skeleton)
+    vectors, resting = bone_vectors(joints, skeleton), unit(offsets)
+    spine = _spine(skeleton)
+
+    turned: list[Tensor] = [_body_frame(joints, skeleton) @ _body_frame(rest_joints, skeleton).transpose(-1, -2)]
+    for joint, parent in enumerate(skeleton.parents[1:], start=1):
+        turned.append(_swing(turned[parent], resting[joint], vectors[..., joint, :]))
+        if spine and joint == spine[-1]:
+            _share_twist(turned, spine, joints, rest_joints, vectors, skeleton)
+
+    local = [turned[0]]
+    local += [turned[p].transpose(-1, -2) @ turned[j] for j, p in enumerate(skeleton.parents) if p >= 0]
+    return torch.stack(local, dim=-3)
+
+
+def set_bone_lengths(
+    joints: Tensor, lengths: Tensor | None = None, skeleton: Skeleton = HUMANML3D, follow: bool = False
+) -> Tensor:
+    """The same pose with other bone lengths; the root stays.
+
+    Args:
+        joints: (..., J, 3) positions.
+        lengths: (J,) or (..., J) bone lengths; the skeleton's own unless given.
+        skeleton: the tree.
+        follow: False keeps the direction of every bone. True aims every bone from where its parent came to lie at
+            where the joint was, so that differences of length add up along a limb only where it is straight.
+
+    Returns:
+        (..., J, 3) positions. A bone without length keeps its rest direction.
+    """
+    wanted = torch.from_numpy(skeleton.bone_lengths) if lengths is None else lengths
+    wanted = wanted.to(joints.device, joints.dtype)
+    rest = unit(torch.from_numpy(skeleton.rest_offsets).to(joints.device, joints.dtype))
+    placed: list[Tensor] = []
+    for joint, parent in enumerate(skeleton.parents):
+        if parent < 0:
+            placed.append(joints[..., joint, :])
+            continue
+        start = placed[parent] if follow else joints[..., parent, :]
+        direction = unit(joints[..., joint, :] - start, otherwise=rest[joint])
+        placed.append(placed[parent] + direction * wanted[..., joint, None])
+    return torch.stack(placed, dim=-2)
+
+
+def shortest_arc(start: Tensor, end: Tensor) -> Tensor:
+    """The rotation by the smallest angle that takes unit vectors `start` to `end`: (..., 3), (..., 3) -> (..., 3, 3).
+
+    Opposite vectors turn by 180 degrees about an axis at right angles.
+    """
+    start, end = torch.broadcast_tensors(start, end)
+    cosine = (start * end).sum(-1, keepdim=True)
+    quaternion = torch.cat([torch.linalg.cross(start, end), 1 + cosine], dim=-1)
+    smallest = start.abs().argmin(dim=-1)
+    other = torch.linalg.cross(start, torch.nn.functional.one_hot(smallest, 3).to(start.dtype))
+    half_turn = torch.cat([unit(other), torch.zeros_like(cosine)], dim=-1)
+    opposite = quaternion.norm(dim=-1, keepdim=True) < 1e-6
+    chosen: Tensor = roma.unitquat_to_rotmat(roma.quat_normalize(torch.where(opposite, half_turn, quaternion)))
+    return chosen
+
+
+def unit(vectors: Tensor, otherwise: Tensor | None = None) -> Tensor:
+    """Vectors scaled to length 1: (..., 3) -> (..., 3); those without length become `otherwise`, or stay zero."""
+    length = vectors.norm(dim=-1, keepdim=True)
+    scaled = vectors / length.clamp_min(_TINY)
+    if otherwise is None:
+        return scaled
+    return torch.where(length < _TINY, otherwise.expand_as(scaled), scaled)
+
+
+def _identities(like: Tensor) -> Tensor:
+    return torch.eye(3, dtype=like.dtype, device=like.device).expand(*like.shape, 3, 3)
+
+
+def _swing(parent: Tensor, rest: Tensor, bone: Tensor) -> Tensor:
+    carried = (parent @ rest[..., None])[..., 0]
+    return shortest_arc(carried, unit(bone, otherwise=carried)) @ parent
+
+
+def _spine(skeleton: Skeleton) -> list[int]:
+    """The joints above the root that both shoulders hang from, lowest first."""
+
+    def ancestors(joint: int) -> list[int]:
+        path = [joint]
+        while skeleton.parents[path[-1]] >= 0:
+            path.append(skeleton.parents[path[-1]])
+        return path[::-1]
+
+    left, right = (ancestors(joint) for joint in skeleton.shoulders)
+    return [a for a, b in zip(left, right, strict=False) if a == b][1:]
+
+
+def _body_frame(joints: Tensor, skeleton: Skeleton) -> Tensor:
+    """(..., 3, 3) with columns left, up, forward: left along the hips, up from the hips to the lowest spine joint."""
+    left_hip, right_hip = (joints[..., hip, :] for hip in skeleton.hips)
+    root = joints[..., 0, :]
+    above = [j for j, parent in enumerate(skeleton.parents) if parent == 0 and j not in skeleton.hips]
+    upper = joints[..., above, :].mean(-2) if above else root
+    axes = torch.eye(3, dtype=joints.dtype, device=joints.device)
+    up = unit(upper - (left_hip + right_hip) / 2, otherwise=axes[1])
+    across = left_hip - right_hip
+    across = across - (across * up).sum(-1, keepdim=True) * up
+    spare = torch.where(up[..., :1].abs() < 0.9, axes[0], axes[2])
+    spare = spare - (spare * up).sum(-1, keepdim=True) * up
+    left = unit(across, otherwise=unit(spare))
+    return torch.stack([left, up, torch.linalg.cross(left, up)], dim=-1)
+
+
+def _share_twist(
+    turned: list[Tensor], spine: list[int], joints: Tensor, rest: Tensor, vectors: Tensor, skeleton: Skeleton
+) -> None:
+    """Twist the spine's bones about themselves, each a little more, until the last one faces as the shoulders do."""
+    left, right = skeleton.shoulders
+    top = spine[-1]
+    axis = unit(vectors[..., top, :])
+    wanted = joints[..., left, :] - joints[..., right, :]
+    carried = (turned[top] @ (rest[left] - rest[right])[..., None])[..., 0]
+    sine = (torch.linalg.cross(carried, wanted) * axis).sum(-1)
+    cosine = (carried * wanted).sum(-1) - (carried * axis).sum(-1) * (wanted * axis).sum(-1)
+    known = torch.hypot(sine, cosine) > _TINY
+    angle = torch.where(known, torch.atan2(sine, torch.where(known, cosine, torch.ones_like(cosine))), 0.0)
+    for count, joint in enumerate(spine, start=1):
+        about = unit(vectors[..., joint, :])
+        twist = roma.rotvec_to_rotmat(about * (angle * count / len(spine))[..., None])
+        turned[joint] = twist @ turned[joint]

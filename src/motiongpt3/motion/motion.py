@@ -1,0 +1,156 @@
+"""Motion: joint positions over time."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.motion.skeleton import HUMANML3D, Skeleton
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+MAX_FRAMES = 200_000
+"""More frames than any recording a person makes; a longer array is a damaged or hostile file."""
+
+
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """Joint positions of one person over time; immutable.
+
+    Args:
+        joints: (T, J, 3) positions in metres, y up; stored as read-only float32. The person's left is +x when they
+            face +z.
+        fps: frames per second.
+        caption: what happens, in words.
+        name: where it comes from.
+        skeleton: the joints' names and tree; the 22 joints of HumanML3D unless said otherwise.
+
+    Raises:
+        MotionGPT3Error: the array is not (T, J, 3), has no frames, is not finite, or fps is not a positive number.
+    """
+
+    joints: NDArray[np.float32]
+    fps: float = 20.0
+    caption: str | None = None
+    name: str | None = None
+    skeleton: Skeleton = HUMANML3D
+
+    def __init__(
+        self,
+        joints: ArrayLike,
+        fps: float = 20.0,
+        caption: str | None = None,
+        name: str | None = None,
+        skeleton: Skeleton = HUMANML3D,
+    ) -> None:
+        try:
+            array = np.array(joints, dtype=np.float32)
+        except (TypeError, ValueError) as error:
+            raise MotionGPT3Error(f"joints are not an array of numbers: {error}") from None
+        if array.ndim != 3 or array.shape[1:] != (len(skeleton), 3):
+            raise MotionGPT3Error(f"joints must have shape (frames, {len(skeleton)}, 3), not {array.shape}")
+        if not 1 <= len(array) <= MAX_FRAMES:
+            raise MotionGPT3Error(f"a motion has 1 to {MAX_FRAMES} frames, not {len(array)}")
+        if not np.isfinite(array).all():
+            raise MotionGPT3Error("joints contain NaN or infinite values")
+        if np.abs(array).max() > 1e5:
+            raise MotionGPT3Error("joints lie more than 100 km from the origin; positions are in metres")
+        if not (np.isfinite(fps) and 0 < fps <= 1000):
+            raise MotionGPT3Error(f"fps must be a number in (0, 1000], not {fps}")
+        array.setflags(write=False)
+        object.__setattr__(self, "joints", array)
+        object.__setattr__(self, "fps", float(fps))
+        object.__setattr__(self, "caption", caption)
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "skeleton", skeleton)
+
+    def __len__(self) -> int:
+        return len(self.joints)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Motion):
+            return NotImplemented
+        return (
+            self.fps == other.fps
+            and self.caption == other.caption
+            and self.skeleton == other.skeleton
+            and np.array_equal(self.joints, other.joints)
+        )
+
+    def __getitem__(self, frames: slice) -> Motion:
+        """The frames of a slice, as a motion."""
+        if not isinstance(frames, slice):
+            raise TypeError("a motion is cut with a slice: motion[10:50]")
+        return self.replace(joints=self.joints[frames])
+
+    def __repr__(self) -> str:
+        caption = f", caption={self.caption!r}" if self.caption else ""
+        return f"Motion({len(self)} frames, {self.fps:g} fps, {self.seconds:.2f} s{caption})"
+
+    @property
+    def seconds(self) -> float:
+        """Duration in seconds: frames / fps."""
+        return len(self) / self.fps
+
+    def replace(self, **changes: object) -> Motion:
+        """A copy with some of `joints`, `fps`, `caption`, `name`, `skeleton` changed."""
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+    def resample(self, fps: float) -> Motion:
+        """The same motion at another frame rate, by linear interpolation of positions; the first frame stays."""
+        if fps == self.fps:
+            return self
+        if not (np.isfinite(fps) and 0 < fps <= 1000):
+            raise MotionGPT3Error(f"fps must be a number in (0, 1000], not {fps}")
+        last = len(self) - 1
+        frames = int(np.floor(last * fps / self.fps + 1e-6)) + 1
+        at = np.minimum(np.arange(frames) * (self.fps / fps), last)
+        low = np.minimum(np.floor(at).astype(np.int64), max(last - 1, 0))
+        weight = (at - low)[:, None, None].astype(np.float32)
+        high = np.minimum(low + 1, last)
+        return self.replace(joints=self.joints[low] * (1 - weight) + self.joints[high] * weight, fps=fps)
+
+    def mirror(self) -> Motion:
+        """Left and right swapped, in the joints and in the caption. Twice is the identity."""
+        joints = self.joints[:, self.skeleton.mirror_permutation] * np.array([-1, 1, 1], dtype=np.float32)
+        return self.replace(joints=joints, caption=None if self.caption is None else mirror_text(self.caption))
+
+    def save(self, path: str | Path) -> Path:
+        """Write to a file; the suffix decides the format. Returns the path."""
+        from motiongpt3.formats import save
+
+        return save(self, path)
+
+    @staticmethod
+    def load(path: str | Path) -> Motion:
+        """Read a file of any known format."""
+        from motiongpt3.formats import load
+
+        return load(path)
+
+
+_SWAPS = {
+    "left": "right", "right": "left", "leftward": "rightward", "rightward": "leftward", "leftwards": "rightwards",
+    "rightwards": "leftwards", "clockwise": "counterclockwise", "counterclockwise": "clockwise",
+    "lefthand": "righthand", "righthand": "lefthand", "leftmost": "rightmost", "rightmost": "leftmost",
+}  # fmt: skip
+_SIDE = re.compile(r"\b(" + "|".join(sorted(_SWAPS, key=len, reverse=True)) + r")\b", re.IGNORECASE)
+
+
+def mirror_text(text: str) -> str:
+    """Swap left and right in a sentence, keeping capitals. Twice is the identity."""
+
+    def swap(match: re.Match[str]) -> str:
+        word = match.group(0)
+        other = _SWAPS[word.lower()]
+        if word.isupper():
+            return other.upper()
+        return other.capitalize() if word[0].isupper() else other
+
+    return _SIDE.sub(swap, text)

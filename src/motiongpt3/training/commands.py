@@ -1,0 +1,51 @@
+"""The training commands: build, fit, export."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from motiongpt3.checkpoints.folder import load_weights, write_folder
+from motiongpt3.training.loop import fit
+from motiongpt3.training.stage1 import Stage1Config, Stage1Training
+from motiongpt3.training.vae import VAETraining, VAETrainingConfig
+
+
+def train_vae(config: VAETrainingConfig, resume: bool = False, start: Path | None = None, progress: bool = True) -> Path:
+    """Train a motion VAE.
+
+    Args:
+        config: the run.
+        resume: go on from the run's last checkpoint.
+        start: a VAE folder to start from instead of random weights.
+        progress: show a progress bar.
+
+    Returns:
+        The folder with the trained VAE: config.json and model.safetensors.
+    """
+    module = VAETraining(config)
+    if start is not None:
+        load_weights(module.vae, start)
+    fit(module, resume, progress)
+    module.to(device(config.run.accelerator)).measure_latents()
+    folder = Path(config.run.out) / "vae"
+    write_folder(folder, {"format": 1, "vae": asdict(config.model)}, module.vae.state_dict())
+    return folder
+
+
+def train_stage1(config: Stage1Config, resume: bool = False, start: Path | None = None, progress: bool = True) -> Path:
+    """Train text to motion; as `train_vae`, `start` is a model folder. Returns the folder of the model."""
+    module = Stage1Training(config, device(config.run.accelerator))
+    if start is not None:
+        load_weights(module.model, start, absent=("backbone.",))
+    fit(module, resume, progress)
+    folder = Path(config.run.out) / "model"
+    module.model.save_pretrained(folder)
+    return folder
+
+
+def device(accelerator: str) -> torch.device:
+    """Where a run's accelerator setting puts tensors."""
+    return torch.device("cuda" if accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available() else "cpu")

@@ -1,0 +1,167 @@
+"""The training loop around every trained thing: Lightning, with checkpoints that survive a kill at any moment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.files import atomic_path
+from motiongpt3.training.ema import EMA
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How a training run is carried out."""
+
+    out: Path
+    """Folder of the run: checkpoints, metrics, the exported model."""
+    steps: int = 10_000
+    """Optimiser steps."""
+    seed: int = 0
+    """Decides initial weights and every batch."""
+    learning_rate: float = 2e-4
+    """Peak of the schedule: linear warm-up, then cosine to zero."""
+    warmup: int = 500
+    """Steps of the warm-up."""
+    weight_decay: float = 0.01
+    """Of AdamW."""
+    clip: float = 1.0
+    """Largest gradient norm."""
+    ema: float = 0.999
+    """Decay of the averaged weights, which are what is validated and exported."""
+    precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
+    """Arithmetic of the networks."""
+    accelerator: str = "auto"
+    """cpu, gpu or auto."""
+    validate_every: int = 1000
+    """Steps between validations."""
+    checkpoint_minutes: float = 3.0
+    """Minutes between checkpoints."""
+    log_every: int = 50
+    """Steps between lines of metrics.csv."""
+
+
+class Steps(IterableDataset):
+    """An endless stream of nothing: the module makes batch number `global_step` itself, on the device that trains."""
+
+    def __iter__(self) -> Iterator[int]:
+        while True:
+            yield 0
+
+
+class TrainingModule(pl.LightningModule):
+    """What the three trained things share: optimiser, schedule and the stop at a loss that is no number."""
+
+    def __init__(self, run: RunConfig) -> None:
+        super().__init__()
+        self.run = run
+        self._last: tuple[Tensor, Any] | None = None
+
+    @property
+    def kernel(self) -> Literal["auto", "math"]:
+        """The attention kernel: on a CPU the fused backward pass is many times slower than plain matrix products."""
+        return "math" if self.device.type == "cpu" else "auto"
+
+    def configure_optimizers(self) -> Any:
+        """AdamW over what requires gradients; no weight decay on vectors."""
+        trained = [p for p in self.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": self.run.weight_decay},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=self.run.learning_rate, betas=(0.9, 0.99), fused=True)
+        warmup = torch.optim.lr_scheduler.LinearLR(optimizer, 1e-3, 1.0, max(self.run.warmup, 1))
+        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(self.run.steps - self.run.warmup, 1))
+        schedule = torch.optim.lr_scheduler.SequentialLR(optimizer, [warmup, cosine], [max(self.run.warmup, 1)])
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def train_dataloader(self) -> DataLoader:
+        """See `Steps`."""
+        return DataLoader(Steps(), batch_size=None)
+
+    def val_dataloader(self) -> DataLoader:
+        """One item: validation goes over its split by itself."""
+        return DataLoader([0], batch_size=None)
+
+    def guard(self, loss: Tensor, names: Any) -> Tensor:
+        """Stop when the previous step's loss was not finite, naming its clips; looking back a step costs no wait."""
+        if self._last is not None and not torch.isfinite(self._last[0]):
+            step = self.global_step - 1
+            raise MotionGPT3Error(f"the loss of step {step} is not finite; the batch held {self._last[1]()}")
+        self._last = (loss.detach(), names)
+        return loss
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Checkpoints written to a temporary name, synced and renamed."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write a checkpoint."""
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as temporary:
+            torch.save(checkpoint, temporary)
+
+
+def fit(module: TrainingModule, resume: bool = False, progress: bool = True) -> None:
+    """Train a module as its RunConfig says; afterwards it holds the averaged weights.
+
+    Args:
+        module: what to train.
+        resume: go on from the run's last checkpoint, with the result an uninterrupted run would have had.
+        progress: show a progress bar.
+    """
+    run = module.run
+    folder = Path(run.out)
+    last = folder / "checkpoints" / "last.ckpt"
+    if resume and not last.is_file():
+        raise MotionGPT3Error(f"nothing to resume: no {last}")
+    folder.mkdir(parents=True, exist_ok=True)
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision("high")
+    checkpoints = ModelCheckpoint(
+        dirpath=last.parent,
+        filename="last",
+        train_time_interval=timedelta(minutes=run.checkpoint_minutes),
+        save_top_k=1,
+        enable_version_counter=False,
+    )
+    ema = EMA(run.ema)
+    callbacks: list[pl.Callback] = [checkpoints, ema]
+    if progress:
+        callbacks.append(TQDMProgressBar(refresh_rate=20))
+    trainer = pl.Trainer(
+        default_root_dir=folder,
+        accelerator=run.accelerator,
+        devices=1,
+        precision=run.precision,
+        max_steps=run.steps,
+        gradient_clip_val=run.clip,
+        val_check_interval=min(run.validate_every, run.steps),
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        log_every_n_steps=run.log_every,
+        logger=CSVLogger(folder, name="", version="metrics"),
+        callbacks=callbacks,
+        plugins=[AtomicCheckpoints()],
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    trainer.fit(module, ckpt_path=os.fspath(last) if resume else None, weights_only=True)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if parameter.requires_grad:
+                parameter.copy_(ema.average[name])

@@ -1,0 +1,132 @@
+"""Stage 1: text to motion. The text stream is frozen; the motion stream and the heads learn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from motiongpt3.checkpoints.folder import load_weights, read_config
+from motiongpt3.data.batch import ClipBank
+from motiongpt3.data.dataset import PackedClips
+from motiongpt3.data.latents import LatentBank, LatentBatch
+from motiongpt3.models.backbone import load_backbone
+from motiongpt3.models.bimodal import attention_kernel
+from motiongpt3.models.motiongpt3 import MotionGPT3, MotionGPT3Config
+from motiongpt3.models.vae import VAEConfig
+from motiongpt3.training.loop import RunConfig, TrainingModule
+from motiongpt3.training.text_cache import TextCache
+
+
+@dataclass(frozen=True)
+class Stage1Config:
+    """One run of stage 1."""
+
+    run: RunConfig
+    data: list[Path]
+    """Packed files: the recorded clips first, then pools made from them."""
+    vae: Path
+    """Folder that `motiongpt3 train vae` wrote."""
+    model: MotionGPT3Config = field(default_factory=MotionGPT3Config)
+    batch: int = 64
+    """Clips per step."""
+    noise_levels: int = 4
+    """Noise levels per clip and step."""
+    length_weight: float = 0.1
+    """Weight of the length head's cross entropy."""
+    parts: int = 2
+    """Random parts of each clip that are trained on, besides the whole."""
+    balance: float = 0.5
+    """0 draws clips alike, 1 draws labels alike."""
+    pool_share: float = 0.4
+    """Share of draws that go to the pools."""
+    text_cache: Literal["disk", "none"] = "disk"
+    """Keep the prompts' keys and values on disk, or compute them in every step."""
+    licenses: list[str] | None = None
+    """Train only on clips under these licences."""
+
+
+class Stage1Training(TrainingModule):
+    """Text to motion: the diffusion head's loss and the length head's."""
+
+    def __init__(self, config: Stage1Config, device: torch.device | None = None) -> None:
+        super().__init__(config.run)
+        self.config = config
+        device = device or torch.device("cpu")
+        torch.manual_seed(config.run.seed)
+        self.model = build_model(config.model, config.vae).to(device)
+        packs = [PackedClips.open(path) for path in config.data]
+        clips = ClipBank(packs, "train", config.licenses, config.pool_share).to(device)
+        held = ClipBank(packs[:1], "val", config.licenses).to(device)
+        self.bank = LatentBank(clips, self.model.vae, config.parts, config.run.seed, config.balance, config.pool_share)
+        self.held = LatentBank(held, self.model.vae, parts=0)
+        folder = Path(config.run.out) / "text"
+        on_disk = config.text_cache == "disk"
+        self.texts = TextCache(self.model, self.bank.captions, folder / "train.bin" if on_disk else None)
+        self.held_texts = TextCache(self.model, self.held.captions, folder / "val.bin" if on_disk else None)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """What trains; the frozen language model is not copied into every checkpoint."""
+        state = super().state_dict(*args, **kwargs)
+        return {name: value for name, value in state.items() if not name.startswith("model.backbone.")}
+
+    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
+        """The inverse of `state_dict`."""
+        return super().load_state_dict(state_dict, strict=False, assign=assign)
+
+    def losses(self, batch: LatentBatch, texts: TextCache, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Diffusion loss (B,) and length loss, a mean over whole clips."""
+        deviation = torch.exp(0.5 * batch.log_variance)
+        noise = torch.randn(deviation.shape, generator=generator, device=self.device)
+        latents = self.model.vae.normalise_latents(batch.mean + deviation * noise)
+        cache, start = texts.read(batch.captions)
+        with attention_kernel(self.kernel):
+            logits, hidden = self.model.think(cache, start, batch.frames)
+        diffusion = self.model.head.loss(hidden, latents, self.config.noise_levels, generator)
+        target = torch.div(batch.frames - 1, self.model.config.length_unit, rounding_mode="floor")
+        length = F.cross_entropy(logits.float(), target.clamp(max=logits.shape[1] - 1), reduction="none")
+        return diffusion, (length * batch.whole).sum() / batch.whole.sum().clamp(min=1)
+
+    def training_step(self, _: Any, index: int) -> Tensor:
+        """One step on batch number `global_step`."""
+        batch = self.bank.batch(self.config.batch, self.run.seed, self.global_step)
+        generator = torch.Generator(self.device).manual_seed(self.run.seed * 7_000_003 + self.global_step)
+        diffusion, length = self.losses(batch, self.texts, generator)
+        loss = diffusion.mean() + self.config.length_weight * length
+        self.log_dict({"train/diffusion": diffusion.mean(), "train/length": length}, batch_size=1)
+        self.log("train/loss", loss, prog_bar=True, batch_size=1)
+        return self.guard(loss, lambda: ", ".join(batch.clips))
+
+    @torch.no_grad()
+    def validation_step(self, _: Any, index: int) -> None:
+        """Both losses over the whole clips of the validation split, with the same noise every time."""
+        generator = torch.Generator(self.device).manual_seed(0)
+        sums = []
+        for rows in self.held.whole_clips().split(64):
+            batch = self.held.rows(rows, self.held.first_captions(rows))
+            diffusion, length = self.losses(batch, self.held_texts, generator)
+            sums.append(torch.stack([diffusion.mean(), length]) * len(rows))
+        diffusion, length = torch.stack(sums).sum(0) / len(self.held.whole_clips())
+        self.log("val/diffusion", diffusion, prog_bar=True, batch_size=1)
+        self.log("val/length", length, batch_size=1)
+
+
+def build_model(config: MotionGPT3Config, vae: Path) -> MotionGPT3:
+    """A model with new motion parts, a frozen language model and a frozen trained VAE."""
+    sizes = VAEConfig(**read_config(vae)["vae"])
+    head = replace(
+        config.head,
+        queries=config.queries,
+        hidden=config.motion_width,
+        latent_tokens=sizes.latent_tokens,
+        latent_channels=sizes.latent_channels,
+    )
+    model = MotionGPT3(replace(config, vae=sizes, head=head), load_backbone(config.backbone, dtype=torch.bfloat16))
+    load_weights(model.vae, vae)
+    model.vae.requires_grad_(False).eval()
+    model.backbone.freeze()
+    return model

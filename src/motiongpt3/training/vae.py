@@ -1,0 +1,195 @@
+"""Training the motion VAE."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from motiongpt3.data.batch import ClipBank
+from motiongpt3.data.dataset import PackedClips
+from motiongpt3.models.bimodal import attention_kernel
+from motiongpt3.models.discriminator import MotionDiscriminator, discriminator_loss, generator_loss
+from motiongpt3.models.vae import MotionVAE, VAEConfig, frame_mask
+from motiongpt3.motion.features import feature_slices, features_to_joints
+from motiongpt3.motion.skeleton import HUMANML3D
+from motiongpt3.training.loop import RunConfig, TrainingModule
+
+
+FPS = 20.0
+
+
+@dataclass(frozen=True)
+class VAELossWeights:
+    """Weights of the terms of the VAE's loss."""
+
+    features: float = 1.0
+    """Smooth L1 of normalised features."""
+    positions: float = 10.0
+    """L1 of joint positions in the frame of the facing pelvis, metres."""
+    velocities: float = 0.5
+    """L1 of the velocities of these positions, metres per second."""
+    path: float = 2.0
+    """L1 of joint positions in the world, metres."""
+    ramp: float = 0.3
+    """Share of the run over which the weights of velocities and path grow from a twentieth. Their gradients go through
+    the sum of all turns and steps before a frame, and at full weight they drown those of the pose in the beginning."""
+    kl: float = 1e-4
+    """KL divergence of the latent distribution from the standard normal, mean over channels."""
+    adversarial: float = 0.0
+    """Hinge loss of the discriminator; 0 trains without one."""
+
+
+@dataclass(frozen=True)
+class VAETrainingConfig:
+    """One run that trains a VAE."""
+
+    run: RunConfig
+    data: list[Path]
+    """Packed files: the recorded clips first, then pools made from them."""
+    model: VAEConfig = field(default_factory=VAEConfig)
+    loss: VAELossWeights = field(default_factory=VAELossWeights)
+    batch: int = 128
+    """Clips per step."""
+    crop: float = 0.5
+    """How often a clip is cut to a random length."""
+    pool_share: float = 0.4
+    """Share of draws that go to the pools."""
+    licenses: list[str] | None = None
+    """Train only on clips under these licences."""
+
+
+class VAETraining(TrainingModule):
+    """The VAE, its losses and its validation."""
+
+    def __init__(self, config: VAETrainingConfig) -> None:
+        super().__init__(config.run)
+        self.config = config
+        torch.manual_seed(config.run.seed)
+        packs = [PackedClips.open(path) for path in config.data]
+        self.bank = ClipBank(packs, "train", config.licenses, config.pool_share)
+        self.validation = ClipBank(packs[:1], "val", config.licenses)
+        self.vae = MotionVAE(config.model)
+        self.vae.feature_mean.copy_(torch.from_numpy(packs[0].mean.copy()))
+        self.vae.feature_std.copy_(torch.from_numpy(packs[0].std.copy()))
+        self.discriminator = MotionDiscriminator(config.model.features) if config.loss.adversarial else None
+
+    def training_step(self, _: Any, index: int) -> Tensor:
+        """One step on batch number `global_step`."""
+        batch = self.bank.batch(
+            self.config.batch, self.run.seed, self.global_step, self.config.model.max_frames, self.config.crop
+        )
+        features = self.vae.normalise(batch.features)
+        generator = torch.Generator(self.device).manual_seed(self.run.seed * 7_000_003 + self.global_step)
+        shape = (len(features), self.config.model.latent_tokens, self.config.model.latent_channels)
+        noise = torch.randn(shape, generator=generator, device=self.device)
+        with attention_kernel(self.kernel):
+            output, mean, log_variance = self.vae(features, batch.lengths, noise)
+        terms = vae_losses(self.vae, output, features, batch.lengths, mean, log_variance)
+        loss = sum((self.weight(name) * value for name, value in terms.items()), torch.zeros_like(terms["kl"]))
+        if self.discriminator is not None:
+            loss = loss + self._adversarial(features, output, terms)
+        self.log_dict({f"train/{name}": value for name, value in terms.items()}, batch_size=1)
+        self.log("train/loss", loss, prog_bar=True, batch_size=1)
+        clips = batch.clips
+        return self.guard(loss, lambda: ", ".join(self.bank.clips[i].id for i in clips.tolist()))
+
+    def weight(self, name: str) -> float:
+        """Weight of a term of the loss at this step."""
+        weight: float = getattr(self.config.loss, name)
+        if name in ("velocities", "path"):
+            weight *= min(1.0, 0.05 + self.global_step / max(self.config.loss.ramp * self.run.steps, 1))
+        return weight
+
+    def _adversarial(self, real: Tensor, fake: Tensor, terms: dict[str, Tensor]) -> Tensor:
+        """Both sides of the hinge loss in one backward pass: each sees the other without gradients."""
+        assert self.discriminator is not None
+        self.discriminator.requires_grad_(False)
+        terms["adversarial"] = generator_loss(self.discriminator(fake))
+        self.discriminator.requires_grad_(True)
+        terms["discriminator"] = discriminator_loss(self.discriminator(real), self.discriminator(fake.detach()))
+        return self.config.loss.adversarial * terms["adversarial"] + terms["discriminator"]
+
+    @torch.no_grad()
+    def validation_step(self, _: Any, index: int) -> None:
+        """Reconstruction errors over the validation split."""
+        errors = reconstruction_errors(self.vae, self.validation)
+        self.log("val/root_aligned_mm", errors["root_aligned_mm"].mean(), prog_bar=True, batch_size=1)
+        self.log("val/global_mm", errors["global_mm"].mean(), prog_bar=True, batch_size=1)
+
+    @torch.no_grad()
+    def measure_latents(self, size: int = 64, batches: int = 200) -> None:
+        """Store the mean and deviation of training latents in the VAE, over `batches` batches."""
+        self.vae.eval()
+        sums = []
+        for step in range(batches):
+            batch = self.bank.batch(size, self.run.seed + 1, step, self.config.model.max_frames, self.config.crop)
+            mean, log_variance = self.vae.encode(self.vae.normalise(batch.features), batch.lengths)
+            second = mean.square() + log_variance.exp()
+            sums.append(torch.stack([mean.mean(0), second.mean(0)]))
+        mean, second = torch.stack(sums).double().mean(0)
+        self.vae.latent_mean.copy_(mean)
+        self.vae.latent_std.copy_((second - mean.square()).sqrt())
+
+
+def vae_losses(
+    vae: MotionVAE, output: Tensor, features: Tensor, lengths: Tensor, mean: Tensor, log_variance: Tensor
+) -> dict[str, Tensor]:
+    """The terms of the loss, each a mean over real frames only.
+
+    Args:
+        vae: for its statistics.
+        output: (B, T, F) reconstruction, normalised.
+        features: (B, T, F) target, normalised.
+        lengths: (B,) frames.
+        mean: (B, N, D).
+        log_variance: (B, N, D).
+    """
+    mask = frame_mask(lengths, features.shape[1]).unsqueeze(-1).float()
+    steps = mask[:, 1:] * mask[:, :-1]
+
+    def average(error: Tensor, mask: Tensor = mask) -> Tensor:
+        error = error.flatten(2)
+        return (error * mask).sum() / (mask.sum() * error.shape[-1])
+
+    with torch.autocast(output.device.type, enabled=False):
+        output, mean, log_variance = output.float(), mean.float(), log_variance.float()
+        made, real = vae.denormalise(output), vae.denormalise(features)
+        slices = feature_slices(HUMANML3D)
+        pose = slice(slices.root_height.start, slices.positions.stop)
+        error = made[..., pose] - real[..., pose]
+        return {
+            "features": average(F.smooth_l1_loss(output, features, reduction="none")),
+            "positions": average(error.abs()),
+            "velocities": average((error[:, 1:] - error[:, :-1]).abs() * FPS, steps),
+            "path": average((features_to_joints(made) - features_to_joints(real)).abs()),
+            "kl": 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean(),
+        }
+
+
+@torch.no_grad()
+def reconstruction_errors(vae: MotionVAE, bank: ClipBank, size: int = 64) -> dict[str, Tensor]:
+    """Errors of encode-and-decode per clip in millimetres; clips longer than the VAE's maximum are cut there.
+
+    Returns:
+        root_aligned_mm: (C,) mean joint error with the pelvis moved onto the real one in every frame.
+        global_mm: (C,) mean joint error as it is, first frames facing the same way from the same place.
+    """
+    local, world = [], []
+    for first in range(0, len(bank), size):
+        clips = torch.arange(first, min(first + size, len(bank)), device=bank.frames.device)
+        lengths = bank.frames[clips].clamp(max=vae.config.max_frames)
+        nothing = torch.zeros_like(clips)
+        features = bank.take(clips, nothing, lengths, nothing.bool())
+        output, _, _ = vae(vae.normalise(features), lengths)
+        made, real = features_to_joints(vae.denormalise(output.float())), features_to_joints(features)
+        mask = frame_mask(lengths, features.shape[1])
+        error = (made - real).norm(dim=-1).mean(-1)
+        aligned = ((made - made[:, :, :1]) - (real - real[:, :, :1])).norm(dim=-1).mean(-1)
+        world.append((error * mask).sum(1) / lengths * 1000)
+        local.append((aligned * mask).sum(1) / lengths * 1000)
+    return {"root_aligned_mm": torch.cat(local), "global_mm": torch.cat(world)}

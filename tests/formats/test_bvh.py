@@ -1,0 +1,267 @@
+"""BVH: independent readings, other programs' dialects, round trips and hostile files."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from clips import aligned_error, invented, recorded, recording
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.formats import load, save
+from motiongpt3.formats.bvh import parse
+from motiongpt3.motion.kinematics import bone_vectors
+from motiongpt3.motion.motion import Motion
+from motiongpt3.motion.skeleton import HUMANML3D
+
+DIALECTS = ["cmu_cgspeed_02_01", "cmu_cgspeed_b", "cmu_variant_02_01", "bandai1_bow_active_001",
+            "bandai2_wave-right-hand_normal", "bandai2_walk-turn-left"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_positions_equal_an_independent_readers(samples_dir: Path, name: str) -> None:
+    wanted = json.loads((samples_dir / "reference.json").read_text())[f"{name}.bvh"]
+    bvh = parse((samples_dir / f"{name}.bvh").read_text(), name)
+    assert len(bvh.values) == wanted["frames"]
+    found = bvh.positions(list(wanted["joints"]))[wanted["at"]]
+    np.testing.assert_allclose(found, np.array(list(wanted["joints"].values())).transpose(1, 0, 2), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_dialects_become_people_of_our_size(samples_dir: Path, name: str) -> None:
+    motion = load(samples_dir / f"{name}.bvh")
+    assert motion.fps == (30 if "bandai" in name else 120)
+    lengths = bone_vectors(torch.tensor(motion.joints)).norm(dim=-1).numpy()
+    np.testing.assert_allclose(lengths, np.broadcast_to(HUMANML3D.bone_lengths, lengths.shape), atol=1e-4)
+    lowest = motion.joints[:, list(HUMANML3D.contacts), 1].min()
+    assert -0.05 < lowest < 0.1
+    head = np.median(motion.joints[:, 15, 1])
+    assert 1.3 < head < 1.65
+
+
+def test_two_conversions_of_one_recording_agree(samples_dir: Path) -> None:
+    one, other = (load(samples_dir / f"cmu_{kind}_02_01.bvh").joints for kind in ("cgspeed", "variant"))
+    assert len(one) == len(other) - 1, "the T-pose before the recording is dropped"
+    assert aligned_error(one, other[1:]) < 0.08
+
+
+def test_bandai_equals_the_data_we_train_on(samples_dir: Path, mocap_dir: Path) -> None:
+    wanted = recording(mocap_dir, "BN1_bow_active_001")
+    found = load(samples_dir / "bandai1_bow_active_001.bvh").resample(20)
+    assert aligned_error(found.joints, wanted.joints) < 0.005
+
+
+def test_round_trip_of_real_motions(mocap_dir: Path, tmp_path: Path) -> None:
+    for motion in recorded(mocap_dir, "test", 40):
+        found = load(save(motion, tmp_path / "clip.bvh"))
+        error = np.linalg.norm(found.joints - motion.joints, axis=-1)
+        assert found.fps == 20
+        assert error.mean() < 0.0005, motion.name
+        assert error.max() < 0.005, motion.name
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(0, 10**6),
+    st.integers(1, 40),
+    st.sampled_from([7.5, 12.5, 20, 24, 29.97, 30, 60, 120]),
+    st.floats(0.1, 3),
+)
+def test_round_trip_of_invented_motions(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, frames: int, fps: float, wildness: float
+) -> None:
+    motion = invented(seed, frames, fps, wildness)
+    found = load(save(motion, tmp_path_factory.mktemp("bvh") / "clip.bvh"))
+    assert found.fps == pytest.approx(fps, rel=1e-6)
+    np.testing.assert_allclose(found.joints, motion.joints, atol=1e-4)
+
+
+def test_joints_in_one_place_survive(tmp_path: Path) -> None:
+    motion = Motion(np.ones((3, 22, 3)))
+    np.testing.assert_allclose(load(save(motion, tmp_path / "point.bvh")).joints, motion.joints, atol=1e-5)
+
+
+def test_bones_that_change_their_length_lose_little(tmp_path: Path) -> None:
+    motion = invented(5, 60)
+    noisy = motion.replace(joints=motion.joints + np.random.default_rng(0).normal(0, 0.002, motion.joints.shape))
+    error = np.linalg.norm(load(save(noisy, tmp_path / "noisy.bvh")).joints - noisy.joints, axis=-1)
+    assert error.mean() < 0.005
+    assert error.max() < 0.02
+
+
+def test_angles_go_on_without_jumps(tmp_path: Path) -> None:
+    """A person who turns on the spot four times and then does a cartwheel: no angle jumps by half a turn."""
+    still = invented(0, 1, wildness=0.3).joints[0] - invented(0, 1, wildness=0.3).joints[0, 0]
+    angles = np.linspace(0, 8 * np.pi, 400)
+    about_y = np.stack([[[np.cos(a), 0, np.sin(a)], [0, 1, 0], [-np.sin(a), 0, np.cos(a)]] for a in angles])
+    about_z = np.stack([[[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]] for a in angles])
+    joints = np.concatenate([still @ about_y.transpose(0, 2, 1), still @ about_z.transpose(0, 2, 1)])
+    path = save(Motion(joints), tmp_path / "turns.bvh")
+    steps = np.abs(np.diff(parse(path.read_text(), "turns").values[:, 3:], axis=0))
+    assert steps[np.r_[:399, 400:799]].max() < 15
+    np.testing.assert_allclose(load(path).joints, joints, atol=1e-4)
+
+
+def test_the_file_is_what_other_tools_expect(tmp_path: Path) -> None:
+    text = save(invented(), tmp_path / "clip.bvh").read_text()
+    bvh = parse(text, "clip")
+    names = [node.name for node in bvh.nodes if not node.is_end]
+    assert {"Hips", "Spine2", "LeftArm", "RightHand", "LeftToeBase", "LHipJoint", "LowerBack"} <= set(names)
+    assert text.splitlines()[1] == "ROOT Hips"
+    assert {node.order for node in bvh.nodes if not node.is_end} == {"ZXY"}
+    bvh.values[:] = 0
+    rest = dict(zip([node.name for node in bvh.nodes], bvh.positions()[0], strict=True))
+    assert abs(rest["LeftHand"][1] - rest["LeftArm"][1]) < 1e-6 < rest["LeftHand"][0] - rest["LeftArm"][0]
+    assert 110 < rest["Head"][1] - rest["LeftFoot"][1] < 160, "centimetres"
+
+
+def test_writing_four_seconds_is_quick(tmp_path: Path) -> None:
+    motion = invented(0, 80)
+    save(motion, tmp_path / "warm.bvh")
+    start = time.perf_counter()
+    save(motion, tmp_path / "clip.bvh")
+    assert time.perf_counter() - start < 0.3
+
+
+def test_mixamo_names_are_retargeted(tmp_path: Path) -> None:
+    """Our file with Mixamo's prefix, a metre-like unit and no helper names is a foreign dialect."""
+    motion = invented(3)
+    text = save(motion, tmp_path / "own.bvh").read_text()
+    for number, name in enumerate(["LHipJoint", "RHipJoint", "LowerBack", "LowerNeck", "LCollarJoint", "RCollarJoint"]):
+        text = text.replace(f"JOINT {name}\n", f"JOINT helper{number}\n")
+    text = text.replace("JOINT ", "JOINT mixamorig:").replace("ROOT ", "ROOT mixamorig:")
+    (tmp_path / "mixamo.bvh").write_text(text)
+    np.testing.assert_allclose(load(tmp_path / "mixamo.bvh").joints, motion.joints, atol=1e-3)
+
+
+MINIMAL = """HIERARCHY
+ROOT Hips
+{
+  OFFSET 0 0 0
+  CHANNELS 6 Xposition Yposition Zposition Zrotation Xrotation Yrotation
+  JOINT Chest
+  {
+    OFFSET 0 10 0
+    CHANNELS 3 Zrotation Xrotation Yrotation
+    End Site
+    {
+      OFFSET 0 5 0
+    }
+  }
+}
+MOTION
+Frames: 2
+Frame Time: 0.05
+0 1 0 0 0 0 90 0 0
+0 2 0 0 0 90 0 0 0
+"""
+
+
+def test_a_minimal_file_is_parsed() -> None:
+    for text in (MINIMAL, "\ufeff" + MINIMAL.replace("\n", "\r\n"), " ".join(MINIMAL.split())):
+        bvh = parse(text, "minimal")
+        ends = bvh.positions(["Chest end"])[:, 0]
+        np.testing.assert_allclose(ends, [[-5, 11, 0], [0, 17, 0]], atol=1e-9)
+
+
+def test_positions_replace_offsets_and_any_order_of_channels_is_followed() -> None:
+    text = MINIMAL.replace(
+        "CHANNELS 3 Zrotation Xrotation Yrotation", "CHANNELS 4 Yposition Xrotation Yrotation Zrotation"
+    )
+    text = text.replace("0 1 0 0 0 0 90 0 0", "0 1 0 0 0 0 20 90 90 0").replace(
+        "0 2 0 0 0 90 0 0 0", "0 2 0 0 0 90 0 0 0 0"
+    )
+    chest, end = parse(text, "x").positions(["Chest", "Chest end"])[0]
+    np.testing.assert_allclose(chest, [0, 21, 0], atol=1e-9)
+    np.testing.assert_allclose(
+        end, [0, 21, 5], atol=1e-9
+    )  # the turn about y does nothing to y, the one about x lifts it
+
+
+HOSTILE = {
+    "not BVH": ("HELLO", "not a BVH file"),
+    "no motion": (MINIMAL[: MINIMAL.index("MOTION")], "not a BVH file"),
+    "cycle": (MINIMAL.replace("JOINT Chest", "JOINT Hips"), "'Hips' appears twice"),
+    "two roots": (MINIMAL.replace("JOINT Chest", "ROOT Chest"), "stands where none can be"),
+    "no root": (MINIMAL.replace("ROOT", "JOINT"), "stands where none can be"),
+    "joint in end": (MINIMAL.replace("OFFSET 0 5 0", "JOINT a { OFFSET 0 0 0 CHANNELS 0 }"), "stands where none"),
+    "unbalanced": (MINIMAL.replace("}\nMOTION", "MOTION"), "ends before its last }"),
+    "too many braces": (MINIMAL.replace("}\nMOTION", "}}\nMOTION"), "stands where no such word"),
+    "no brace": (MINIMAL.replace("Hips\n{", "Hips\n"), "."),
+    "no frames": (MINIMAL.replace("Frames: 2", "Frames: 0"), "holds 0 frames"),
+    "negative frames": (MINIMAL.replace("Frames: 2", "Frames: -2"), "holds -2 frames"),
+    "a billion frames": (MINIMAL.replace("Frames: 2", "Frames: 999999999"), "frames; 1 to"),
+    "more frames declared": (MINIMAL.replace("Frames: 2", "Frames: 3"), "declares 3 frames .* only 18"),
+    "fewer frames declared": (MINIMAL.replace("Frames: 2", "Frames: 1"), "declares 1 frames .* more"),
+    "frames no number": (MINIMAL.replace("Frames: 2", "Frames: two"), "where a number is expected"),
+    "no frame time": (MINIMAL.replace("Frame Time: 0.05", ""), "after MOTION come"),
+    "frame time zero": (MINIMAL.replace("0.05", "0"), "impossible"),
+    "frame time nan": (MINIMAL.replace("0.05", "nan"), "where a number is expected"),
+    "decimal comma": (MINIMAL.replace("0.05", "0,05"), "where a number is expected"),
+    "NaN": (MINIMAL.replace("90 0 0\n0", "nan 0 0\n0"), "NaN or infinite"),
+    "infinite": (MINIMAL.replace("90 0 0\n0", "inf 0 0\n0"), "NaN or infinite"),
+    "letters": (MINIMAL.replace("90 0 0\n0", "x 0 0\n0"), "in the motion part"),
+    "odd channel": (MINIMAL.replace("3 Zrotation", "3 Wrotation"), "impossible channels"),
+    "channel twice": (MINIMAL.replace("3 Zrotation", "3 Xrotation"), "impossible channels"),
+    "fewer channels": (MINIMAL.replace("CHANNELS 3", "CHANNELS 4"), "impossible channels"),
+    "more channels": (MINIMAL.replace("CHANNELS 3", "CHANNELS 2"), "no such word"),
+    "channels a word": (MINIMAL.replace("CHANNELS 3", "CHANNELS many"), "impossible channels|no such word"),
+    "offset short": (MINIMAL.replace("OFFSET 0 10 0", "OFFSET 0 10"), "OFFSET has"),
+    "offset nan": (MINIMAL.replace("OFFSET 0 10 0", "OFFSET 0 nan 0"), "OFFSET has"),
+    "unknown joints": (MINIMAL, "of no known skeleton; known are .*Mixamo"),
+    "binary": ("HIERARCHY\0\0", "not a text file"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_bad_files_end_in_one_line(tmp_path: Path, case: str) -> None:
+    text, message = HOSTILE[case]
+    (tmp_path / "bad.bvh").write_text(text)
+    with pytest.raises(MotionGPT3Error, match=message) as caught:
+        load(tmp_path / "bad.bvh")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+def test_a_deep_hierarchy_neither_recurses_nor_grows(tmp_path: Path) -> None:
+    deep = "HIERARCHY ROOT a { " + " ".join(f"JOINT j{i} {{" for i in range(50_000)) + " MOTION"
+    (tmp_path / "deep.bvh").write_text(deep)
+    with pytest.raises(MotionGPT3Error, match="more than 1000 joints"):
+        load(tmp_path / "deep.bvh")
+
+
+def test_positions_too_large_to_compute(tmp_path: Path) -> None:
+    path = save(invented(frames=1), tmp_path / "clip.bvh")
+    lines = path.read_text().splitlines()
+    lines[-1] = " ".join(["1e300"] * len(lines[-1].split()))
+    path.write_text("\n".join(lines))
+    with pytest.raises(MotionGPT3Error):
+        load(path)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.data())
+def test_damaged_text_never_crashes(data: st.DataObject) -> None:
+    words = MINIMAL.split()
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(words) - 1))
+        junk = data.draw(
+            st.sampled_from(["{", "}", "JOINT", "End", "OFFSET", "CHANNELS", "MOTION", "1e400", "-5", "é", "9" * 50])
+        )
+        words[place : place + data.draw(st.integers(0, 2))] = [junk]
+        if len(words) < 2:
+            break
+    with contextlib.suppress(MotionGPT3Error):
+        parse("\n".join(words), "damaged").positions()
+
+
+def test_a_long_file_is_read_in_pieces(tmp_path: Path) -> None:
+    motion = invented(9, frames=4100, wildness=1.5)
+    np.testing.assert_allclose(load(save(motion, tmp_path / "long.bvh")).joints, motion.joints, atol=1e-4)

@@ -1,0 +1,125 @@
+"""npz: exact round trips, and hostile files that end in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from clips import invented
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.formats import load, save
+from motiongpt3.formats.arrays import MAX_ARRAY_BYTES
+
+texts = st.none() | st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=60)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 30), st.floats(0.1, 1000), texts, st.integers(0, 99))
+def test_round_trip_is_exact(
+    tmp_path_factory: pytest.TempPathFactory, frames: int, fps: float, caption: str | None, seed: int
+) -> None:
+    motion = invented(seed, frames, fps).replace(caption=caption, name="the name")
+    found = load(save(motion, tmp_path_factory.mktemp("npz") / "clip.npz"))
+    assert found == motion
+    assert found.name == "the name"
+
+
+def test_only_joints_are_needed(tmp_path: Path) -> None:
+    np.savez(tmp_path / "plain.npz", joints=np.ones((3, 22, 3), dtype=np.int16))
+    motion = load(tmp_path / "plain.npz")
+    assert (len(motion), motion.fps, motion.caption, motion.name) == (3, 20.0, None, "plain")
+
+
+good = np.ones((3, 22, 3))
+nan = np.where(np.arange(22)[:, None] == 7, np.nan, good)
+HOSTILE = {
+    "no joints": ({"poses": good}, "needs an array 'joints'"),
+    "wrong shape": ({"joints": np.ones((3, 21, 3))}, r"shape \(frames, 22, 3\)"),
+    "one dimension": ({"joints": np.ones(3)}, r"shape \(frames, 22, 3\)"),
+    "no frames": ({"joints": np.ones((0, 22, 3))}, "a motion has 1 to"),
+    "NaN": ({"joints": nan}, "NaN or infinite"),
+    "infinite": ({"joints": nan * np.inf}, "NaN or infinite"),
+    "huge": ({"joints": good * 1e30}, "km from the origin"),
+    "text": ({"joints": np.full((3, 22, 3), "x")}, "not numbers"),
+    "complex": ({"joints": good * 1j}, "not numbers"),
+    "fps zero": ({"joints": good, "fps": 0}, "fps must be"),
+    "fps many": ({"joints": good, "fps": np.ones(2)}, "fps must be one number"),
+    "fps text": ({"joints": good, "fps": "20"}, "not numbers"),
+    "caption number": ({"joints": good, "caption": 3}, "caption must be one text"),
+    "objects": ({"joints": np.array([{"a": 1}], dtype=object)}, "Python objects, which are refused"),
+    "object caption": ({"joints": good, "caption": np.array(["a", None])}, "Python objects"),
+    "records": ({"joints": np.zeros(3, dtype=[("a", "f8")])}, "no motion has"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_bad_arrays_end_in_one_line(tmp_path: Path, case: str) -> None:
+    arrays, message = HOSTILE[case]
+    np.savez(tmp_path / "bad.npz", **arrays)
+    with pytest.raises(MotionGPT3Error, match=message) as caught:
+        load(tmp_path / "bad.npz")
+    assert "\n" not in str(caught.value)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_damaged_files_never_crash(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    path = save(invented(frames=2), tmp_path_factory.mktemp("npz") / "clip.npz")
+    content = bytearray(path.read_bytes())
+    if data.draw(st.booleans()):
+        content = content[: data.draw(st.integers(1, len(content) - 1))]
+    else:
+        for place in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=5)):
+            content[place] = data.draw(st.integers(0, 255))
+    path.write_bytes(content)
+    with contextlib.suppress(MotionGPT3Error):
+        load(path)
+
+
+def archive(path: Path, header: bytes, body: bytes) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("joints.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + body)
+
+
+def test_bombs_are_refused_before_they_are_unpacked(tmp_path: Path) -> None:
+    frames = MAX_ARRAY_BYTES // (22 * 3 * 4) + 1
+    archive(
+        tmp_path / "bomb.npz", b"{'descr': '<f4', 'fortran_order': False, 'shape': (%d, 22, 3)}" % frames, bytes(10**6)
+    )
+    with pytest.raises(MotionGPT3Error, match="which no motion has"):
+        load(tmp_path / "bomb.npz")
+    archive(tmp_path / "lie.npz", b"{'descr': '<f4', 'fortran_order': False, 'shape': (200000, 22, 3)}", bytes(10**6))
+    with pytest.raises(MotionGPT3Error, match="cut short"):
+        load(tmp_path / "lie.npz")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [b"", b"{", b"[" * 5000, b"{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 22, 3)}",
+     b"{'descr': '|V9999999999', 'fortran_order': False, 'shape': (1,)}", b"__import__('os').getcwd()",
+     b"{'descr': '<f4', 'fortran_order': False, 'shape': (10**99, 22, 3)}"],
+)  # fmt: skip
+def test_hostile_headers(tmp_path: Path, header: bytes) -> None:
+    archive(tmp_path / "bad.npz", header, bytes(100))
+    with pytest.raises(MotionGPT3Error) as caught:
+        load(tmp_path / "bad.npz")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_encrypted_or_odd_archive_is_refused(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, joints=good)
+    content = bytearray(buffer.getvalue())
+    central = content.rindex(b"PK\x01\x02")
+    content[central + 8] |= 1
+    content[6] |= 1
+    (tmp_path / "locked.npz").write_bytes(content)
+    with pytest.raises(MotionGPT3Error, match="damaged"):
+        load(tmp_path / "locked.npz")
