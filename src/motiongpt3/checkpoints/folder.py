@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import torch
 from safetensors import SafetensorError
@@ -15,6 +18,8 @@ from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.files import atomic_path
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+MAX_CONFIG = 1_000_000
+"""Bytes of the largest config.json that is read."""
 
 
 def write_folder(
@@ -40,17 +45,61 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     """The configuration of a model folder."""
     path = Path(folder) / CONFIG
     try:
+        if path.stat().st_size > MAX_CONFIG:
+            raise MotionGPT3Error(f"{path} is damaged: it is far too large")
         config = json.loads(path.read_text())
     except FileNotFoundError:
         raise MotionGPT3Error(f"{folder} is no model folder: it has no {CONFIG}") from None
-    except (OSError, ValueError) as error:
+    except MotionGPT3Error:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
         raise MotionGPT3Error(f"{path} is damaged: {str(error).splitlines()[0]}") from None
     if not isinstance(config, dict):
         raise MotionGPT3Error(f"{path} is damaged: it holds no JSON object")
     return config
 
 
-def load_weights(module: nn.Module, folder: str | Path, prefix: str = "", absent: tuple[str, ...] = ()) -> None:
+Config = TypeVar("Config")
+
+
+def parse_config(kind: type[Config], values: Any) -> Config:
+    """A dataclass from a JSON object, nested ones too; what the object lacks keeps its default.
+
+    Raises:
+        MotionGPT3Error: an unknown name, a value of another kind, a whole number outside 1 to 100,000.
+    """
+    if not isinstance(values, dict):
+        raise MotionGPT3Error(f"this model's configuration is not one of ours: no {kind.__name__} in it")
+    hints = get_type_hints(kind)
+    parsed = {}
+    for name, value in values.items():
+        if name not in hints:
+            raise MotionGPT3Error(f"this model's configuration is not one of ours: unknown setting {name[:40]!r}")
+        if is_dataclass(hints[name]):
+            value = parse_config(hints[name], value)
+        elif not _fits(value, hints[name]):
+            raise MotionGPT3Error(f"this model's configuration is not one of ours: {name} is {str(value)[:40]!r}")
+        parsed[name] = value
+    if missing := [f.name for f in fields(kind) if is_dataclass(hints[f.name]) and f.name not in parsed]:  # type: ignore[arg-type]
+        raise MotionGPT3Error(f"this model's configuration is not one of ours: {missing[0]} is missing")
+    return kind(**parsed)
+
+
+def _fits(value: Any, hint: Any, least: int = 1) -> bool:
+    if hint is int:
+        return type(value) is int and least <= value <= 100_000
+    if hint is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    if get_origin(hint) is Literal:
+        return type(value) is str and value in get_args(hint)
+    if get_origin(hint) in (Union, UnionType):
+        return any(_fits(value, option, 0) for option in get_args(hint))
+    return isinstance(value, hint)
+
+
+def load_weights(
+    module: nn.Module, folder: str | Path, prefix: str = "", absent: tuple[str, ...] = (), assign: bool = False
+) -> None:
     """Fill a module from a model folder; every tensor must be there with its shape and be finite.
 
     Args:
@@ -58,6 +107,7 @@ def load_weights(module: nn.Module, folder: str | Path, prefix: str = "", absent
         folder: the model folder.
         prefix: take only tensors whose name begins so, without the prefix.
         absent: names that may be missing begin with one of these.
+        assign: let the stored tensors take the place of the module's, in their own type; for one on the meta device.
 
     Raises:
         MotionGPT3Error: the file is missing or damaged, or a tensor is missing, unexpected, misshapen or not finite.
@@ -77,9 +127,11 @@ def load_weights(module: nn.Module, folder: str | Path, prefix: str = "", absent
         if tensor.shape != wanted[name].shape:
             shapes = f"{tuple(tensor.shape)} instead of {tuple(wanted[name].shape)}"
             raise MotionGPT3Error(f"{path} does not fit this model: {name} has shape {shapes}")
-        if not torch.isfinite(tensor).all():
+        if tensor.is_floating_point() != wanted[name].is_floating_point():
+            raise MotionGPT3Error(f"{path} does not fit this model: {name} holds {tensor.dtype}")
+        if not torch.isfinite(tensor.to(wanted[name].dtype)).all():
             raise MotionGPT3Error(f"{path} is damaged: {name} holds values that are not finite")
     missing = [name for name in wanted if name not in tensors and not name.startswith(absent or ("\0",))]
     if missing:
         raise MotionGPT3Error(f"{path} does not fit this model: {missing[0]} is missing")
-    module.load_state_dict(tensors, strict=False)
+    module.load_state_dict(tensors, strict=False, assign=assign)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from motiongpt3.data.augment import base_action
 from motiongpt3.data.dataset import PackedClips
+from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.features import mirror_features
 
 SOURCE_WEIGHTS = {"UIPRMD": 0.35}
@@ -43,6 +46,7 @@ class ClipBank(nn.Module):
         split: which split to take; a pool's clips carry the split they were made from.
         licenses: keep only clips under these licences; None keeps all.
         pool_share: of the draws, how many go to the second and later packs together.
+        balance: clips are drawn in proportion to (clips of the same action, styles aside, at least 10) ** -balance.
     """
 
     features: Tensor
@@ -56,6 +60,7 @@ class ClipBank(nn.Module):
         split: str,
         licenses: Sequence[str] | None = None,
         pool_share: float = 0.4,
+        balance: float = 0.0,
     ) -> None:
         super().__init__()
         self.clips = []
@@ -64,8 +69,10 @@ class ClipBank(nn.Module):
             kept = [pack.clips[i] for i in pack.split(split)]
             kept = [clip for clip in kept if licenses is None or clip.license in licenses]
             if not kept:
-                raise ValueError(f"no clips of split {split!r} under these licences")
-            weight = np.array([_weight(clip.id, clip.frames) for clip in kept])
+                raise MotionGPT3Error(f"{pack.path} has no clips of split {split!r} under these licences")
+            counts = Counter(base_action(clip.short) for clip in kept)
+            rare = np.array([max(counts[base_action(clip.short)], 10) ** -balance for clip in kept])
+            weight = rare * np.array([_weight(clip.id, clip.frames) for clip in kept])
             share = 1.0 if len(packs) == 1 else pool_share / (len(packs) - 1) if number else 1 - pool_share
             weights.append(share * weight / weight.sum())
             for clip in kept:

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from motiongpt3.data.batch import SOURCE_WEIGHTS, ClipBank
+from motiongpt3.data.augment import base_action
+from motiongpt3.data.batch import ClipBank
+from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.instructions.prompt import clean_prompt
 from motiongpt3.models.vae import MotionVAE
 from motiongpt3.motion.motion import mirror_text
@@ -47,7 +49,7 @@ class LatentBank(nn.Module):
         vae: encodes them.
         parts: random parts of each clip, more of long ones.
         seed: decides the parts.
-        balance: clips are drawn in proportion to (clips with the same short label) ** -balance.
+        balance: clips are drawn in proportion to (clips of the same action, styles aside) ** -balance.
         pool_share: of the draws, how many go to clips made by `data augment` (ids that begin with "pool").
     """
 
@@ -55,7 +57,13 @@ class LatentBank(nn.Module):
     log_variance: Tensor
 
     def __init__(
-        self, bank: ClipBank, vae: MotionVAE, parts: int = 2, seed: int = 0, balance: float = 0.5, pool_share: float = 0.4
+        self,
+        bank: ClipBank,
+        vae: MotionVAE,
+        parts: int = 2,
+        seed: int = 0,
+        balance: float = 0.5,
+        pool_share: float = 0.4,
     ) -> None:
         super().__init__()
         rng = np.random.default_rng(seed)
@@ -69,9 +77,9 @@ class LatentBank(nn.Module):
         for number, clip in enumerate(bank.clips):
             whole = [*clip.captions, *([clip.short] if clip.short else [])]
             safe = [text for text, fine in zip(clip.captions, clip.crop_safe, strict=True) if fine]
-            pieces = [(0, clip.frames, True)] if clip.frames <= longest else []
+            pieces = [(0, clip.frames, True)] if whole and clip.frames <= longest else []
             for _ in range(parts + clip.frames // longest * 2 if safe else 0):
-                shortest = min(clip.frames, max(20, int(0.4 * min(clip.frames, longest))))
+                shortest = min(clip.frames, longest, max(20, int(0.4 * min(clip.frames, longest))))
                 length = int(rng.integers(shortest, min(clip.frames, longest) + 1))
                 pieces.append((int(rng.integers(0, clip.frames - length + 1)), length, False))
             for offset, length, is_whole in pieces:
@@ -80,6 +88,8 @@ class LatentBank(nn.Module):
                     rows.append((number, offset, length, mirrored, is_whole, len(pieces)))
                     self._options.append(options([mirror_text(t) for t in texts] if mirrored else texts))
                     self._ids.append(clip.id)
+        if not rows:
+            raise MotionGPT3Error("no clip has a caption: there is nothing to learn from")
         self.captions = list(index)
         table = np.array(rows)
         self._frames, self._whole = torch.from_numpy(table[:, 2]), torch.from_numpy(table[:, 4].astype(bool))
@@ -135,15 +145,16 @@ class LatentBank(nn.Module):
 
 
 def _weights(bank: ClipBank, table: np.ndarray, balance: float, pool_share: float) -> np.ndarray:
-    """How often each entry is drawn: by label, by source, half of a clip's draws to the whole clip."""
+    """How often each entry is drawn: by action, half of a clip's draws to the whole clip."""
     clips = table[:, 0]
-    counts = Counter(clip.short for clip in bank.clips)
-    of_clip = np.array(
-        [SOURCE_WEIGHTS.get(clip.id.split("_")[0], 1.0) * counts[clip.short] ** -balance for clip in bank.clips]
-    )
+    actions = [base_action(clip.short) for clip in bank.clips]
+    counts = Counter(actions)
+    of_clip = np.array([counts[action] ** -balance for action in actions])
     pool = np.array([clip.id.startswith("pool") for clip in bank.clips])
     if pool.any() and not pool.all():
-        of_clip = np.where(pool, of_clip * pool_share / of_clip[pool].sum(), of_clip * (1 - pool_share) / of_clip[~pool].sum())
+        of_clip = np.where(
+            pool, of_clip * pool_share / of_clip[pool].sum(), of_clip * (1 - pool_share) / of_clip[~pool].sum()
+        )
     pieces = table[:, 5]
     share = np.where(pieces == 1, 1.0, np.where(table[:, 4] == 1, 0.5, 0.5 / np.maximum(pieces - 1, 1)))
     return of_clip[clips] * share

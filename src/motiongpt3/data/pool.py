@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -85,7 +85,10 @@ Record = tuple[Clip, NDArray[np.float32], NDArray[np.float32]]
 Job = tuple[str, list[int], str, int, int]
 
 
-def _records(done: Iterator[list[tuple[NDArray[np.float32], NDArray[np.float32], list[str]]]], jobs: list[Job]) -> Iterator[Record]:
+Made = list[tuple[NDArray[np.float32], NDArray[np.float32], list[str]]]
+
+
+def _records(done: Iterable[Made], jobs: list[Job]) -> Iterator[Record]:
     number = 0
     for examples, job in zip(done, jobs, strict=True):
         for features, joints, captions in examples:
@@ -104,7 +107,7 @@ def _records(done: Iterator[list[tuple[NDArray[np.float32], NDArray[np.float32],
             yield clip, features, joints
 
 
-def _make(job: Job) -> list[tuple[NDArray[np.float32], NDArray[np.float32], list[str]]]:
+def _make(job: Job) -> Made:
     path, rows, kind, count, seed = job
     torch.set_num_threads(1)
     pack = PackedClips.open(path)

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from motiongpt3.errors import MotionGPT3Error
+
 
 @dataclass(frozen=True)
 class HeadConfig:
@@ -74,6 +76,10 @@ class DiffusionHead(nn.Module):
         super().__init__()
         self.config = config
         width, hidden = config.width, config.hidden
+        if config.positions < config.queries + 1:
+            raise MotionGPT3Error(f"a head with {config.queries} queries needs {config.queries + 1} positions")
+        if hidden % config.pool_heads:
+            raise MotionGPT3Error(f"a head's {hidden} hidden channels cannot be shared by {config.pool_heads} heads")
         target = config.latent_tokens * config.latent_channels
         self.pool_token = nn.Parameter(torch.randn(1, hidden) * 0.02)
         self.pool_positions = nn.Parameter(torch.randn(config.positions, hidden) * 0.02)
@@ -104,7 +110,9 @@ class DiffusionHead(nn.Module):
         shift, scale = self.final_modulation(y).chunk(2, dim=-1)
         return self.final(self.final_norm(x) * (1 + scale) + shift).view_as(latents)
 
-    def loss(self, hidden: Tensor, latents: Tensor, repeat: int = 4, generator: torch.Generator | None = None) -> Tensor:
+    def loss(
+        self, hidden: Tensor, latents: Tensor, repeat: int = 4, generator: torch.Generator | None = None
+    ) -> Tensor:
         """Training loss: (B,) mean squared error of each clip.
 
         Args:

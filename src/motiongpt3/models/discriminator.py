@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,7 +16,7 @@ class MotionDiscriminator(nn.Module):
         super().__init__()
         sizes = (features, width, width, width)
         self.layers = nn.Sequential()
-        for before, after in zip(sizes[:-1], sizes[1:], strict=True):
+        for before, after in pairwise(sizes):
             convolution = nn.utils.parametrizations.spectral_norm(nn.Conv1d(before, after, 4, stride=2, padding=1))
             self.layers.extend([convolution, nn.LeakyReLU(0.2)])
         self.score = nn.Conv1d(width, 1, 3, padding=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -12,7 +12,7 @@ import torch
 from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
 
-from motiongpt3.checkpoints.folder import CONFIG, WEIGHTS, load_weights, read_config, write_folder
+from motiongpt3.checkpoints.folder import CONFIG, WEIGHTS, load_weights, parse_config, read_config, write_folder
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.instructions.prompt import Style, clean_prompt, generation_prompt
 from motiongpt3.models.backbone import TextBackbone, load_backbone
@@ -62,11 +62,10 @@ class MotionGPT3Config:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> MotionGPT3Config:
         """The inverse of `dataclasses.asdict`; MotionGPT3Error when something is unknown or missing."""
-        try:
-            nested = {"vae": VAEConfig(**values["vae"]), "head": HeadConfig(**values["head"])}
-            return cls(**{**values, **nested})
-        except (KeyError, TypeError) as error:
-            raise MotionGPT3Error(f"this model's configuration is not one of ours: {error}") from None
+        config = parse_config(cls, values)
+        if not 0 < config.fps <= 1000:
+            raise MotionGPT3Error(f"this model's configuration is not one of ours: fps is {config.fps}")
+        return config
 
 
 class MotionGPT3(nn.Module, ModelHubMixin):
@@ -83,10 +82,18 @@ class MotionGPT3(nn.Module, ModelHubMixin):
 
     def __init__(self, config: MotionGPT3Config, backbone: TextBackbone) -> None:
         super().__init__()
-        self.config = config
+        head = replace(
+            config.head,
+            queries=config.queries,
+            hidden=config.motion_width,
+            latent_tokens=config.vae.latent_tokens,
+            latent_channels=config.vae.latent_channels,
+        )
+        self.config = config = replace(config, head=head)
         self.backbone = backbone
         stream = backbone.stream.config.for_motion(config.motion_width, config.motion_mlp, config.motion_dropout)
         self.motion = Stream(stream)
+        BimodalTransformer(backbone.stream, self.motion, config.shared_layers)  # refuses what does not fit together
         self.queries = nn.Parameter(torch.randn(config.queries + 1, config.motion_width) * 0.02)
         self.embed_length = nn.Sequential(
             nn.Linear(256, config.motion_width), nn.SiLU(), nn.Linear(config.motion_width, config.motion_width)
@@ -145,7 +152,9 @@ class MotionGPT3(nn.Module, ModelHubMixin):
             later = queries[:, 1:] + self.length_embedding(frames)
             _, hidden = transformer(None, Tokens.of(later, start=start + 1), cache)
             return logits, hidden
-        shift = torch.cat([torch.zeros_like(queries[:, :1]), self.length_embedding(frames).expand_as(queries[:, 1:])], 1)
+        shift = torch.cat(
+            [torch.zeros_like(queries[:, :1]), self.length_embedding(frames).expand_as(queries[:, 1:])], 1
+        )
         _, hidden = transformer(None, Tokens.of(queries + shift, start=start), cache)
         return self.predict_length(hidden[:, 0]), hidden[:, 1:]
 
@@ -159,12 +168,26 @@ class MotionGPT3(nn.Module, ModelHubMixin):
 
     @overload
     def generate(
-        self, prompt: str, seconds: float | None = ..., samples: Literal[1] = ..., seed: int = ..., **options: Any
+        self,
+        prompt: str,
+        seconds: float | None = ...,
+        samples: Literal[1] = ...,
+        seed: int = ...,
+        guidance: float | None = ...,
+        steps: int | None = ...,
+        progress: Callable[[Sequence[Any]], Iterator[Any]] = ...,
     ) -> Motion: ...
 
     @overload
     def generate(
-        self, prompt: str | Sequence[str], seconds: float | None = ..., samples: int = ..., seed: int = ..., **options: Any
+        self,
+        prompt: str | Sequence[str],
+        seconds: float | None = ...,
+        samples: int = ...,
+        seed: int = ...,
+        guidance: float | None = ...,
+        steps: int | None = ...,
+        progress: Callable[[Sequence[Any]], Iterator[Any]] = ...,
     ) -> Motion | list[Motion]: ...
 
     @torch.inference_mode()
@@ -246,7 +269,7 @@ class MotionGPT3(nn.Module, ModelHubMixin):
         joints = set_bone_lengths(self.vae.decode_joints(latents, lengths))
         return joints.cpu().numpy(), [int(n) if frames is None else frames for n in lengths]
 
-    def save_pretrained(
+    def save_pretrained(  # type: ignore[override]
         self, folder: str | Path, *, include_backbone: bool = False, dtype: torch.dtype | None = None, **hub: Any
     ) -> None:
         """Write config.json and model.safetensors.
@@ -258,7 +281,12 @@ class MotionGPT3(nn.Module, ModelHubMixin):
             hub: `repo_id`, `push_to_hub` and so on of huggingface_hub.
         """
         identity = self.backbone.identity
-        config = {"format": 1, **asdict(self.config), "backbone_identity": identity, "includes_backbone": include_backbone}
+        config = {
+            "format": 1,
+            **asdict(self.config),
+            "backbone_identity": identity,
+            "includes_backbone": include_backbone,
+        }
         tensors = {
             name: tensor
             for name, tensor in self.state_dict().items()
@@ -284,16 +312,19 @@ class MotionGPT3(nn.Module, ModelHubMixin):
             MotionGPT3Error: there is no such model or it is damaged.
         """
         folder = EMBEDDED if model is None else Path(model)
+        if model is None and not folder.is_dir():
+            raise MotionGPT3Error("this copy of motiongpt3 carries no model: name a folder or a hub id")
         if not folder.is_dir():
             folder = _download(str(model), hub)
         values = read_config(folder)
         identity, complete = values.pop("backbone_identity", {}), values.pop("includes_backbone", False)
-        if values.pop("format", None) != 1:
+        if values.pop("format", None) != 1 or not isinstance(identity, dict):
             raise MotionGPT3Error(f"{folder} was written by another version of motiongpt3: update the package")
         config = MotionGPT3Config.from_dict(values)
-        backbone = load_backbone(config.backbone, sha256=identity.get("sha256"))
-        result = cls(config, backbone)
-        load_weights(result, folder, absent=() if complete else _backbone_names(backbone))
+        backbone = load_backbone(config.backbone, sha256=str(identity.get("sha256") or ""))
+        with torch.device("meta"):  # sizes that the file does not hold cost nothing
+            result = cls(config, backbone)
+        load_weights(result, folder, absent=() if complete else _backbone_names(backbone), assign=True)
         return result.to(device, torch.float32).eval()
 
     @classmethod

@@ -33,11 +33,11 @@ def make_scheduler(config: HeadConfig, steps: int, sampler: Literal["auto", "ddp
         from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
         ancestral = DDPMScheduler(**shared, clip_sample=False, variance_type="fixed_small")
-        kept = np.round(np.linspace(0, config.train_steps - 1, steps)).astype(int)[::-1]
+        kept = np.round(np.linspace(config.train_steps - 1, 0, min(steps, config.train_steps))).astype(int)
         ancestral.set_timesteps(timesteps=kept.tolist())
         return ancestral
     from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 
     solver = DPMSolverMultistepScheduler(**shared, algorithm_type="dpmsolver++", final_sigmas_type="zero")
-    solver.set_timesteps(steps)
+    solver.set_timesteps(min(steps, config.train_steps - 1))  # more would repeat a time step: 0 / 0
     return solver

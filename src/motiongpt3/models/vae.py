@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.features import features_to_joints
 
 
@@ -59,7 +60,9 @@ class SkipTransformer(nn.Module):
     def __init__(self, config: VAEConfig, decoder: bool) -> None:
         super().__init__()
         if config.layers % 2 == 0:
-            raise ValueError(f"layers must be odd, not {config.layers}")
+            raise MotionGPT3Error(f"a VAE's layers must be odd, not {config.layers}")
+        if config.width % config.heads:
+            raise MotionGPT3Error(f"a VAE's width {config.width} cannot be shared by {config.heads} heads")
         kind = nn.TransformerDecoderLayer if decoder else nn.TransformerEncoderLayer
 
         def block() -> nn.Module:
@@ -115,7 +118,7 @@ class MotionVAE(nn.Module):
         self.config = config
         tokens, channels, width = config.latent_tokens, config.latent_channels, config.width
         if config.positions < 2 * tokens + -(-config.max_frames // config.patch):
-            raise ValueError("positions must cover 2 * latent_tokens + max_frames / patch")
+            raise MotionGPT3Error("a VAE's positions must cover 2 * latent_tokens + max_frames / patch")
         self.embed = nn.Linear(config.patch * config.features, width)
         self.distribution_tokens = nn.Parameter(torch.randn(2 * tokens, width))
         self.encoder_positions = nn.Parameter(_sinusoids(config.positions, width))
@@ -150,7 +153,7 @@ class MotionVAE(nn.Module):
         """
         batch, frames, size = features.shape
         patch, tokens = self.config.patch, self.config.latent_tokens
-        features = features * frame_mask(lengths, frames).unsqueeze(-1)
+        features = features.masked_fill(~frame_mask(lengths, frames).unsqueeze(-1), 0)
         x = F.pad(features, (0, 0, 0, -frames % patch)).reshape(batch, -1, patch * size)
         x = torch.cat([self.distribution_tokens.expand(batch, -1, -1), self.embed(x)], dim=1)
         used = 2 * tokens + torch.div(lengths + patch - 1, patch, rounding_mode="floor")
@@ -161,7 +164,15 @@ class MotionVAE(nn.Module):
         return mean, log_variance
 
     def decode(self, latents: Tensor, lengths: Tensor) -> Tensor:
-        """Latents (B, N, D), not normalised, and lengths (B,) -> normalised features (B, max length, F), 0 past the end."""
+        """Latents to features of any length.
+
+        Args:
+            latents: (B, N, D), not normalised.
+            lengths: (B,) frames.
+
+        Returns:
+            (B, max length, F) normalised features, 0 past each clip's end.
+        """
         batch, patch = len(latents), self.config.patch
         frames = int(lengths.max())
         slots = -(-frames // patch)

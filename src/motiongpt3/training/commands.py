@@ -8,12 +8,15 @@ from pathlib import Path
 import torch
 
 from motiongpt3.checkpoints.folder import load_weights, write_folder
+from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.training.loop import fit
 from motiongpt3.training.stage1 import Stage1Config, Stage1Training
 from motiongpt3.training.vae import VAETraining, VAETrainingConfig
 
 
-def train_vae(config: VAETrainingConfig, resume: bool = False, start: Path | None = None, progress: bool = True) -> Path:
+def train_vae(
+    config: VAETrainingConfig, resume: bool = False, start: Path | None = None, progress: bool = True
+) -> Path:
     """Train a motion VAE.
 
     Args:
@@ -25,11 +28,14 @@ def train_vae(config: VAETrainingConfig, resume: bool = False, start: Path | Non
     Returns:
         The folder with the trained VAE: config.json and model.safetensors.
     """
+    if config.decoder_only and start is None:
+        raise MotionGPT3Error("decoder_only needs a trained VAE to start from: give its folder with --start")
     module = VAETraining(config)
     if start is not None:
         load_weights(module.vae, start)
     fit(module, resume, progress)
-    module.to(device(config.run.accelerator)).measure_latents()
+    if not config.decoder_only:
+        module.to(device(config.run.accelerator)).measure_latents()
     folder = Path(config.run.out) / "vae"
     write_folder(folder, {"format": 1, "vae": asdict(config.model)}, module.vae.state_dict())
     return folder
@@ -40,6 +46,7 @@ def train_stage1(config: Stage1Config, resume: bool = False, start: Path | None 
     module = Stage1Training(config, device(config.run.accelerator))
     if start is not None:
         load_weights(module.model, start, absent=("backbone.",))
+        load_weights(module.model.vae, config.vae)  # the latents are this VAE's, whatever the start was trained with
     fit(module, resume, progress)
     folder = Path(config.run.out) / "model"
     module.model.save_pretrained(folder)

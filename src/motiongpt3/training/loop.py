@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -88,21 +90,44 @@ class TrainingModule(pl.LightningModule):
         schedule = torch.optim.lr_scheduler.SequentialLR(optimizer, [warmup, cosine], [max(self.run.warmup, 1)])
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
+        """Clip the gradient norm; Lightning refuses to with fused optimisers, though bfloat16 needs no unscaling."""
+        torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], self.run.clip)
+
     def train_dataloader(self) -> DataLoader:
         """See `Steps`."""
         return DataLoader(Steps(), batch_size=None)
 
     def val_dataloader(self) -> DataLoader:
         """One item: validation goes over its split by itself."""
-        return DataLoader([0], batch_size=None)
+        return DataLoader([0], batch_size=None)  # type: ignore[arg-type]
 
     def guard(self, loss: Tensor, names: Any) -> Tensor:
         """Stop when the previous step's loss was not finite, naming its clips; looking back a step costs no wait."""
+        self.check()
+        self._last = (loss.detach(), names)
+        return loss
+
+    def check(self) -> None:
+        """Raise MotionGPT3Error if the loss of the last finished step was not finite."""
         if self._last is not None and not torch.isfinite(self._last[0]):
             step = self.global_step - 1
             raise MotionGPT3Error(f"the loss of step {step} is not finite; the batch held {self._last[1]()}")
-        self._last = (loss.detach(), names)
-        return loss
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Dropout, too, is a function of seed and step alone."""
+        torch.manual_seed(self.run.seed * 5_000_011 + self.global_step)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Never overwrite a good checkpoint with weights that a bad loss has spoilt."""
+        self.check()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse the checkpoint of a run with other sizes."""
+        states = self.state_dict(), checkpoint["state_dict"]
+        ours, theirs = ({name: tensor.shape for name, tensor in state.items()} for state in states)
+        if other := sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)):
+            raise MotionGPT3Error(f"the checkpoint is of a run with other sizes ({other[0]}); start without resuming")
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
@@ -113,6 +138,14 @@ class AtomicCheckpoints(TorchCheckpointIO):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary:
             torch.save(checkpoint, temporary)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Read a checkpoint; MotionGPT3Error if it is damaged."""
+        try:
+            return super().load_checkpoint(path, map_location, weights_only)
+        except (RuntimeError, OSError, EOFError, KeyError, UnpicklingError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise MotionGPT3Error(f"{path} is damaged ({reason[:100]}); start without resuming") from None
 
 
 def fit(module: TrainingModule, resume: bool = False, progress: bool = True) -> None:
@@ -148,12 +181,11 @@ def fit(module: TrainingModule, resume: bool = False, progress: bool = True) -> 
         devices=1,
         precision=run.precision,
         max_steps=run.steps,
-        gradient_clip_val=run.clip,
         val_check_interval=min(run.validate_every, run.steps),
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         log_every_n_steps=run.log_every,
-        logger=CSVLogger(folder, name="", version="metrics"),
+        logger=_logger(folder, resume),
         callbacks=callbacks,
         plugins=[AtomicCheckpoints()],
         enable_progress_bar=progress,
@@ -161,7 +193,22 @@ def fit(module: TrainingModule, resume: bool = False, progress: bool = True) -> 
         use_distributed_sampler=False,
     )
     trainer.fit(module, ckpt_path=os.fspath(last) if resume else None, weights_only=True)
+    module.check()
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             if parameter.requires_grad:
                 parameter.copy_(ema.average[name])
+
+
+def _logger(folder: Path, resume: bool) -> CSVLogger:
+    """Lightning's CSV logger, which by itself would delete the lines of the run that is resumed."""
+    path = folder / "metrics" / "metrics.csv"
+    earlier = path.read_text() if resume and path.is_file() else ""
+    logger = CSVLogger(folder, name="", version="metrics")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        writer = logger.experiment
+    if earlier:
+        path.write_text(earlier)
+        writer.metrics_keys = earlier.splitlines()[0].split(",")
+    return logger

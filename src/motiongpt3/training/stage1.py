@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from motiongpt3.checkpoints.folder import load_weights, read_config
+from motiongpt3.checkpoints.folder import load_weights, parse_config, read_config
 from motiongpt3.data.batch import ClipBank
 from motiongpt3.data.dataset import PackedClips
 from motiongpt3.data.latents import LatentBank, LatentBatch
@@ -41,7 +41,7 @@ class Stage1Config:
     parts: int = 2
     """Random parts of each clip that are trained on, besides the whole."""
     balance: float = 0.5
-    """0 draws clips alike, 1 draws labels alike."""
+    """0 draws clips alike, 1 draws actions alike."""
     pool_share: float = 0.4
     """Share of draws that go to the pools."""
     text_cache: Literal["disk", "none"] = "disk"
@@ -117,7 +117,7 @@ class Stage1Training(TrainingModule):
 
 def build_model(config: MotionGPT3Config, vae: Path) -> MotionGPT3:
     """A model with new motion parts, a frozen language model and a frozen trained VAE."""
-    sizes = VAEConfig(**read_config(vae)["vae"])
+    sizes = parse_config(VAEConfig, read_config(vae).get("vae"))
     head = replace(
         config.head,
         queries=config.queries,

@@ -38,9 +38,10 @@ class TextCache:
         size = shape[0] * shape[1] * shape[2] * shape[3] * shape[4]
         done = file.with_suffix(".done")
         file.parent.mkdir(parents=True, exist_ok=True)
-        fingerprint = f"{shape} {hash_tokens(self.tokens)}"
+        fingerprint = f"{shape} {hash_tokens(self.tokens)} {self.model.backbone.sha256}"
         store = torch.from_file(str(file), shared=True, size=size, dtype=torch.bfloat16).view(shape)
         if not (done.is_file() and done.read_text() == fingerprint):
+            done.unlink(missing_ok=True)
             self._fill(store)
             done.write_text(fingerprint)
         return store

@@ -19,8 +19,9 @@ from motiongpt3.motion.features import feature_slices, features_to_joints
 from motiongpt3.motion.skeleton import HUMANML3D
 from motiongpt3.training.loop import RunConfig, TrainingModule
 
-
 FPS = 20.0
+DECODER = ("decoder", "from_latent", "latent_positions", "inject", "to_features")
+"""How the names of the VAE's decoding parameters begin."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,12 @@ class VAETrainingConfig:
     """How often a clip is cut to a random length."""
     pool_share: float = 0.4
     """Share of draws that go to the pools."""
+    balance: float = 0.0
+    """0 draws clips by their length, 1 draws actions alike."""
     licenses: list[str] | None = None
     """Train only on clips under these licences."""
+    decoder_only: bool = False
+    """Leave the encoder and the statistics as they are: latents keep their meaning for whatever learnt them."""
 
 
 class VAETraining(TrainingModule):
@@ -71,11 +76,14 @@ class VAETraining(TrainingModule):
         self.config = config
         torch.manual_seed(config.run.seed)
         packs = [PackedClips.open(path) for path in config.data]
-        self.bank = ClipBank(packs, "train", config.licenses, config.pool_share)
+        self.bank = ClipBank(packs, "train", config.licenses, config.pool_share, config.balance)
         self.validation = ClipBank(packs[:1], "val", config.licenses)
         self.vae = MotionVAE(config.model)
         self.vae.feature_mean.copy_(torch.from_numpy(packs[0].mean.copy()))
         self.vae.feature_std.copy_(torch.from_numpy(packs[0].std.copy()))
+        if config.decoder_only:
+            for name, parameter in self.vae.named_parameters():
+                parameter.requires_grad_(name.startswith(DECODER))
         self.discriminator = MotionDiscriminator(config.model.features) if config.loss.adversarial else None
 
     def training_step(self, _: Any, index: int) -> Tensor:

@@ -1,0 +1,107 @@
+"""`motiongpt3 generate`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from tqdm import tqdm
+
+from motiongpt3.commands.options import Parser, add_model_options, load_model, output_files
+from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.formats import writable_suffixes
+from motiongpt3.instructions.prompt import clean_prompt
+
+EXAMPLES = """
+  motiongpt3 generate "a person walks forward and waves with the right hand" -o wave.mp4 -o wave.bvh
+  motiongpt3 generate "someone squats" --seconds 4 --seed 7 -o squat.npz
+  motiongpt3 generate "a person jumps" "a person kicks" --samples 3 -o out/clip.bvh
+      writes out/clip_000_00.bvh … out/clip_001_02.bvh: the prompt, then the sample
+"""
+
+
+def generate(argv: Sequence[str]) -> int:
+    """Motions from sentences."""
+    parser = Parser("generate", "Make motions that do what the prompts say.", EXAMPLES)
+    parser.add_argument("prompts", nargs="+", metavar="PROMPT", help="what the person does, in an English sentence")
+    parser.add_argument(
+        "-o",
+        "--out",
+        action="append",
+        required=True,
+        metavar="FILE",
+        help=f"file to write; its suffix decides the format ({', '.join(writable_suffixes())}); may be repeated. "
+        "Several prompts or samples write NAME_000_00.ext, prompt first, then sample",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=PositiveFloat,
+        metavar="S",
+        help="duration, up to the max_seconds of `motiongpt3 info`; the model decides if left out",
+    )
+    parser.add_argument("--samples", type=PositiveInt, default=1, metavar="K", help="motions per prompt")
+    parser.add_argument(
+        "--seed", type=NonNegativeInt, default=0, metavar="N", help="same seed, same motion; sample k uses N + k"
+    )
+    parser.add_argument(
+        "--guidance",
+        type=NonNegativeFloat,
+        metavar="G",
+        help="how strictly to follow the words: 1 is plain, more is stricter and less varied; the model's own default "
+        "if left out",
+    )
+    parser.add_argument(
+        "--steps", type=PositiveInt, metavar="N", help="sampling steps; the model's own default if left out"
+    )
+    add_model_options(parser)
+    parser.add_argument("--json", action="store_true", help="print what was written as JSON")
+    options = parser.parse_args(argv)
+
+    for prompt in options.prompts:
+        if any("\ud800" <= letter <= "\udfff" for letter in prompt):
+            raise MotionGPT3Error(f"the prompt {prompt[:40]!r} is not valid UTF-8 text")
+        clean_prompt(prompt)
+    alone = len(options.prompts) == options.samples == 1
+    last = len(options.prompts) - 1, options.samples - 1
+    with output_files([_numbered(Path(out), *last, alone) for out in options.out]):
+        model = load_model(options.model, options.device)
+        made = model.generate(
+            list(options.prompts),
+            seconds=options.seconds,
+            samples=options.samples,
+            seed=options.seed,
+            guidance=options.guidance,
+            steps=options.steps,
+            progress=lambda batches: iter(tqdm(batches, "generating", unit="batch", disable=None)),
+        )
+        motions = made if isinstance(made, list) else [made]
+        written = []
+        for number, motion in enumerate(tqdm(motions, "writing", unit="motion", disable=None)):
+            prompt, sample = divmod(number, options.samples)
+            for out in options.out:
+                file = motion.save(_numbered(Path(out), prompt, sample, alone))
+                written.append(
+                    {
+                        "file": str(file),
+                        "prompt": options.prompts[prompt],
+                        "seed": options.seed + sample,
+                        "frames": len(motion),
+                        "seconds": motion.seconds,
+                    }
+                )
+    if options.json:
+        print(json.dumps(written, indent=2))
+    else:
+        for entry in written:
+            print(f"{entry['file']}: {entry['frames']} frames, {entry['seconds']:.2f} s")
+    return 0
+
+
+def _numbered(out: Path, prompt: int, sample: int, alone: bool) -> Path:
+    """The file of one motion; MotionGPT3Error if its format cannot be written."""
+    if out.suffix.lower() not in writable_suffixes():
+        known = ", ".join(writable_suffixes())
+        raise MotionGPT3Error(f"cannot write {out.suffix or 'a file without suffix'}: {out}; writable are {known}")
+    return out if alone else out.with_name(f"{out.stem}_{prompt:03d}_{sample:02d}{out.suffix}")

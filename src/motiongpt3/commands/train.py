@@ -1,0 +1,67 @@
+"""`motiongpt3 train vae` and `train stage1`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from motiongpt3.commands.options import Parser, show_progress
+from motiongpt3.errors import MotionGPT3Error
+
+EXAMPLES = """
+  motiongpt3 train {stage} --config configs/mini/{stage}.yaml
+  motiongpt3 train {stage} --config configs/mini/{stage}.yaml --run.out runs/short --run.steps 100
+  motiongpt3 train {stage} --config configs/mini/{stage}.yaml --resume
+"""
+
+
+def vae(argv: Sequence[str]) -> int:
+    """Train a motion VAE."""
+    from motiongpt3.training.commands import train_vae
+    from motiongpt3.training.vae import VAETrainingConfig
+
+    return _train(argv, "vae", "Train a motion VAE. Writes OUT/vae.", VAETrainingConfig, train_vae)
+
+
+def stage1(argv: Sequence[str]) -> int:
+    """Train text to motion."""
+    from motiongpt3.training.commands import train_stage1
+    from motiongpt3.training.stage1 import Stage1Config
+
+    text = "Train text to motion, with the language model and the VAE frozen. Writes OUT/model."
+    return _train(argv, "stage1", text, Stage1Config, train_stage1)
+
+
+def training_parser(stage: str, description: str, config: type) -> Parser:
+    """The parser of a training command: every field of its configuration class is an option."""
+    parser = Parser(f"train {stage}", description, EXAMPLES.format(stage=stage))
+    parser.add_argument(
+        "--config", action="config", metavar="FILE", help="YAML file with options; options after it override it"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")
+    parser.add_argument("--start", metavar="FOLDER", help="trained weights to start from")
+    parser.add_class_arguments(config)
+    return parser
+
+
+def _train(argv: Sequence[str], stage: str, text: str, kind: type, run: Callable[..., Path]) -> int:
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+    parser = training_parser(stage, text, kind)
+    options = parser.instantiate(parser.parse_args(argv))
+    config: Any = kind(**{field.name: options[field.name] for field in fields(kind)})
+    last = Path(config.run.out) / "checkpoints" / "last.ckpt"
+    if options.resume and options.start:
+        raise MotionGPT3Error("--resume goes on from a checkpoint and --start from other weights; give one of them")
+    if last.is_file() and not options.resume:
+        raise MotionGPT3Error(f"{config.run.out} holds a run already: add --resume, or choose another --run.out")
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    try:
+        folder = run(config, options.resume, Path(options.start) if options.start else None, show_progress())
+    except MisconfigurationException as error:
+        raise MotionGPT3Error(str(error)) from None
+    print(folder)
+    return 0

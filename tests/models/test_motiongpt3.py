@@ -1,0 +1,363 @@
+"""MotionGPT3 as a whole: prompt and seed alone decide; folders bring a model back or say why not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.models.backbone import load_backbone
+from motiongpt3.models.diffusion_head import HeadConfig
+from motiongpt3.models.motiongpt3 import MotionGPT3, MotionGPT3Config
+from motiongpt3.models.vae import VAEConfig
+from motiongpt3.motion.motion import Motion
+
+VAE = VAEConfig(
+    latent_tokens=2, latent_channels=8, width=16, layers=3, heads=2, mlp_width=16, positions=24, max_frames=60
+)
+HEAD = HeadConfig(width=16, depth=1, pool_heads=2, pool_mlp=16, positions=5)
+PROMPTS = ["a person walks forward", "jumps", "somebody runs left and then waves ."]
+
+
+def build(backbone: Path, **changes: Any) -> MotionGPT3:
+    torch.manual_seed(1)
+    settings: dict[str, Any] = {
+        "motion_width": 16,
+        "motion_mlp": 16,
+        "queries": 3,
+        "vae": VAE,
+        "head": HEAD,
+        "steps": 3,
+    }
+    made = MotionGPT3(MotionGPT3Config(backbone=str(backbone), **(settings | changes)), load_backbone(str(backbone)))
+    with torch.no_grad():
+        for parameter in made.motion.parameters():  # new streams are nearly the identity: make mistakes show
+            parameter.mul_(8)
+        made.vae.feature_std.fill_(0.01)
+        made.vae.latent_mean.normal_()
+        made.head.no_condition.normal_()
+    return made.to(torch.float32).eval()
+
+
+@pytest.fixture(scope="module")
+def model(tiny_backbone: Path) -> MotionGPT3:
+    return build(tiny_backbone)
+
+
+@pytest.fixture
+def folder(model: MotionGPT3, tmp_path: Path) -> Path:
+    model.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def distance(a: Motion, b: Motion) -> float:
+    return float(np.abs(a.joints - b.joints).max())
+
+
+def test_one_prompt_is_one_motion(model: MotionGPT3) -> None:
+    motion = model.generate("A person walks", seconds=1.5)
+    assert isinstance(motion, Motion)
+    assert motion.joints.shape == (30, 22, 3)
+    assert motion.fps == 20
+    assert motion.caption == "A person walks"
+    for several in (model.generate(["a person walks"], 1), model.generate("a person walks", 1, samples=2)):
+        assert isinstance(several, list)
+    assert len(model.generate(["jumps"], 1, 3)) == 3
+
+
+def test_a_flat_list_prompt_by_prompt(model: MotionGPT3) -> None:
+    together = model.generate(PROMPTS, seconds=1, samples=2, seed=5)
+    assert [m.caption for m in together] == [p for p in PROMPTS for _ in range(2)]
+    for i, prompt in enumerate(PROMPTS):
+        for k in range(2):
+            alone = model.generate(prompt, seconds=1, seed=5 + k)
+            assert distance(alone, together[2 * i + k]) < 1e-4
+    everything = [m.joints for m in together]
+    assert min(np.abs(a - b).max() for i, a in enumerate(everything) for b in everything[:i]) > 1e-3
+
+
+def test_more_than_one_batch(model: MotionGPT3) -> None:
+    """Prompts and samples in batches of 32 are still prompt by prompt, and progress sees the batches."""
+    seen: list[int] = []
+
+    def watch(batches: Any) -> Any:
+        seen.extend(len(batch) for batch in batches)
+        return iter(batches)
+
+    together = model.generate(PROMPTS, seconds=0.5, samples=15, seed=2, steps=1, progress=watch)
+    assert seen == [32, 13]
+    for number in (0, 14, 15, 31, 32, 44):
+        alone = model.generate(PROMPTS[number // 15], 0.5, seed=2 + number % 15, steps=1)
+        assert distance(alone, together[number]) < 1e-4
+
+
+def test_the_same_seed_gives_the_same_motion(model: MotionGPT3) -> None:
+    first = model.generate("jumps", seed=3)
+    torch.manual_seed(99)
+    assert np.array_equal(model.generate("jumps", seed=3).joints, first.joints)
+    assert not np.array_equal(model.generate("jumps", seed=4).joints[: len(first)], first.joints)
+
+
+@pytest.mark.parametrize("seconds", [0.01, 0.05, 0.5, 1.0, 1.02, 2.999, 3])
+def test_the_duration_is_exact_to_a_frame(model: MotionGPT3, seconds: float) -> None:
+    assert len(model.generate("walks", seconds=seconds)) == max(1, round(seconds * 20))
+
+
+def test_a_short_motion_starts_as_a_longer_one_of_a_second(model: MotionGPT3) -> None:
+    """Shorter than a second is not in the training data: a second is made and cut."""
+    assert distance(model.generate("walks", 0.3), model.generate("walks", 1.0)[:6]) < 1e-6
+
+
+@pytest.mark.parametrize("wanted", [3, 9, 14])
+def test_the_length_head_decides_when_nobody_else_does(model: MotionGPT3, wanted: int) -> None:
+    kept = model.predict_length.bias.detach().clone()
+    try:
+        with torch.no_grad():
+            model.predict_length.bias[wanted] += 1000
+        for motion in model.generate(PROMPTS):
+            assert len(motion) == 4 * (wanted + 1)
+            assert distance(motion, model.generate(motion.caption, seconds=(wanted + 1) / 5)) < 1e-4 or wanted < 4
+    finally:
+        with torch.no_grad():
+            model.predict_length.bias.copy_(kept)
+
+
+def test_asking_for_the_predicted_length_changes_nothing(model: MotionGPT3) -> None:
+    with torch.no_grad():
+        tokens = model.tokens(PROMPTS)
+        logits, hidden = model.think(*model.read(tokens), None)
+        again, same = model.think(*model.read(tokens), model.predicted_frames(logits))
+        other, different = model.think(*model.read(tokens), model.predicted_frames(logits) % 50 + 9)
+    torch.testing.assert_close(again, logits, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(same, hidden, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(other, logits, atol=1e-5, rtol=1e-5)  # the length is decided before it is known
+    assert not torch.allclose(different, hidden, atol=1e-3)
+
+
+def test_the_words_decide_what_motion_queries_become(model: MotionGPT3) -> None:
+    with torch.no_grad():
+        tokens = model.tokens(PROMPTS)
+        frames = torch.tensor([20, 40, 60])
+        _, together = model.think(*model.read(tokens), frames)
+        for i in range(3):
+            _, alone = model.think(*model.read(tokens[i : i + 1]), frames[i : i + 1])
+            torch.testing.assert_close(alone[0], together[i], atol=1e-4, rtol=1e-4)
+        _, swapped = model.think(*model.read(tokens[1:] + tokens[:1]), frames)
+    assert (swapped - together).abs().amax((1, 2)).min() > 1e-3
+    assert all(row[-1] == model.backbone.start_of_motion for row in tokens)
+
+
+def test_guidance_and_steps_count(model: MotionGPT3) -> None:
+    base = model.generate("jumps", 1)
+    assert distance(model.generate("jumps", 1, guidance=model.config.guidance, steps=model.config.steps), base) == 0
+    assert distance(model.generate("jumps", 1, guidance=1.0), base) > 1e-4
+    assert distance(model.generate("jumps", 1, steps=7), base) > 1e-4
+
+
+def test_bones_have_their_lengths(model: MotionGPT3) -> None:
+    motion = model.generate("jumps", 2)
+    bones = np.linalg.norm(motion.joints[:, 1:] - motion.joints[:, list(motion.skeleton.parents[1:])], axis=-1)
+    np.testing.assert_allclose(bones, np.broadcast_to(motion.skeleton.bone_lengths[1:], bones.shape), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"prompt": ""}, "empty"),
+        ({"prompt": ["walk", " "]}, "empty"),
+        ({"prompt": "walk " * 20_000}, "100000 characters"),
+        ({"prompt": []}, "no prompt"),
+        ({"seconds": 0}, "at most 3"),
+        ({"seconds": -1}, "at most 3"),
+        ({"seconds": 3.01}, "at most 3"),
+        ({"seconds": float("nan")}, "at most 3"),
+        ({"seconds": float("inf")}, "at most 3"),
+        ({"samples": 0}, "samples"),
+        ({"samples": 10_001}, "samples"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 2**63}, "seed"),
+        ({"guidance": -0.1}, "guidance"),
+        ({"guidance": float("nan")}, "guidance"),
+        ({"steps": 0}, "steps"),
+        ({"steps": 1001}, "steps"),
+    ],
+)
+def test_bad_arguments_are_one_line(model: MotionGPT3, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(MotionGPT3Error, match=message) as caught:
+        model.generate(**({"prompt": "walks"} | arguments))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_brings_the_model_back_bitwise(model: MotionGPT3, folder: Path) -> None:
+    assert sorted(p.name for p in folder.iterdir()) == ["config.json", "model.safetensors"]
+    stored = load_file(folder / "model.safetensors")
+    assert {name for name in stored if name.startswith("backbone.")} == {"backbone.special"}
+    again = MotionGPT3.from_pretrained(folder)
+    assert not again.training
+    assert again.config == model.config
+    state, other = model.state_dict(), again.state_dict()
+    assert state.keys() == other.keys()
+    assert all(torch.equal(state[name], other[name]) and not other[name].is_meta for name in state)
+    assert {t.dtype for t in other.values()} == {torch.float32}
+    a, b = (m.generate(PROMPTS, samples=2) for m in (model, again))
+    assert a == b
+    again.save_pretrained(folder.parent / "again")
+    for name in ("config.json", "model.safetensors"):
+        assert (folder.parent / "again" / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_the_language_model_can_be_included_trained_or_not(tiny_backbone: Path, tmp_path: Path) -> None:
+    model = build(tiny_backbone)
+    with torch.no_grad():
+        for parameter in model.backbone.parameters():
+            parameter.add_(torch.randn_like(parameter) * 1e-3)  # no longer bfloat16 numbers
+    model.save_pretrained(tmp_path, include_backbone=True)
+    again = MotionGPT3.from_pretrained(tmp_path)
+    assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_files_make_nearly_the_same_motion(
+    model: MotionGPT3, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    model.save_pretrained(tmp_path / "full")
+    model.save_pretrained(tmp_path / "half", dtype=dtype)
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("full", "half")]
+    assert sizes[1] < 0.6 * sizes[0]
+    again = MotionGPT3.from_pretrained(tmp_path / "half")
+    assert {p.dtype for p in again.parameters()} == {torch.float32}
+    assert distance(again.generate("jumps", 1), model.generate("jumps", 1)) < 0.2
+
+
+def test_sizes_of_the_head_follow_the_rest(tiny_backbone: Path) -> None:
+    config = build(tiny_backbone).config
+    assert (config.head.queries, config.head.hidden) == (3, 16)
+    assert (config.head.latent_tokens, config.head.latent_channels) == (2, 8)
+    assert MotionGPT3Config.from_dict(json.loads(json.dumps(asdict(config)))) == config
+
+
+Edit = Callable[[dict[str, Any]], Any]
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda c: c.pop("vae"),
+        lambda c: c.update(vae=[1]),
+        lambda c: c.update(surprise=1),
+        lambda c: c["vae"].update(surprise=1),
+        lambda c: c["vae"].update(layers="three"),
+        lambda c: c["vae"].update(layers=4),
+        lambda c: c["vae"].update(width=-16),
+        lambda c: c["vae"].update(width=10**12),
+        lambda c: c["vae"].update(width=99_998, heads=1),
+        lambda c: c["vae"].update(heads=3),
+        lambda c: c["vae"].update(heads=0),
+        lambda c: c["vae"].update(patch=0),
+        lambda c: c["vae"].update(positions=2),
+        lambda c: c["vae"].update(norm="sideways"),
+        lambda c: c["head"].update(objective="guess"),
+        lambda c: c["head"].update(pool_heads=5),
+        lambda c: c["head"].update(positions=1),
+        lambda c: c["head"].update(beta_end=None),
+        lambda c: c.update(queries=True),
+        lambda c: c.update(motion_width=60_000),
+        lambda c: c.update(motion_dropout=2.0),
+        lambda c: c.update(prompt_style="loud"),
+        lambda c: c.update(shared_layers="some"),
+        lambda c: c.update(shared_layers=-1),
+        lambda c: c.update(shared_layers=3),
+        lambda c: c.update(fps=0),
+        lambda c: c.update(fps=float("nan")),
+        lambda c: c.update(format=2),
+        lambda c: c.pop("format"),
+        lambda c: c.update(backbone=7),
+        lambda c: c.update(backbone="/no/such/folder"),
+        lambda c: c.update(backbone_identity=[]),
+        lambda c: c["backbone_identity"].update(sha256="0" * 64),
+        lambda c: c["backbone_identity"].update(sha256=5),
+    ],
+)
+def test_a_hostile_configuration_is_one_line(folder: Path, edit: Edit) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    edit(config)
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(MotionGPT3Error) as caught:
+        MotionGPT3.from_pretrained(folder)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "nan", "missing", "shape", "extra", "config", "json", "pickle"])
+def test_a_damaged_folder_is_one_line(folder: Path, damage: str) -> None:
+    path = folder / "model.safetensors"
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-100])
+    elif damage == "config":
+        (folder / "config.json").unlink()
+    elif damage == "json":
+        (folder / "config.json").write_text('{"format": 1,')
+    elif damage == "pickle":
+        torch.save({"queries": torch.zeros(1)}, path)
+    else:
+        tensors = load_file(path)
+        name = "head.final.weight"
+        if damage == "nan":
+            tensors[name][0, 0] = float("nan")
+        elif damage == "missing":
+            del tensors[name]
+        elif damage == "shape":
+            tensors[name] = tensors[name][1:].clone()
+        else:
+            tensors["head.virus"] = torch.zeros(1)
+        save_file(tensors, path)
+    with pytest.raises(MotionGPT3Error) as caught:
+        MotionGPT3.from_pretrained(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_another_language_model_is_refused(model: MotionGPT3, folder: Path, tiny_backbone: Path) -> None:
+    other = folder.parent / "backbone"
+    shutil.copytree(tiny_backbone, other)
+    weights = load_file(other / "model.safetensors")
+    next(iter(weights.values())).add_(1)
+    save_file(weights, other / "model.safetensors")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"backbone": str(other)}))
+    with pytest.raises(MotionGPT3Error, match="sha256"):
+        MotionGPT3.from_pretrained(folder)
+
+
+def test_no_such_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for name in (tmp_path / "nowhere", "no-one/no-such-model"):
+        with pytest.raises(MotionGPT3Error, match="no model") as caught:
+            MotionGPT3.from_pretrained(name)
+        assert "\n" not in str(caught.value)
+
+
+def test_pushing_to_the_hub_sends_a_folder_that_loads(
+    model: MotionGPT3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import HfApi
+
+    class Repo:
+        repo_id = "me/mine"
+
+    def upload(self: HfApi, *, folder_path: Path, **options: Any) -> str:
+        shutil.copytree(folder_path, tmp_path / "hub")
+        return options["repo_id"]
+
+    monkeypatch.setattr(HfApi, "create_repo", lambda *_, **__: Repo)
+    monkeypatch.setattr(HfApi, "upload_folder", upload)
+    model.push_to_hub("me/mine", token="hf_none")
+    assert MotionGPT3.from_pretrained(tmp_path / "hub").config == model.config

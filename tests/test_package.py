@@ -1,0 +1,134 @@
+"""What the package says about itself is true: dependencies, versions, the files it carries, the configurations."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import motiongpt3
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src" / "motiongpt3"
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+MODULES = {
+    "huggingface_hub": "huggingface_hub", "imageio_ffmpeg": "imageio-ffmpeg", "PIL": "pillow", "yaml": "pyyaml",
+    "pytorch_lightning": "pytorch-lightning", "lightning_fabric": "pytorch-lightning",
+}  # fmt: skip
+"""Modules that are not named as their package."""
+INDIRECT = {"docstring-parser"}
+"""Named because a dependency of ours needs them for what we use it for: help texts from docstrings."""
+
+
+def required(requirements: list[str]) -> set[str]:
+    return {re.split(r"[<>=\[;]", line)[0].strip() for line in requirements} - {"motiongpt3"}
+
+
+def imported(files: list[Path]) -> set[str]:
+    """Packages of all modules that the files import, at any place."""
+    found = set()
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.partition(".")[0])
+    return {MODULES.get(name, name) for name in found - set(sys.stdlib_module_names) - {"motiongpt3"}}
+
+
+def test_every_import_is_a_declared_dependency() -> None:
+    needs_lightning = [*(SOURCE / "training").glob("*.py"), SOURCE / "commands" / "train.py"]
+    core = [file for file in SOURCE.rglob("*.py") if file not in needs_lightning]
+    assert imported(core) == required(PROJECT["dependencies"]) - INDIRECT
+    extra = required(PROJECT["optional-dependencies"]["train"])
+    assert imported(needs_lightning) - imported(core) == extra
+
+
+def test_versions_and_licence_agree() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert PROJECT["version"] == motiongpt3.__version__ == str(citation["version"])
+    assert f"## {motiongpt3.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+    assert PROJECT["license"] == citation["license"] == "MIT"
+    assert (ROOT / "LICENSE").read_text().startswith("MIT License")
+
+
+def test_the_pinned_torch_is_one_the_package_takes() -> None:
+    pinned = re.search(r"^torch==(\d+)\.(\d+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    least = next(
+        re.fullmatch(r"torch>=(\d+)\.(\d+)", line) for line in PROJECT["dependencies"] if line.startswith("torch>")
+    )
+    assert pinned
+    assert least
+    assert tuple(map(int, pinned.groups())) >= tuple(map(int, least.groups()))
+
+
+def test_the_wheel_carries_what_is_not_python(tmp_path: Path) -> None:
+    code = "import sys; from hatchling.build import build_wheel; build_wheel(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        names = set(wheel.namelist())
+    data = {path for path in SOURCE.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    assert {f"motiongpt3/{path.relative_to(SOURCE).as_posix()}" for path in data} <= names
+    assert "motiongpt3/py.typed" in names
+
+
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
+def test_configurations_are_what_the_command_takes(file: Path) -> None:
+    from motiongpt3.commands.train import training_parser
+    from motiongpt3.models.diffusion_head import DiffusionHead
+    from motiongpt3.models.vae import MotionVAE
+    from motiongpt3.training.stage1 import Stage1Config
+    from motiongpt3.training.vae import VAETrainingConfig
+
+    stage = file.stem.split("_")[0]
+    kind: Any = {"vae": VAETrainingConfig, "stage1": Stage1Config}[stage]
+    parser = training_parser(stage, "", kind)
+    options = parser.instantiate(parser.parse_args(["--config", str(file), "--run.steps", "7"]))
+    assert options.run.steps == 7
+    assert str(options.run.out).startswith(f"runs/{file.parent.name}/{file.stem}")
+    if stage == "vae":
+        MotionVAE(options.model)
+    else:
+        DiffusionHead(options.model.head)
+        maker = options.vae.parent
+        assert (file.parent / f"{maker.name}.yaml").is_file()
+        assert maker == Path("runs") / file.parent.name / maker.name
+
+
+def test_the_paper_s_sizes() -> None:
+    """The VAE's 18.0 million parameters and the head's 27.9 million are the official counts."""
+    from dataclasses import replace
+
+    from motiongpt3.commands.train import training_parser
+    from motiongpt3.models.diffusion_head import DiffusionHead
+    from motiongpt3.models.vae import MotionVAE
+    from motiongpt3.training.stage1 import Stage1Config
+    from motiongpt3.training.vae import VAETrainingConfig
+
+    def sizes(stage: str, kind: type) -> Any:
+        parser = training_parser(stage, "", kind)
+        return parser.instantiate(
+            parser.parse_args(["--config", str(ROOT / "configs" / "paper" / f"{stage}.yaml")])
+        ).model
+
+    vae, model = sizes("vae", VAETrainingConfig), sizes("stage1", Stage1Config)
+    head = replace(
+        model.head,
+        queries=model.queries,
+        hidden=model.motion_width,
+        latent_tokens=vae.latent_tokens,
+        latent_channels=vae.latent_channels,
+    )
+    assert sum(p.numel() for p in MotionVAE(vae).parameters()) == pytest.approx(18_032_135, rel=0.001)
+    assert sum(p.numel() for p in DiffusionHead(head).parameters()) == pytest.approx(27_947_776 + 4 * 768, rel=0.001)

@@ -1,0 +1,169 @@
+"""Stage 1: the motion side learns, the language model and the VAE do not move, resuming changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from motiongpt3.checkpoints.folder import write_folder
+from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.models.diffusion_head import HeadConfig
+from motiongpt3.training.loop import fit
+from motiongpt3.training.stage1 import Stage1Training, build_model
+
+Make = Callable[..., Stage1Training]
+
+
+@pytest.fixture
+def make(stage1: Callable) -> Make:
+    return lambda *arguments, **changes: Stage1Training(stage1(*arguments, **changes))
+
+
+def state(module: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+EPSILON = HeadConfig(width=16, depth=1, pool_mlp=16, objective="epsilon", dropout=0.2)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"motion_dropout": 0.2, "head": EPSILON}, {"text_cache": "disk", "precision": "bf16-mixed"}],
+    ids=["dropout-epsilon", "disk-bf16"],
+)
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(make: Make, killed: Callable, changes: dict[str, Any]) -> None:
+    whole, first, second = make("whole", **changes), make("killed", **changes), make("killed", **changes)
+    start = state(whole)
+    assert equal(start, state(first))
+    fit(whole, progress=False)
+    killed(fit, first, 3)
+    fit(second, resume=True, progress=False)
+    assert equal(state(whole), state(second))
+    assert not equal(state(whole), start)
+
+
+def test_only_the_motion_side_learns(make: Make) -> None:
+    module = make()
+    before = {name: p.detach().clone() for name, p in module.named_parameters()}
+    modes: list[tuple[bool, ...]] = []
+    kept = module.losses
+
+    def watch(*arguments: Any) -> Any:
+        parts = (module.model.backbone, module.model.backbone.stream, module.model.vae, module.model.motion)
+        modes.append(tuple(part.training for part in parts))
+        return kept(*arguments)
+
+    module.losses = watch  # type: ignore[method-assign]
+    fit(module, progress=False)
+    for name, parameter in module.named_parameters():
+        frozen = name.startswith(("model.backbone.", "model.vae."))
+        assert parameter.requires_grad != frozen
+        assert torch.isfinite(parameter).all()
+        assert torch.equal(parameter, before[name]) == frozen, name
+        assert not frozen or parameter.grad is None
+    # Six steps, and a validation after the fourth.
+    training, validating = (False, False, False, True), (False, False, False, False)
+    assert modes == [training] * 4 + [validating] + [training] * 2
+
+
+def test_every_trained_parameter_gets_a_gradient(make: Make) -> None:
+    module = make()
+    with torch.no_grad():
+        module.model.head.no_condition.normal_()
+    generator = torch.Generator().manual_seed(0)
+    diffusion, length = module.losses(module.bank.batch(32, 0, 0), module.texts, generator)
+    assert diffusion.shape == (32,)
+    (diffusion.mean() + length).backward()
+    silent = {n for n, p in module.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())}
+    assert silent == set()
+    assert all(p.grad is None for p in [*module.model.backbone.parameters(), *module.model.vae.parameters()])
+
+
+def test_the_language_model_is_in_no_checkpoint(make: Make) -> None:
+    module = make()
+    names = set(module.state_dict())
+    assert not any(name.startswith("model.backbone.") for name in names)
+    assert {"model.queries", "model.head.final.weight", "model.vae.latent_std"} <= names
+    fit(module, progress=False)
+    saved = torch.load(Path(module.run.out) / "checkpoints" / "last.ckpt", weights_only=True)
+    assert set(saved["state_dict"]) == names
+
+
+def test_overfitting_lowers_the_loss(make: Make) -> None:
+    module = make(steps=80, checkpoint_minutes=60.0, learning_rate=5e-3, batch=8, ema=0.9)
+    generator = torch.Generator().manual_seed(0)
+    batch = module.bank.batch(64, 9, 0)
+    with torch.no_grad():
+        before = [loss.mean().item() for loss in module.losses(batch, module.texts, generator)]
+    fit(module, progress=False)
+    with torch.no_grad():
+        after = [loss.mean().item() for loss in module.losses(batch, module.texts, generator.manual_seed(0))]
+    assert after[0] < 0.9 * before[0]
+    assert after[1] < 0.9 * before[1]
+
+
+def test_the_length_head_is_taught_by_whole_clips_alone(make: Make) -> None:
+    from dataclasses import replace
+
+    module = make()
+    batch = module.bank.batch(16, 0, 0)
+    assert 0 < batch.whole.sum() < 16
+
+    def loss(whole: Tensor) -> Tensor:
+        return module.losses(replace(batch, whole=whole), module.texts, torch.Generator().manual_seed(0))[1]
+
+    with torch.no_grad():
+        cache, start = module.texts.read(batch.captions)
+        logits, _ = module.model.think(cache, start, batch.frames)
+        classes = (batch.frames + 3) // 4 - 1
+        each = torch.nn.functional.cross_entropy(logits, classes, reduction="none")
+        assert loss(batch.whole).item() == pytest.approx(each[batch.whole].mean().item(), rel=1e-5)
+        assert loss(torch.zeros_like(batch.whole)).item() == 0
+        # The class that is taught is the one that means this duration.
+        certain = torch.nn.functional.one_hot(classes, logits.shape[1])
+        frames = module.model.predicted_frames(certain)
+    assert (frames - batch.frames).min() >= 0
+    assert (frames - batch.frames).max() < 4
+
+
+def test_validation_is_the_same_each_time(make: Make) -> None:
+    module = make(learning_rate=0.0, steps=4, validate_every=2)
+    logged: list[dict[str, float]] = []
+    module.log = lambda name, value, **_: logged.append({name: float(value.detach())})  # type: ignore[method-assign]
+    fit(module, progress=False)
+    seen = [entry for entry in logged if next(iter(entry)).startswith("val/")]
+    assert len(seen) == 4
+    assert seen[:2] == seen[2:]
+
+
+def test_a_bad_batch_is_named(make: Make) -> None:
+    module = make()
+    module.bank.mean[:] = float("nan")
+    with pytest.raises(MotionGPT3Error, match=r"step 0 is not finite; the batch held clip_\d+, clip_\d+, ") as caught:
+        fit(module, progress=False)
+    assert "\n" not in str(caught.value)
+
+
+def test_sizes_follow_the_vae(make: Make, vae_folder: Path) -> None:
+    model = make().model
+    assert model.config.vae.latent_channels == 4
+    assert (model.config.head.latent_tokens, model.config.head.latent_channels) == (2, 4)
+    assert (model.config.head.queries, model.config.head.hidden) == (2, 16)
+    assert model.vae.latent_std.unique().tolist() == [0.5]
+
+
+@pytest.mark.parametrize("config", [{}, {"vae": 3}, {"vae": {"layers": "x"}}, {"vae": {"colour": 1}}])
+def test_a_folder_that_is_no_vae_is_one_line(stage1: Callable, tmp_path: Path, config: dict[str, Any]) -> None:
+    write_folder(tmp_path / "vae", config, {})
+    with pytest.raises(MotionGPT3Error) as caught:
+        build_model(stage1().model, tmp_path / "vae")
+    assert "\n" not in str(caught.value)
