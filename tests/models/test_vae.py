@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.models.vae import MotionVAE, SkipTransformer, VAEConfig, frame_mask
+from motiongpt3.models.vae import MotionVAE, SkipTransformer, VAEConfig, frame_mask, smooth
 from motiongpt3.motion.features import features_to_joints
 
 TINY = VAEConfig(
@@ -193,3 +193,9 @@ def test_the_official_size_equals_the_official_vae(parity_dir: Path, grad: bool)
         torch.testing.assert_close(output, record["decode_z"], atol=1e-4, rtol=0)
         output = vae.decode(mean, torch.tensor([52, 60, 33]))
         torch.testing.assert_close(output, record["decode_mu_len52_60_33"], atol=1e-4, rtol=0)
+
+
+def test_smoothing_knows_where_each_clip_ends() -> None:
+    features = torch.tensor([[0.0, 4.0, 0.0, 8.0], [4.0, 8.0, 99.0, 99.0]]).unsqueeze(-1)
+    expected = torch.tensor([[1.0, 2.0, 3.0, 6.0], [5.0, 7.0, 0.0, 0.0]]).unsqueeze(-1)
+    assert torch.equal(smooth(features, torch.tensor([4, 2])), expected)

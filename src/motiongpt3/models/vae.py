@@ -213,9 +213,23 @@ class MotionVAE(nn.Module):
         return latents * self.latent_std + self.latent_mean
 
     def decode_joints(self, latents: Tensor, lengths: Tensor) -> Tensor:
-        """Normalised latents (B, N, D) and lengths (B,) -> joints (B, max length, J, 3) in metres."""
+        """Normalised latents (B, N, D) and lengths (B,) -> joints (B, max length, J, 3) in metres.
+
+        Patches meet with small steps, which (1, 2, 1) / 4 over frames takes away; one frame per token has none.
+        """
         features = self.decode(self.denormalise_latents(latents), lengths)
+        if self.config.patch > 1:
+            features = smooth(features, lengths)
         return features_to_joints(self.denormalise(features.float()))
+
+
+def smooth(features: Tensor, lengths: Tensor) -> Tensor:
+    """(B, T, F) -> the mean (1, 2, 1) / 4 of each frame and its neighbours; both ends repeat outwards."""
+    at = torch.arange(features.shape[1], device=features.device).expand(len(features), -1)
+    after = torch.minimum(at + 1, lengths.unsqueeze(1) - 1).clamp(min=0)
+    before = (at - 1).clamp(min=0)
+    near = [features.gather(1, index.unsqueeze(-1).expand_as(features)) for index in (before, after)]
+    return (features * 2 + near[0] + near[1]) / 4 * frame_mask(lengths, features.shape[1]).unsqueeze(-1)
 
 
 def frame_mask(lengths: Tensor, frames: int) -> Tensor:
