@@ -97,6 +97,14 @@ def _fits(value: Any, hint: Any, least: int = 1) -> bool:
     return isinstance(value, hint)
 
 
+def _finite(tensor: Tensor, kind: torch.dtype) -> bool:
+    """Whether a tensor holds finite numbers as `kind`; one sum and two bounds, where isfinite writes four copies."""
+    if not tensor.is_floating_point() or not tensor.numel():
+        return True
+    low, high = (tensor if tensor.element_size() > 1 else tensor.to(kind)).aminmax()  # NaN if there is one
+    return bool(torch.isfinite(torch.stack([low, high]).to(kind)).all())
+
+
 def load_weights(
     module: nn.Module, folder: str | Path, prefix: str = "", absent: tuple[str, ...] = (), assign: bool = False
 ) -> None:
@@ -129,7 +137,7 @@ def load_weights(
             raise MotionGPT3Error(f"{path} does not fit this model: {name} has shape {shapes}")
         if tensor.is_floating_point() != wanted[name].is_floating_point():
             raise MotionGPT3Error(f"{path} does not fit this model: {name} holds {tensor.dtype}")
-        if not torch.isfinite(tensor.to(wanted[name].dtype)).all():
+        if not _finite(tensor, wanted[name].dtype):
             raise MotionGPT3Error(f"{path} is damaged: {name} holds values that are not finite")
     missing = [name for name in wanted if name not in tensors and not name.startswith(absent or ("\0",))]
     if missing:

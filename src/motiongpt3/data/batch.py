@@ -44,7 +44,7 @@ class ClipBank(nn.Module):
     Args:
         packs: packed files, the first the recorded clips, then pools made from them.
         split: which split to take; a pool's clips carry the split they were made from.
-        licenses: keep only clips under these licences; None keeps all.
+        licenses: keep only clips that need no other licences than these; None keeps all.
         pool_share: of the draws, how many go to the second and later packs together.
         balance: clips are drawn in proportion to (clips of the same action, styles aside, at least 10) ** -balance.
     """
@@ -67,9 +67,10 @@ class ClipBank(nn.Module):
         rows, frames, weights = [], [], []
         for number, pack in enumerate(packs):
             kept = [pack.clips[i] for i in pack.split(split)]
-            kept = [clip for clip in kept if licenses is None or clip.license in licenses]
+            kept = [clip for clip in kept if clip.allowed(licenses)]
             if not kept:
-                raise MotionGPT3Error(f"{pack.path} has no clips of split {split!r} under these licences")
+                under = f" under the licences {', '.join(licenses)} alone" if licenses is not None else ""
+                raise MotionGPT3Error(f"{pack.path} has no clips of split {split!r}{under}")
             counts = Counter(base_action(clip.short) for clip in kept)
             rare = np.array([max(counts[base_action(clip.short)], 10) ** -balance for clip in kept])
             weight = rare * np.array([_weight(clip.id, clip.frames) for clip in kept])

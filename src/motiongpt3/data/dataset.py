@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import IO, Any
@@ -28,6 +28,8 @@ PACKED_NAME = "packed.safetensors"
 """The packed file's name in a prepared folder."""
 SPLITS = ("train", "val", "test")
 FORMAT = "motiongpt3-clips-1"
+LICENSE_JOINT = " + "
+"""Between the licences of a clip that was made from recordings under several."""
 MAX_HEADER = 100_000_000
 """Bytes; the bound of the safetensors format itself."""
 
@@ -44,7 +46,7 @@ class Clip:
         captions: what happens in it, in words; may be empty.
         crop_safe: for each caption, whether it is still true of any part of the clip.
         source: where the recording comes from.
-        license: licence of the recording.
+        license: licence of the recording; several, joined by LICENSE_JOINT, where recordings were put together.
         label: the source's own words for it.
         short: what happens in two or three words.
     """
@@ -72,6 +74,10 @@ class Clip:
             raise MotionGPT3Error(f"captions of clip {self.id!r} must be text")
         if len(self.crop_safe) != len(self.captions) or not all(isinstance(safe, bool) for safe in self.crop_safe):
             raise MotionGPT3Error(f"clip {self.id!r} needs one true or false in crop_safe for each caption")
+
+    def allowed(self, licenses: Collection[str] | None) -> bool:
+        """Whether every licence of the clip is among these; None allows all."""
+        return licenses is None or self.license in licenses or set(self.license.split(LICENSE_JOINT)) <= set(licenses)
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], **changes: Any) -> Clip:

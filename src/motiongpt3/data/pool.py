@@ -22,7 +22,7 @@ from motiongpt3.data.augment import (
     make_layered_pool,
     make_relaxed_pool,
 )
-from motiongpt3.data.dataset import Clip, PackedClips
+from motiongpt3.data.dataset import LICENSE_JOINT, Clip, PackedClips
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.features import joints_to_features
 
@@ -64,12 +64,14 @@ def make_pool(
         sizes: how many examples of each kind.
         seed: decides all of them, whatever the number of workers.
         workers: processes; None takes one per core.
-        licenses: use only clips under these licences; None uses all.
+        licenses: use only clips under these licences; None uses all. Every example carries the licences of all clips
+            that were used, so training can filter by them.
     """
     pack = PackedClips.open(source)
-    rows = [i for i in pack.split("train") if licenses is None or pack.clips[i].license in licenses]
+    rows = [i for i in pack.split("train") if pack.clips[i].allowed(licenses)]
     if not rows:
-        raise MotionGPT3Error(f"{source} has no train clips under these licences")
+        raise MotionGPT3Error(f"{source} has no train clips{' under these licences' if licenses else ''}")
+    license = LICENSE_JOINT.join(sorted({name for i in rows for name in pack.clips[i].license.split(LICENSE_JOINT)}))
     chunk = 100
     jobs = [
         (str(pack.path), rows, kind, min(chunk, count - first), seed * 1_000_003 + first * 31 + number)
@@ -78,7 +80,7 @@ def make_pool(
     ]
     with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
         done = tqdm(pool.map(_make, jobs), total=len(jobs), desc="pool", disable=None)
-        return PackedClips.write(out, _records(done, jobs), pack.fps, pack.skeleton, (pack.mean, pack.std))
+        return PackedClips.write(out, _records(done, jobs, license), pack.fps, pack.skeleton, (pack.mean, pack.std))
 
 
 Record = tuple[Clip, NDArray[np.float32], NDArray[np.float32]]
@@ -88,7 +90,7 @@ Job = tuple[str, list[int], str, int, int]
 Made = list[tuple[NDArray[np.float32], NDArray[np.float32], list[str]]]
 
 
-def _records(done: Iterable[Made], jobs: list[Job]) -> Iterator[Record]:
+def _records(done: Iterable[Made], jobs: list[Job], license: str) -> Iterator[Record]:
     number = 0
     for examples, job in zip(done, jobs, strict=True):
         for features, joints, captions in examples:
@@ -100,7 +102,7 @@ def _records(done: Iterable[Made], jobs: list[Job]) -> Iterator[Record]:
                 captions=tuple(captions),
                 crop_safe=(False,) * len(captions),
                 source=f"made from recorded clips ({job[2]})",
-                license="as its sources",
+                license=license,
                 label=job[2],
             )
             number += 1

@@ -148,7 +148,7 @@ class _Job:
             if isinstance(item, Problem):
                 self.problems.append(item)
                 continue
-            if self.licenses is not None and item.clip.license not in self.licenses:
+            if not item.clip.allowed(self.licenses):
                 self.left_out += 1
                 continue
             found = self._judge(item, seen)

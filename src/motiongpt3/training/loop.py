@@ -24,6 +24,10 @@ from motiongpt3.files import atomic_path
 from motiongpt3.training.ema import EMA
 
 
+MOST = 1e6
+"""Upper bound of a run's numbers; larger ones are slips."""
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """How a training run is carried out."""
@@ -41,7 +45,7 @@ class RunConfig:
     weight_decay: float = 0.01
     """Of AdamW."""
     clip: float = 1.0
-    """Largest gradient norm."""
+    """Largest gradient norm; 1e6 leaves gradients as they are."""
     ema: float = 0.999
     """Decay of the averaged weights, which are what is validated and exported."""
     precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
@@ -54,6 +58,21 @@ class RunConfig:
     """Minutes between checkpoints."""
     log_every: int = 50
     """Steps between lines of metrics.csv."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "validate_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise MotionGPT3Error(f"{name} of a run must be 1 or more, not {getattr(self, name)}")
+        for name in ("learning_rate", "clip"):  # a clip of 0 would make every gradient 0
+            if not 0 < getattr(self, name) <= MOST:
+                raise MotionGPT3Error(f"{name} of a run must be above 0 and at most {MOST:g}")
+        for name in ("warmup", "weight_decay", "checkpoint_minutes"):
+            if not 0 <= getattr(self, name) <= MOST:
+                raise MotionGPT3Error(f"{name} of a run must be 0 or more and at most {MOST:g}")
+        if not 0 <= self.ema < 1:
+            raise MotionGPT3Error(f"ema of a run must be 0 or more and less than 1, not {self.ema}")
+        if not 0 <= self.seed < 2**31:
+            raise MotionGPT3Error(f"seed of a run must be 0 or more and less than 2^31, not {self.seed}")
 
 
 class Steps(IterableDataset):
@@ -185,7 +204,7 @@ def fit(module: TrainingModule, resume: bool = False, progress: bool = True) -> 
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         log_every_n_steps=run.log_every,
-        logger=_logger(folder, resume),
+        logger=_logger(folder, last if resume else None),
         callbacks=callbacks,
         plugins=[AtomicCheckpoints()],
         enable_progress_bar=progress,
@@ -200,10 +219,16 @@ def fit(module: TrainingModule, resume: bool = False, progress: bool = True) -> 
                 parameter.copy_(ema.average[name])
 
 
-def _logger(folder: Path, resume: bool) -> CSVLogger:
-    """Lightning's CSV logger, which by itself would delete the lines of the run that is resumed."""
+def _logger(folder: Path, checkpoint: Path | None) -> CSVLogger:
+    """Lightning's CSV logger, which by itself would delete the lines of the run that is resumed.
+
+    Lines later than the checkpoint go: these steps are made, and written, once more.
+    """
     path = folder / "metrics" / "metrics.csv"
-    earlier = path.read_text() if resume and path.is_file() else ""
+    earlier = ""
+    if checkpoint is not None and path.is_file():
+        done = AtomicCheckpoints().load_checkpoint(checkpoint, "meta", weights_only=True)["global_step"]
+        earlier = _lines_before(path.read_text(), done)
     logger = CSVLogger(folder, name="", version="metrics")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -212,3 +237,11 @@ def _logger(folder: Path, resume: bool) -> CSVLogger:
         path.write_text(earlier)
         writer.metrics_keys = earlier.splitlines()[0].split(",")
     return logger
+
+
+def _lines_before(text: str, step: int) -> str:
+    """The header of a metrics file and its whole lines of earlier steps; a kill may have cut the last line."""
+    head, *lines = text.splitlines(keepends=True) or [""]
+    at = head.strip().split(",").index("step") if "step" in head else -1
+    kept = [line for line in lines if line.count(",") == head.count(",") and line.endswith("\n")]
+    return head + "".join(line for line in kept if at < 0 or int(line.split(",")[at] or 0) < step)
