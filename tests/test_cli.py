@@ -223,8 +223,10 @@ def test_generate_refuses_before_it_loads_a_model(words: list[str], reason: str,
     ],
 )
 def test_generate_refuses_what_the_model_cannot(
-    words: list[str], reason: str, tiny_model_dir: Path, here: Path, capsys: Capture
+    words: list[str], reason: str, tiny_model_dir: Path, here: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """From the model's configuration alone: nothing heavy is loaded, or downloaded, to say no."""
+    monkeypatch.setattr("motiongpt3.models.motiongpt3.load_backbone", None)
     assert reason in refused(capsys, "generate", "walk", *words, "--model", str(tiny_model_dir), "-o", "new/x.bvh")
 
 
@@ -450,6 +452,10 @@ def test_train_refuses(packed: Path, here: Path, capsys: Capture) -> None:
     assert "--run.stepz" in refused(capsys, *words, "--run.stepz=3")
     assert "odd" in refused(capsys, *words, "--model.layers=4")
     assert "licences" in refused(capsys, *words, "--licenses=[none]")
+    assert "batch must be 1 to" in refused(capsys, *words, "--batch=0")
+    assert "clip must be" in refused(capsys, *words, "--run.clip=0")
+    assert "--run.accelerator: needs 'auto' or 'cpu'" in refused(capsys, *words, "--run.accelerator=tpu")
+    assert "width is '0'" in refused(capsys, *words, "--model.width=0")
     Path("bad.yaml").write_text("run: {out: run, speed: 3}\n")
     assert "speed" in refused(capsys, "train", "vae", "--config", "bad.yaml")
     Path("worse.yaml").write_text("run: [\n")
@@ -514,6 +520,7 @@ def test_an_interrupt_leaves_nothing(tiny_model_dir: Path, here: Path) -> None:
     time.sleep(1)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
-    assert process.returncode == 130, err
+    # CPython ends itself with the signal where it came inside an exec, such as a dataclass made by an import.
+    assert process.returncode in (130, -signal.SIGINT), err
     assert err == b""
     assert list(here.iterdir()) == []

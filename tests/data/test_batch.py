@@ -115,9 +115,13 @@ def test_licences(tmp_path: Path) -> None:
     packs = [pack(tmp_path / f"{name}.safetensors", name=name, license=name) for name in ("MIT", "CC0")]
     assert len(ClipBank(packs, "train", ["MIT", "CC0"])) == 8
     assert {c.license for c in ClipBank(packs[:1], "train", ["MIT"]).clips} == {"MIT"}
-    with pytest.raises(MotionGPT3Error, match=r"no clips of split 'train' under these licences"):
+    with pytest.raises(MotionGPT3Error, match=r"no clips of split 'train' under the licences MIT alone"):
         ClipBank(packs[1:], "train", ["MIT"])
-    with pytest.raises(MotionGPT3Error, match="no clips of split 'test'"):
+    both = pack(tmp_path / "both.safetensors", license="CC0 + MIT")
+    assert len(ClipBank([both], "train", ["MIT", "CC0", "PDDL"])) == 4
+    with pytest.raises(MotionGPT3Error, match="the licences CC0 alone"):
+        ClipBank([both], "train", ["CC0"])
+    with pytest.raises(MotionGPT3Error, match=r"no clips of split 'test'$"):
         ClipBank(packs, "test")
 
 

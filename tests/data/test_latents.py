@@ -160,7 +160,7 @@ def test_actions_and_pools_are_balanced(vae: MotionVAE, tmp_path: Path) -> None:
 
 def test_clips_without_words_are_refused(vae: MotionVAE, tmp_path: Path) -> None:
     bank = make(tmp_path / "p.safetensors", [CLIPS[4]])
-    with pytest.raises(MotionGPT3Error, match="no clip has a caption"):
+    with pytest.raises(MotionGPT3Error, match="no train clip of at most 60 frames has a caption"):
         LatentBank(bank, vae)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from motiongpt3.data.batch import ClipBank
 from motiongpt3.data.dataset import Clip, PackedClips
 from motiongpt3.data.pool import PoolSizes, make_pool
 from motiongpt3.errors import MotionGPT3Error
@@ -72,6 +73,20 @@ def test_a_pool_is_the_same_whoever_makes_it(
     # Chunks of a hundred are different examples, not the same again.
     extended = [pool.clip_joints(i) for i, clip in enumerate(pool.clips) if clip.label == "extended"]
     assert not any(np.array_equal(extended[0], other) for other in extended[100:])
+
+
+def test_a_pool_carries_the_licences_of_what_it_was_made_from(
+    source: PackedClips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("motiongpt3.data.pool.ProcessPoolExecutor", lambda *_, **__: Here(Here))
+    few = PoolSizes(joined=1, layered=0, extended=1, relaxed=0)
+    both = make_pool(source.path, tmp_path / "both.safetensors", few)
+    assert {clip.license for clip in both.clips} == {"CC0-1.0 + MIT"}
+    free = make_pool(source.path, tmp_path / "free.safetensors", few, licenses=["CC0-1.0"])
+    assert {clip.license for clip in free.clips} == {"CC0-1.0"}
+    assert len(ClipBank([source, free], "train", ["CC0-1.0"])) == 6 + len(free)
+    with pytest.raises(MotionGPT3Error, match="both"):
+        ClipBank([source, both], "train", ["CC0-1.0"])
 
 
 def test_licences_without_clips(source: PackedClips, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -361,3 +361,68 @@ def test_pushing_to_the_hub_sends_a_folder_that_loads(
     monkeypatch.setattr(HfApi, "upload_folder", upload)
     model.push_to_hub("me/mine", token="hf_none")
     assert MotionGPT3.from_pretrained(tmp_path / "hub").config == model.config
+
+
+def test_pushing_sends_what_was_asked_for(model: MotionGPT3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import HfApi
+
+    class Repo:
+        repo_id = "me/mine"
+
+    def upload(self: HfApi, *, folder_path: str, **options: Any) -> str:
+        shutil.copytree(folder_path, tmp_path / "hub")
+        return options["repo_id"]
+
+    monkeypatch.setattr(HfApi, "create_repo", lambda *_, **__: Repo)
+    monkeypatch.setattr(HfApi, "upload_folder", upload)
+    model.save_pretrained(
+        tmp_path / "here", include_backbone=True, dtype=torch.float16, push_to_hub=True, repo_id="me/mine"
+    )
+    here, hub = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("here", "hub"))
+    assert here == hub
+
+
+def test_a_hub_out_of_reach_is_one_line(model: MotionGPT3, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import HfApi
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise ConnectionError("no\nnetwork")
+
+    monkeypatch.setattr(HfApi, "create_repo", fail)
+    with pytest.raises(MotionGPT3Error, match=r"^cannot push to 'me/mine' on the hub \(no\)$"):
+        model.push_to_hub("me/mine", token="hf_none")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"prompt": 3},
+        {"prompt": None},
+        {"prompt": ["walks", 3]},
+        {"seconds": "4"},
+        {"samples": 1.5},
+        {"seed": None},
+        {"seed": 0.5},
+        {"steps": "many"},
+        {"guidance": "x"},
+    ],
+)
+def test_arguments_of_the_wrong_kind_are_one_line(model: MotionGPT3, arguments: dict[str, Any]) -> None:
+    with pytest.raises(MotionGPT3Error, match="must be") as caught:
+        model.generate(**{"prompt": "walks", **arguments})
+    assert "\n" not in str(caught.value)
+
+
+def test_no_such_device(folder: Path) -> None:
+    for device in ("cuda:77", "abacus"):
+        with pytest.raises(MotionGPT3Error, match="cannot use the device"):
+            MotionGPT3.from_pretrained(folder, device=device)
+
+
+@pytest.mark.parametrize("least", [4, 20, 5000])
+def test_a_moment_is_the_beginning_of_a_longer_motion(tiny_backbone: Path, least: int) -> None:
+    model = build(tiny_backbone, vae=replace(VAE, min_frames=least))
+    moment = model.generate("jumps", seconds=0.15)
+    whole = model.generate("jumps", seconds=max(3, min(least, 60)) / 20)
+    assert len(moment) == 3
+    assert np.abs(moment.joints - whole.joints[:3]).max() < 1e-4 or least == 4

@@ -71,6 +71,39 @@ def test_a_resumed_run_keeps_its_curves(run: Run, killed: Callable) -> None:
     assert sorted(losses) == list(range(6))
 
 
+def test_steps_that_are_made_again_are_written_once(run: Run, killed: Callable) -> None:
+    """The killed run got further than its last checkpoint, and died in the middle of a line."""
+    first = Line(run())
+    killed(fit, first, 3)
+    file = Path(first.run.out) / "metrics" / "metrics.csv"
+    head, *lines = file.read_text().splitlines()
+    row = ",".join({"epoch": "0", "step": "4"}.get(name, "9.5") for name in head.split(","))
+    file.write_text("\n".join([head, *lines, row, row[:2]]))
+    fit(Line(run()), resume=True, progress=False)
+    with file.open() as stream:
+        assert [int(line["step"]) for line in csv.DictReader(stream) if line["train/loss"]] == list(range(6))
+    assert "9.5" not in file.read_text()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"clip": 0.0},
+        {"steps": 0},
+        {"log_every": 0},
+        {"validate_every": 0},
+        {"seed": 2**63},
+        {"ema": 1.0},
+        {"learning_rate": float("nan")},
+        {"warmup": -1},
+        {"checkpoint_minutes": -1.0},
+    ],
+)
+def test_settings_that_cannot_train_are_refused(run: Run, bad: dict[str, Any]) -> None:
+    with pytest.raises(MotionGPT3Error, match=f"^{next(iter(bad))} must be"):
+        run(**bad)
+
+
 @pytest.mark.parametrize("damage", ["truncated", "empty", "other", "sizes"])
 def test_a_checkpoint_that_does_not_fit_is_one_line(run: Run, damage: str) -> None:
     module = Line(run())

@@ -18,6 +18,8 @@ from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.files import atomic_path
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CARD = "README.md"
+"""The model card beside them; the licence of the weights is in its YAML header."""
 MAX_CONFIG = 1_000_000
 """Bytes of the largest config.json that is read."""
 

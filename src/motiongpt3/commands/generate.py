@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from tqdm import tqdm
@@ -66,14 +67,12 @@ def generate(argv: Sequence[str]) -> int:
     alone = len(options.prompts) == options.samples == 1
     last = len(options.prompts) - 1, options.samples - 1
     with output_files([_numbered(Path(out), *last, alone) for out in options.out]):
+        asked = {name: options[name] for name in ("seconds", "samples", "seed", "guidance", "steps")}
+        check_before_loading(options.model, options.prompts, asked)
         model = load_model(options.model, options.device)
         made = model.generate(
-            list(options.prompts),
-            seconds=options.seconds,
-            samples=options.samples,
-            seed=options.seed,
-            guidance=options.guidance,
-            steps=options.steps,
+            options.prompts,
+            **asked,
             progress=lambda batches: iter(tqdm(batches, "generating", unit="batch", disable=None)),
         )
         motions = made if isinstance(made, list) else [made]
@@ -97,6 +96,17 @@ def generate(argv: Sequence[str]) -> int:
         for entry in written:
             print(f"{entry['file']}: {entry['frames']} frames, {entry['seconds']:.2f} s")
     return 0
+
+
+def check_before_loading(model: str | None, prompts: Sequence[str], asked: dict[str, Any]) -> None:
+    """Refuse what the model would refuse, from its configuration; a model that is not on this disk is loaded first."""
+    from motiongpt3.models.motiongpt3 import EMBEDDED, read_settings
+    from motiongpt3.models.request import check_request
+
+    folder = EMBEDDED if model is None else Path(model)
+    if model is None or folder.is_dir():
+        config, _, _ = read_settings(folder)
+        check_request(config, prompts, **asked)
 
 
 def _numbered(out: Path, prompt: int, sample: int, alone: bool) -> Path:

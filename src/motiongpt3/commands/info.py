@@ -28,8 +28,6 @@ PARTS = {
 """First word of a tensor's name -> the part of the model it belongs to."""
 HEADER = ("format", "backbone_identity", "includes_backbone")
 """What config.json holds besides the settings of MotionGPT3Config."""
-CARD = "README.md"
-"""The model card beside the weights; the licence is in its YAML header."""
 
 
 def info(argv: Sequence[str]) -> int:
@@ -135,7 +133,7 @@ def model_facts(model: Path | None) -> dict[str, Any]:
 
 
 def _model_folder(model: Path | None) -> Path:
-    from motiongpt3.models.motiongpt3 import EMBEDDED
+    from motiongpt3.models.motiongpt3 import EMBEDDED, download
 
     if model is None:
         if not EMBEDDED.is_dir():
@@ -143,17 +141,13 @@ def _model_folder(model: Path | None) -> Path:
         return EMBEDDED
     if model.is_dir():
         return model
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(model.as_posix(), allow_patterns=["config.json", "model.safetensors", CARD]))
-    except Exception as error:  # the library raises too many kinds
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise MotionGPT3Error(f"{model} is neither a file or folder here nor a model on the hub ({reason})") from None
+    return download(model.as_posix())
 
 
 def _card(folder: Path) -> dict[str, Any]:
     """The YAML header of the model card; empty if there is none."""
+    from motiongpt3.checkpoints.folder import CARD
+
     try:
         text = (folder / CARD).read_text("utf-8")[:100_000]
         header = yaml.safe_load(text.split("---", 2)[1]) if text.startswith("---") else {}

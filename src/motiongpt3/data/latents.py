@@ -89,7 +89,10 @@ class LatentBank(nn.Module):
                     self._options.append(options([mirror_text(t) for t in texts] if mirrored else texts))
                     self._ids.append(clip.id)
         if not rows:
-            raise MotionGPT3Error("no clip has a caption: there is nothing to learn from")
+            split = bank.clips[0].split
+            raise MotionGPT3Error(
+                f"no {split} clip of at most {longest} frames has a caption: there is nothing to learn"
+            )
         self.captions = list(index)
         table = np.array(rows)
         self._frames, self._whole = torch.from_numpy(table[:, 2]), torch.from_numpy(table[:, 4].astype(bool))

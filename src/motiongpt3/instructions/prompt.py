@@ -28,7 +28,8 @@ def clean_prompt(text: str) -> str:
     printable = "".join(c if unicodedata.category(c)[0] != "C" else " " for c in text)
     words = " ".join(printable.split()).lower()
     if not any(c.isalnum() for c in words):
-        raise MotionGPT3Error("the prompt is empty: describe a motion, such as 'a person walks forward'")
+        state = "has no words" if words else "is empty"
+        raise MotionGPT3Error(f"the prompt {state}: describe a motion, such as 'a person walks forward'")
     letters = [c for c in words if c.isalpha()]
     latin = sum(unicodedata.name(c, "").startswith("LATIN") for c in letters)
     if latin * 2 < len(letters):

@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, overload
 
 import numpy as np
 import torch
-from huggingface_hub import ModelHubMixin
+from huggingface_hub import HfApi, ModelHubMixin
 from torch import Tensor, nn
 
-from motiongpt3.checkpoints.folder import CONFIG, WEIGHTS, load_weights, parse_config, read_config, write_folder
+from motiongpt3.checkpoints.folder import CARD, CONFIG, WEIGHTS, load_weights, parse_config, read_config, write_folder
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.instructions.prompt import Style, clean_prompt, generation_prompt
+from motiongpt3.instructions.prompt import Style, generation_prompt
 from motiongpt3.models.backbone import TextBackbone, load_backbone
 from motiongpt3.models.bimodal import BimodalTransformer
 from motiongpt3.models.diffusion_head import DiffusionHead, HeadConfig, time_embedding
 from motiongpt3.models.kv_cache import KVCache
+from motiongpt3.models.request import check_request
 from motiongpt3.models.stream import Stream, Tokens
 from motiongpt3.models.vae import MotionVAE, VAEConfig
 from motiongpt3.motion.kinematics import set_bone_lengths
@@ -58,6 +60,11 @@ class MotionGPT3Config:
     """Default scale of classifier-free guidance."""
     steps: int = 20
     """Default number of sampling steps."""
+
+    @property
+    def max_seconds(self) -> float:
+        """Longest motion the model makes."""
+        return self.vae.max_frames / self.fps
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> MotionGPT3Config:
@@ -110,7 +117,7 @@ class MotionGPT3(nn.Module, ModelHubMixin):
     @property
     def max_seconds(self) -> float:
         """Longest motion the model makes."""
-        return self.config.vae.max_frames / self.config.fps
+        return self.config.max_seconds
 
     def tokens(self, captions: Sequence[str]) -> list[list[int]]:
         """Token ids of cleaned captions, each wrapped as a prompt and ended by <start_of_motion>."""
@@ -148,8 +155,7 @@ class MotionGPT3(nn.Module, ModelHubMixin):
         if frames is None:
             _, hidden = transformer(None, Tokens.of(queries[:, :1], start=start), cache)
             logits = self.predict_length(hidden[:, 0])
-            frames = ((logits.argmax(-1) + 1) * self.config.length_unit).clamp(max=self.config.vae.max_frames)
-            later = queries[:, 1:] + self.length_embedding(frames)
+            later = queries[:, 1:] + self.length_embedding(self.predicted_frames(logits))
             _, hidden = transformer(None, Tokens.of(later, start=start + 1), cache)
             return logits, hidden
         shift = torch.cat(
@@ -218,38 +224,18 @@ class MotionGPT3(nn.Module, ModelHubMixin):
         Raises:
             MotionGPT3Error: an empty or endless prompt, or a number out of range.
         """
+        if not isinstance(prompt, str | Sequence):
+            raise MotionGPT3Error(f"the prompt must be a sentence or a list of them, not {type(prompt).__name__}")
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        captions = [clean_prompt(text) for text in prompts]
-        guidance = self.config.guidance if guidance is None else guidance
-        steps = self.config.steps if steps is None else steps
-        frames = self._check(captions, seconds, samples, seed, guidance, steps)
-        jobs = [(i, seed + k) for i in range(len(captions)) for k in range(samples)]
+        asked = check_request(self.config, prompts, seconds, samples, seed, guidance, steps)
+        jobs = [(i, asked.seed + k) for i in range(len(prompts)) for k in range(asked.samples)]
         batches = [jobs[i : i + 32] for i in range(0, len(jobs), 32)]
         motions: list[Motion] = []
         for batch in progress(batches):
-            joints, lengths = self._draw(captions, batch, frames, guidance, steps)
+            joints, lengths = self._draw(asked.captions, batch, asked.frames, asked.guidance, asked.steps)
             for (i, number), clip, length in zip(batch, joints, lengths, strict=True):
                 motions.append(Motion(clip[:length], self.config.fps, prompts[i], f"seed {number}"))
-        return motions[0] if isinstance(prompt, str) and samples == 1 else motions
-
-    def _check(
-        self, captions: list[str], seconds: float | None, samples: int, seed: int, guidance: float, steps: int
-    ) -> int | None:
-        if not captions:
-            raise MotionGPT3Error("there is no prompt")
-        if not 1 <= samples <= 10_000:
-            raise MotionGPT3Error(f"samples must be 1 to 10000, not {samples}")
-        if not 0 <= seed < 2**62:
-            raise MotionGPT3Error(f"seed must be a whole number from 0 to 2^62, not {seed}")
-        if not (np.isfinite(guidance) and 0 <= guidance <= 100):
-            raise MotionGPT3Error(f"guidance must be 0 to 100, not {guidance}")
-        if not 1 <= steps <= 1000:
-            raise MotionGPT3Error(f"steps must be 1 to 1000, not {steps}")
-        if seconds is None:
-            return None
-        if not (np.isfinite(seconds) and 0 < seconds <= self.max_seconds):
-            raise MotionGPT3Error(f"seconds must be more than 0 and at most {self.max_seconds:g}, not {seconds:g}")
-        return max(round(seconds * self.config.fps), 1)
+        return motions[0] if isinstance(prompt, str) and asked.samples == 1 else motions
 
     def _draw(
         self, captions: list[str], jobs: list[tuple[int, int]], frames: int | None, guidance: float, steps: int
@@ -258,7 +244,8 @@ class MotionGPT3(nn.Module, ModelHubMixin):
         device = self.queries.device
         wanted = sorted({i for i, _ in jobs})
         cache, start = self.read(self.tokens([captions[i] for i in wanted]))
-        asked = None if frames is None else torch.full((len(wanted),), max(frames, 20), device=device)
+        least = min(self.config.vae.min_frames, self.config.vae.max_frames)
+        asked = None if frames is None else torch.full((len(wanted),), max(frames, least), device=device)
         logits, hidden = self.think(cache, start, asked)
         rows = torch.tensor([wanted.index(i) for i, _ in jobs], device=device)
         lengths = (self.predicted_frames(logits) if asked is None else asked)[rows]
@@ -294,7 +281,43 @@ class MotionGPT3(nn.Module, ModelHubMixin):
         }
         write_folder(folder, config, tensors, dtype)
         if hub.pop("push_to_hub", False):
-            self.push_to_hub(hub.pop("repo_id", Path(folder).name), **hub)
+            name = hub.pop("repo_id", Path(folder).name)
+            self.push_to_hub(name, include_backbone=include_backbone, dtype=dtype, **hub)
+
+    def push_to_hub(  # type: ignore[override]
+        self,
+        repo_id: str,
+        *,
+        include_backbone: bool = False,
+        dtype: torch.dtype | None = None,
+        private: bool | None = None,
+        token: str | None = None,
+        branch: str | None = None,
+        **upload: Any,
+    ) -> str:
+        """Write the model to a repository on the hub; returns the address of the commit.
+
+        Args:
+            repo_id: such as "me/mine"; made if it is not there.
+            include_backbone: as in `save_pretrained`.
+            dtype: as in `save_pretrained`.
+            private: whether a new repository is; None is the account's default.
+            token: None takes the one of `hf auth login`.
+            branch: None is the main one.
+            upload: `commit_message`, `create_pr` and so on of huggingface_hub's `upload_folder`.
+
+        Raises:
+            MotionGPT3Error: the hub is out of reach or refuses.
+        """
+        try:
+            api = HfApi(token=token)
+            name = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+            with TemporaryDirectory() as folder:
+                self.save_pretrained(folder, include_backbone=include_backbone, dtype=dtype)
+                return str(api.upload_folder(repo_id=name, folder_path=folder, revision=branch, **upload))
+        except Exception as error:  # the library raises too many kinds
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise MotionGPT3Error(f"cannot push to {repo_id!r} on the hub ({reason[:200]})") from None
 
     def _save_pretrained(self, save_directory: Path) -> None:
         self.save_pretrained(save_directory)
@@ -309,19 +332,14 @@ class MotionGPT3(nn.Module, ModelHubMixin):
             hub: options of huggingface_hub, such as `revision` and `token`.
 
         Raises:
-            MotionGPT3Error: there is no such model or it is damaged.
+            MotionGPT3Error: there is no such model or device, or the model is damaged.
         """
         folder = EMBEDDED if model is None else Path(model)
-        if model is None and not folder.is_dir():
-            raise MotionGPT3Error("this copy of motiongpt3 carries no model: name a folder or a hub id")
-        if not folder.is_dir():
-            folder = _download(str(model), hub)
-        values = read_config(folder)
-        identity, complete = values.pop("backbone_identity", {}), values.pop("includes_backbone", False)
-        if values.pop("format", None) != 1 or not isinstance(identity, dict):
-            raise MotionGPT3Error(f"{folder} was written by another version of motiongpt3: update the package")
-        config = MotionGPT3Config.from_dict(values)
-        backbone = load_backbone(config.backbone, sha256=str(identity.get("sha256") or ""))
+        if model is not None and not folder.is_dir():
+            folder = download(str(model), **hub)
+        _usable(device)
+        config, sha256, complete = read_settings(folder)
+        backbone = load_backbone(config.backbone, sha256=sha256)
         with torch.device("meta"):  # sizes that the file does not hold cost nothing
             result = cls(config, backbone)
         load_weights(result, folder, absent=() if complete else _backbone_names(backbone), assign=True)
@@ -332,16 +350,44 @@ class MotionGPT3(nn.Module, ModelHubMixin):
         return cls.from_pretrained(model_id)
 
 
+def read_settings(folder: Path) -> tuple[MotionGPT3Config, str, bool]:
+    """A model folder's configuration, the hash of its language model's file, and whether it holds that model too.
+
+    Raises:
+        MotionGPT3Error: it is no model folder, or one of another version.
+    """
+    if folder == EMBEDDED and not folder.is_dir():
+        raise MotionGPT3Error("this copy of motiongpt3 carries no model: name a folder or a hub id")
+    values = read_config(folder)
+    identity, complete = values.pop("backbone_identity", {}), values.pop("includes_backbone", False)
+    if values.pop("format", None) != 1 or not isinstance(identity, dict):
+        raise MotionGPT3Error(f"{folder} was written by another version of motiongpt3: update the package")
+    return MotionGPT3Config.from_dict(values), str(identity.get("sha256") or ""), bool(complete)
+
+
+def _usable(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise MotionGPT3Error(f"this PyTorch cannot use the device {device!r} ({reason[:100]})") from None
+
+
 def _backbone_names(backbone: TextBackbone) -> tuple[str, ...]:
     """Names of the language model's own tensors inside MotionGPT3; the rows of the new tokens are ours."""
     return tuple(f"backbone.{name}" for name, _ in backbone.named_parameters() if name != "special")
 
 
-def _download(model: str, options: dict[str, Any]) -> Path:
+def download(model: str, **options: Any) -> Path:
+    """The folder of a model on the hub: configuration, weights and card.
+
+    Raises:
+        MotionGPT3Error: it is not there, or the hub is out of reach.
+    """
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(model, allow_patterns=[CONFIG, WEIGHTS], **options))
-    except Exception as error:
+        return Path(snapshot_download(model, allow_patterns=[CONFIG, WEIGHTS, CARD], **options))
+    except Exception as error:  # the library raises too many kinds
         reason = (str(error).splitlines() or [""])[0]
         raise MotionGPT3Error(f"no model {model!r}: neither a folder here nor on the hub ({reason[:200]})") from None

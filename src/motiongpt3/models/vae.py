@@ -43,8 +43,8 @@ class VAEConfig:
     """Learned positions: at least 2 N + frames / patch."""
     max_frames: int = 200
     """Longest clip, in frames."""
-    min_frames: int = 4
-    """Shortest clip, in frames."""
+    min_frames: int = 20
+    """Shortest clip that is decoded, in frames; a shorter motion is the beginning of one of this length."""
     norm: Literal["pre", "post"] = "pre"
     """Where the layer norms are; the paper's are after the residual sum."""
     dropout: float = 0.0

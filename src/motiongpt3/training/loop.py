@@ -24,10 +24,6 @@ from motiongpt3.files import atomic_path
 from motiongpt3.training.ema import EMA
 
 
-MOST = 1e6
-"""Upper bound of a run's numbers; larger ones are slips."""
-
-
 @dataclass(frozen=True)
 class RunConfig:
     """How a training run is carried out."""
@@ -45,13 +41,13 @@ class RunConfig:
     weight_decay: float = 0.01
     """Of AdamW."""
     clip: float = 1.0
-    """Largest gradient norm; 1e6 leaves gradients as they are."""
+    """Largest gradient norm; 1e9 leaves gradients as they are."""
     ema: float = 0.999
     """Decay of the averaged weights, which are what is validated and exported."""
     precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
     """Arithmetic of the networks."""
-    accelerator: str = "auto"
-    """cpu, gpu or auto."""
+    accelerator: Literal["auto", "cpu", "gpu", "cuda"] = "auto"
+    """Where to compute."""
     validate_every: int = 1000
     """Steps between validations."""
     checkpoint_minutes: float = 3.0
@@ -60,19 +56,27 @@ class RunConfig:
     """Steps between lines of metrics.csv."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "validate_every", "log_every"):
-            if getattr(self, name) < 1:
-                raise MotionGPT3Error(f"{name} of a run must be 1 or more, not {getattr(self, name)}")
-        for name in ("learning_rate", "clip"):  # a clip of 0 would make every gradient 0
-            if not 0 < getattr(self, name) <= MOST:
-                raise MotionGPT3Error(f"{name} of a run must be above 0 and at most {MOST:g}")
-        for name in ("warmup", "weight_decay", "checkpoint_minutes"):
-            if not 0 <= getattr(self, name) <= MOST:
-                raise MotionGPT3Error(f"{name} of a run must be 0 or more and at most {MOST:g}")
-        if not 0 <= self.ema < 1:
-            raise MotionGPT3Error(f"ema of a run must be 0 or more and less than 1, not {self.ema}")
-        if not 0 <= self.seed < 2**31:
-            raise MotionGPT3Error(f"seed of a run must be 0 or more and less than 2^31, not {self.seed}")
+        check_settings(
+            self,
+            steps=(1, 10**9),
+            seed=(0, 2**31 - 1),
+            learning_rate=(0, 1e3),
+            warmup=(0, 10**9),
+            weight_decay=(0, 1e3),
+            clip=(1e-9, 1e9),  # 0 would make every gradient 0
+            ema=(0, 0.999999),
+            validate_every=(1, 10**9),
+            checkpoint_minutes=(0, 1e6),
+            log_every=(1, 10**9),
+        )
+
+
+def check_settings(config: Any, **bounds: tuple[float, float]) -> None:
+    """Raise MotionGPT3Error if one of a configuration's numbers lies outside its (least, most)."""
+    for name, (least, most) in bounds.items():
+        value = getattr(config, name)
+        if not least <= value <= most:
+            raise MotionGPT3Error(f"{name} must be {least:g} to {most:g}, not {value}")
 
 
 class Steps(IterableDataset):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from motiongpt3.models.backbone import load_backbone
 from motiongpt3.models.bimodal import attention_kernel
 from motiongpt3.models.motiongpt3 import MotionGPT3, MotionGPT3Config
 from motiongpt3.models.vae import VAEConfig
-from motiongpt3.training.loop import RunConfig, TrainingModule
+from motiongpt3.training.loop import RunConfig, TrainingModule, check_settings
 from motiongpt3.training.text_cache import TextCache
 
 
@@ -48,6 +48,11 @@ class Stage1Config:
     """Keep the prompts' keys and values on disk, or compute them in every step."""
     licenses: list[str] | None = None
     """Train only on clips under these licences."""
+
+    def __post_init__(self) -> None:
+        check_settings(self, batch=(1, 10**6), noise_levels=(1, 1000), length_weight=(0, 1e6), parts=(0, 1000))
+        check_settings(self, pool_share=(0, 1), balance=(0, 10))
+        MotionGPT3Config.from_dict(asdict(self.model))
 
 
 class Stage1Training(TrainingModule):
@@ -118,14 +123,7 @@ class Stage1Training(TrainingModule):
 def build_model(config: MotionGPT3Config, vae: Path) -> MotionGPT3:
     """A model with new motion parts, a frozen language model and a frozen trained VAE."""
     sizes = parse_config(VAEConfig, read_config(vae).get("vae"))
-    head = replace(
-        config.head,
-        queries=config.queries,
-        hidden=config.motion_width,
-        latent_tokens=sizes.latent_tokens,
-        latent_channels=sizes.latent_channels,
-    )
-    model = MotionGPT3(replace(config, vae=sizes, head=head), load_backbone(config.backbone, dtype=torch.bfloat16))
+    model = MotionGPT3(replace(config, vae=sizes), load_backbone(config.backbone, dtype=torch.bfloat16))
     load_weights(model.vae, vae)
     model.vae.requires_grad_(False).eval()
     model.backbone.freeze()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from motiongpt3.checkpoints.folder import parse_config
 from motiongpt3.data.batch import ClipBank
 from motiongpt3.data.dataset import PackedClips
 from motiongpt3.models.bimodal import attention_kernel
@@ -17,7 +18,7 @@ from motiongpt3.models.discriminator import MotionDiscriminator, discriminator_l
 from motiongpt3.models.vae import MotionVAE, VAEConfig, frame_mask
 from motiongpt3.motion.features import feature_slices, features_to_joints
 from motiongpt3.motion.skeleton import HUMANML3D
-from motiongpt3.training.loop import RunConfig, TrainingModule
+from motiongpt3.training.loop import RunConfig, TrainingModule, check_settings
 
 FPS = 20.0
 DECODER = ("decoder", "from_latent", "latent_positions", "inject", "to_features")
@@ -66,6 +67,10 @@ class VAETrainingConfig:
     """Train only on clips under these licences."""
     decoder_only: bool = False
     """Leave the encoder and the statistics as they are: latents keep their meaning for whatever learnt them."""
+
+    def __post_init__(self) -> None:
+        check_settings(self, batch=(1, 10**6), crop=(0, 1), pool_share=(0, 1), balance=(0, 10))
+        parse_config(VAEConfig, asdict(self.model))
 
 
 class VAETraining(TrainingModule):
