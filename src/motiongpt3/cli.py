@@ -22,6 +22,8 @@ COMMANDS = {
     "data augment": ("data:augment", "make a pool of further examples from a data set"),
     "train vae": ("train:vae", "train a motion VAE"),
     "train stage1": ("train:stage1", "train text to motion"),
+    "convert mld-vae": ("convert:mld_vae", "MLD's published motion VAE as one of ours"),
+    "convert evaluator": ("convert:evaluator", "Guo et al.'s published text-motion evaluator as ours"),
     "evaluate prompts": ("evaluate:prompts", "do the motions do what the prompts say?"),
     "evaluate vae": ("evaluate:vae", "reconstruction errors of a motion VAE, per source"),
     "evaluate quality": ("evaluate:quality", "foot skating, jitter … of real and of generated motions"),

@@ -10,15 +10,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from motiongpt3.checkpoints.folder import parse_config
+from motiongpt3.checkpoints.official import convert_mld_vae
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.models.vae import MotionVAE, SkipTransformer, VAEConfig, frame_mask, smooth
 from motiongpt3.motion.features import features_to_joints
 
 TINY = VAEConfig(
     latent_tokens=2, latent_channels=8, width=16, layers=3, heads=2, mlp_width=24, patch=4, positions=20, max_frames=48
-)
-OFFICIAL = VAEConfig(
-    latent_tokens=1, latent_channels=32, width=32, layers=5, heads=4, mlp_width=64, patch=1, positions=500, norm="post"
 )
 
 
@@ -162,21 +161,11 @@ def test_sizes_that_do_not_fit_are_refused(changes: dict) -> None:
 
 
 def official(parity_dir: Path) -> tuple[MotionVAE, dict[str, Tensor]]:
-    """The recorded weights under our names: six names differ, the transformers' do not."""
+    """The recorded weights, converted."""
     weights = load_file(parity_dir / "vae_tiny_weights.safetensors")
-    state = {
-        "embed.weight": weights.pop("skel_embedding.weight"),
-        "embed.bias": weights.pop("skel_embedding.bias"),
-        "distribution_tokens": weights.pop("global_motion_token"),
-        "encoder_positions": weights.pop("query_pos_encoder.pe").squeeze(1),
-        "decoder_positions": weights.pop("query_pos_decoder.pe").squeeze(1),
-        "to_features.weight": weights.pop("final_layer.weight"),
-        "to_features.bias": weights.pop("final_layer.bias"),
-        **weights,
-    }
-    vae = MotionVAE(OFFICIAL).eval()
-    buffers = {name: buffer for name, buffer in vae.named_buffers()}
-    vae.load_state_dict(state | buffers)
+    converted = convert_mld_vae(weights, torch.zeros(263), torch.ones(263))
+    vae = MotionVAE(parse_config(VAEConfig, converted.config["vae"])).eval()
+    vae.load_state_dict(converted.tensors)
     return vae, load_file(parity_dir / "vae_tiny_io.safetensors")
 
 
@@ -185,14 +174,14 @@ def test_the_official_size_equals_the_official_vae(parity_dir: Path, grad: bool)
     vae, record = official(parity_dir)
     with torch.set_grad_enabled(grad):
         mean, log_variance = vae.encode(record["feats"], record["lengths"])
-        torch.testing.assert_close(mean, record["mu"].transpose(0, 1), atol=1e-4, rtol=0)
-        torch.testing.assert_close(log_variance, record["logvar"].transpose(0, 1), atol=1e-4, rtol=0)
+        torch.testing.assert_close(mean, record["mu"].transpose(0, 1), atol=1e-5, rtol=0)
+        torch.testing.assert_close(log_variance, record["logvar"].transpose(0, 1), atol=1e-5, rtol=0)
         alone = vae.encode(record["feats"][1:2, :40], record["lengths"][1:2])
-        torch.testing.assert_close(torch.stack([x[0] for x in alone]), record["dist_single_1"], atol=1e-4, rtol=0)
+        torch.testing.assert_close(torch.stack([x[0] for x in alone]), record["dist_single_1"], atol=1e-5, rtol=0)
         output, _, _ = vae(record["feats"], record["lengths"], record["eps"].transpose(0, 1))
-        torch.testing.assert_close(output, record["decode_z"], atol=1e-4, rtol=0)
+        torch.testing.assert_close(output, record["decode_z"], atol=1e-5, rtol=0)
         output = vae.decode(mean, torch.tensor([52, 60, 33]))
-        torch.testing.assert_close(output, record["decode_mu_len52_60_33"], atol=1e-4, rtol=0)
+        torch.testing.assert_close(output, record["decode_mu_len52_60_33"], atol=1e-5, rtol=0)
 
 
 def test_smoothing_knows_where_each_clip_ends() -> None:

@@ -102,13 +102,14 @@ def model_facts(model: Path | None) -> dict[str, Any]:
     if "motion_width" in config:  # a whole model, not a VAE alone: refuse what is none of ours
         MotionGPT3Config.from_dict({k: v for k, v in config.items() if k not in HEADER})
     weights = folder / WEIGHTS
+    alone = "motion VAE" if "vae" in config else "evaluator"
     parameters: Counter[str] = Counter()
     try:
         with safe_open(weights, "np") as file:
             for name in file.keys():  # noqa: SIM118 it is no dict
                 part = name.partition(".")[0]
                 size = int(np.prod(file.get_slice(name).get_shape(), dtype=object))
-                parameters[PARTS.get(part, part) if "motion_width" in config else "motion VAE"] += size
+                parameters[PARTS.get(part, part) if "motion_width" in config else alone] += size
         size_mb = round(weights.stat().st_size / 1e6, 1)
     except (OSError, SafetensorError) as error:
         reason = "is missing" if isinstance(error, FileNotFoundError) else f"is damaged: {error}"
