@@ -30,7 +30,7 @@ COMMANDS = {
 }
 """Command -> module and function in `motiongpt3.commands`, and what it does."""
 
-EXTRAS = {"pytorch_lightning": "train", "lightning_fabric": "train", "torchmetrics": "train"}
+EXTRAS = {"pytorch_lightning": "train", "lightning_fabric": "train", "torchmetrics": "evaluate"}
 """Modules of optional dependencies -> the extra that brings them."""
 
 NOISY = ("pytorch_lightning", "lightning_fabric", "lightning_utilities", "torch", "diffusers", "huggingface_hub")

@@ -1,0 +1,178 @@
+"""Are generated motions distributed like real ones, and do they differ from one another?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.evaluation.metrics.samples import SampleMetric, check_references, finite
+
+
+class FID(SampleMetric):
+    """Fréchet distance between Gaussians fitted to real and to generated embeddings; see `frechet_distance`.
+
+    `compute` returns `fid` (squared units of the embedding), `samples` (generated), `samples_real` and `excluded`.
+    A covariance in D dimensions needs D + 1 samples: with fewer, of either kind, FID is NaN and a warning says so.
+
+    Args:
+        singular: compute it from too few samples all the same, with the warning; such a number is too large by an
+            amount that depends on the number of samples, and compares only with numbers from equally many.
+        names: see `SampleMetric`; they name the generated motions.
+    """
+
+    higher_is_better = False
+
+    def __init__(self, singular: bool = False, names: Sequence[str] | None = None) -> None:
+        super().__init__(("embedding",), names)
+        self.singular = singular
+
+    def update(self, embedding: Tensor, index: Tensor | Sequence[int], real: bool = False) -> None:
+        """Add a batch.
+
+        Args:
+            embedding: (B, D) of motions.
+            index: (B,) place of each motion in its population; real and generated ones are numbered independently.
+            real: whether the motions are real.
+
+        Raises:
+            MotionGPT3Error: a shape that does not fit, or real embeddings that are not finite.
+        """
+        if embedding.ndim != 2:
+            raise MotionGPT3Error(f"embeddings must be (samples, dimensions), not {tuple(embedding.shape)}")
+        usable = finite(embedding)
+        if real:
+            check_references(usable, index, "the real embedding")
+        # Both populations share the states: even keys are generated samples, odd ones real.
+        self._keep(2 * torch.as_tensor(index) + int(real), usable, embedding=embedding)
+
+    def name(self, index: int) -> str:
+        """What to call the sample with this key."""
+        return super().name(index // 2) if index % 2 == 0 else f"real {index // 2}"
+
+    def compute(self) -> dict[str, Tensor]:
+        """The distance as a float64 scalar; see the class."""
+        table = self._samples()
+        real = table["index"] % 2 == 1
+        made, true = table["embedding"][~real], table["embedding"][real]
+        score = torch.tensor(torch.nan, dtype=torch.float64)
+        size = table["embedding"].shape[-1] if len(real) else 0
+        fewest = min(len(made), len(true))
+        if fewest <= size:
+            has = f"{len(made)} generated and {len(true)} real samples in {size} dimensions"
+            self._warn(f"FID is undefined: {has}; a covariance needs {size + 1} of each")
+        if fewest > size or (self.singular and fewest >= 2):
+            score = frechet_distance(made, true)
+        return {
+            "fid": score,
+            "samples": torch.tensor(len(made)),
+            "samples_real": torch.tensor(len(true)),
+            "excluded": torch.tensor(len(self.excluded)),
+        }
+
+
+class Diversity(SampleMetric):
+    """Mean distance between motions of two random draws of the population (Guo et al., CVPR 2022).
+
+    `compute` returns `diversity` (units of the embedding), `samples` and `excluded`. With fewer samples than a draw it
+    is NaN and a warning says so.
+
+    Args:
+        pairs: motions of a draw; the papers take 300.
+        seed: of the draws (`numpy.random.RandomState`).
+        names: see `SampleMetric`.
+    """
+
+    def __init__(self, pairs: int = 300, seed: int = 0, names: Sequence[str] | None = None) -> None:
+        super().__init__(("embedding",), names)
+        self.pairs, self.seed = pairs, seed
+
+    def update(self, embedding: Tensor, index: Tensor | Sequence[int]) -> None:
+        """Add a batch of (B, D) embeddings with their (B,) places in the population."""
+        if embedding.ndim != 2:
+            raise MotionGPT3Error(f"embeddings must be (samples, dimensions), not {tuple(embedding.shape)}")
+        self._keep(index, finite(embedding), embedding=embedding)
+
+    def compute(self) -> dict[str, Tensor]:
+        """The score as a float64 scalar; see the class."""
+        table = self._samples()
+        score = torch.tensor(torch.nan, dtype=torch.float64)
+        if len(table["index"]) < self.pairs:
+            self._warn(f"diversity is undefined: {len(table['index'])} samples, and a draw takes {self.pairs}")
+        else:
+            score = diversity(table["embedding"], self.pairs, self.seed)
+        return {"diversity": score, **self._counts(table)}
+
+
+class MultiModality(SampleMetric):
+    """Mean distance between motions generated from the same text (Guo et al., CVPR 2022).
+
+    A sample is a text with all motions made from it; one motion that is not finite excludes the text. `compute` returns
+    `multimodality` (units of the embedding), `samples` (texts) and `excluded`. With fewer motions per text than pairs
+    it is NaN and a warning says so.
+
+    Args:
+        pairs: motions of each of the two draws; the papers take 10 of 30.
+        seed: of the draws (`numpy.random.RandomState`); all texts use the same.
+        names: see `SampleMetric`; they name the texts.
+    """
+
+    def __init__(self, pairs: int = 10, seed: int = 0, names: Sequence[str] | None = None) -> None:
+        super().__init__(("embedding",), names)
+        self.pairs, self.seed = pairs, seed
+
+    def update(self, embedding: Tensor, index: Tensor | Sequence[int]) -> None:
+        """Add a batch of (B, R, D) embeddings, R motions of each text, with the texts' (B,) places."""
+        if embedding.ndim != 3:
+            raise MotionGPT3Error(f"embeddings must be (texts, motions, dimensions), not {tuple(embedding.shape)}")
+        self._keep(index, finite(embedding), embedding=embedding)
+
+    def compute(self) -> dict[str, Tensor]:
+        """The score as a float64 scalar; see the class."""
+        table = self._samples()
+        score = torch.tensor(torch.nan, dtype=torch.float64)
+        motions = table["embedding"].shape[1] if len(table["index"]) else 0
+        if motions < self.pairs:
+            self._warn(f"multimodality is undefined: {motions} motions of a text, and a draw takes {self.pairs}")
+        else:
+            score = multimodality(table["embedding"], self.pairs, self.seed)
+        return {"multimodality": score, **self._counts(table)}
+
+
+def frechet_distance(first: Tensor, second: Tensor) -> Tensor:
+    """|m1 - m2|² + tr(S1 + S2 - 2 (S1 S2)^½) of the means and covariances of two sets, a float64 scalar, >= 0.
+
+    (Heusel et al., GANs Trained by a Two Time-Scale Update Rule, NeurIPS 2017.) The eigenvalues of S1 S2
+    are those of S1^½ S2 S1^½, so the trace of its root is the sum of the singular values of S1^½ S2^½, and the roots
+    of S1 and S2 come from their own eigenvalues. Nothing is inverted and no matrix is non-symmetric, so singular
+    covariances need no eps on the diagonal (Guo et al. add 1e-6, only where the general square root fails); eigenvalues
+    that rounding made negative are 0.
+
+    Args:
+        first: (N, D), N >= 2.
+        second: (M, D), M >= 2.
+    """
+    first, second = first.double(), second.double()
+    covariance = [torch.cov(one.T).reshape(one.shape[1], one.shape[1]) for one in (first, second)]
+    roots = []
+    for matrix in covariance:
+        values, vectors = torch.linalg.eigh(matrix)
+        roots.append(vectors * values.clamp(min=0).sqrt() @ vectors.T)
+    common = torch.linalg.svdvals(roots[0] @ roots[1]).sum()
+    means = (first.mean(dim=0) - second.mean(dim=0)).square().sum()
+    return (means + covariance[0].trace() + covariance[1].trace() - 2 * common).clamp(min=0)
+
+
+def diversity(embedding: Tensor, pairs: int = 300, seed: int = 0) -> Tensor:
+    """Mean distance of `pairs` motions to as many others, (N, D) -> scalar. Two draws, each without replacement."""
+    random = np.random.RandomState(seed)
+    one, other = (torch.from_numpy(random.choice(len(embedding), pairs, replace=False)) for _ in range(2))
+    return (embedding[one].double() - embedding[other].double()).norm(dim=-1).mean()
+
+
+def multimodality(embedding: Tensor, pairs: int = 10, seed: int = 0) -> Tensor:
+    """Mean distance within the motions of a text, (texts, R, D) -> scalar. Two draws, each without replacement."""
+    return diversity(embedding.transpose(0, 1), pairs, seed)
