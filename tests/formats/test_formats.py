@@ -23,7 +23,7 @@ def test_importing_loads_nothing_heavy() -> None:
 
 def test_suffixes() -> None:
     assert set(formats.readable_suffixes()) == {".npz", ".npy", ".bvh", ".amc"}
-    assert set(formats.writable_suffixes()) == {".npz", ".npy", ".bvh", ".mp4", ".gif", ".png"}
+    assert set(formats.writable_suffixes()) == {".npz", ".npy", ".bvh", ".glb", ".mp4", ".gif", ".png"}
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".npy", ".bvh", ".BVH", ".Npz"])
@@ -78,7 +78,7 @@ def test_a_skeleton_alone_is_explained(tmp_path: Path) -> None:
         formats.load(tmp_path / "09.asf")
 
 
-@pytest.mark.parametrize("suffix", [".npz", ".npy", ".bvh"])
+@pytest.mark.parametrize("suffix", [".npz", ".npy", ".bvh", ".glb"])
 def test_a_folder_that_cannot_be_written(tmp_path: Path, suffix: str) -> None:
     with pytest.raises(MotionGPT3Error, match="cannot write"):
         formats.save(invented(), tmp_path / "missing" / f"clip{suffix}")

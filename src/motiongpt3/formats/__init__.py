@@ -27,6 +27,7 @@ _FORMATS = {
     ".npy": _Format("humanml3d"),
     ".bvh": _Format("bvh"),
     ".amc": _Format("asf_amc", writes=False),
+    ".glb": _Format("glb", reads=False),
     ".mp4": _Format("video", reads=False),
     ".gif": _Format("video", reads=False),
     ".png": _Format("png", reads=False),

@@ -19,7 +19,7 @@ from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.files import atomic_path
 from motiongpt3.formats.dialects import END, OWN, OWN_HELPERS, OWN_NAMES, match
 from motiongpt3.formats.guards import read_text, require_humanml3d, snap_fps
-from motiongpt3.motion.kinematics import bone_vectors, inverse, set_bone_lengths, unit
+from motiongpt3.formats.rig import fit
 from motiongpt3.motion.motion import MAX_FRAMES, Motion
 from motiongpt3.motion.retarget import to_skeleton
 from motiongpt3.motion.skeleton import HUMANML3D
@@ -237,13 +237,6 @@ def _number(token: str, what: str, name: str) -> float:
 
 
 _TIPS = {"head": 0.12, "l_foot": 0.06, "r_foot": 0.06, "l_wrist": 0.08, "r_wrist": 0.08}
-_T_POSE = {
-    "l_hip": (0.7, -0.7, 0.1), "r_hip": (-0.7, -0.7, 0.1), "l_knee": (0, -1, 0), "r_knee": (0, -1, 0),
-    "l_ankle": (0, -1, 0), "r_ankle": (0, -1, 0), "l_foot": (0, -0.4, 0.9), "r_foot": (0, -0.4, 0.9),
-    "l_collar": (0.5, 0.86, 0), "r_collar": (-0.5, 0.86, 0), "l_shoulder": (1, 0, 0), "r_shoulder": (-1, 0, 0),
-    "l_elbow": (1, 0, 0), "r_elbow": (-1, 0, 0), "l_wrist": (1, 0, 0), "r_wrist": (-1, 0, 0),
-}  # fmt: skip
-"""Directions of the bones in the rest pose; those not named point up."""
 
 
 def write(motion: Motion, path: Path) -> None:
@@ -258,14 +251,9 @@ def write(motion: Motion, path: Path) -> None:
         MotionGPT3Error: another skeleton than HumanML3D's, or the folder cannot be written.
     """
     require_humanml3d(motion, "BVH")
-    joints = torch.from_numpy(motion.joints.astype(np.float64))
-    lengths = torch.linalg.norm(bone_vectors(joints), dim=-1).mean(0)
-    directions = torch.tensor([_T_POSE.get(name, (0, 1, 0)) for name in HUMANML3D.names], dtype=torch.float64)
-    rest = unit(directions)
-    fitted = set_bone_lengths(joints, lengths, follow=True)
-    turned = inverse(fitted, rest=rest)
-    offsets = (rest * lengths[:, None]).numpy() / _CENTIMETRE
-    tips = {HUMANML3D.index(name): rest[HUMANML3D.index(name)].numpy() * size for name, size in _TIPS.items()}
+    fitted = fit(motion)
+    offsets = fitted.rest / _CENTIMETRE
+    tips = {HUMANML3D.index(name): fitted.directions[HUMANML3D.index(name)] * size for name, size in _TIPS.items()}
 
     lines: list[str] = ["HIERARCHY"]
     order: list[int] = []  # the bone that each written joint turns; -1 for none
@@ -273,8 +261,8 @@ def write(motion: Motion, path: Path) -> None:
     lines += ["MOTION", f"Frames: {len(motion)}", f"Frame Time: {1 / motion.fps:.10g}"]
     used = [bone for bone in order if bone >= 0]
     angles = np.zeros((len(motion), len(order), 3))
-    angles[:, [i for i, bone in enumerate(order) if bone >= 0]] = _smooth_angles(turned[:, used])
-    rows = np.concatenate([fitted[:, 0].numpy() / _CENTIMETRE, angles.reshape(len(motion), -1)], axis=1)
+    angles[:, [i for i, bone in enumerate(order) if bone >= 0]] = _smooth_angles(fitted.rotations[:, used])
+    rows = np.concatenate([fitted.root / _CENTIMETRE, angles.reshape(len(motion), -1)], axis=1)
     template = " ".join(["%.5f"] * rows.shape[1])
     lines += [template % tuple(row) for row in rows.tolist()]
     with atomic_path(path) as temporary:
