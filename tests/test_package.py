@@ -46,11 +46,14 @@ def imported(files: list[Path]) -> set[str]:
 
 
 def test_every_import_is_a_declared_dependency() -> None:
-    needs_lightning = [*(SOURCE / "training").glob("*.py"), SOURCE / "commands" / "train.py"]
-    core = [file for file in SOURCE.rglob("*.py") if file not in needs_lightning]
+    parts = {
+        "train": [*(SOURCE / "training").glob("*.py"), SOURCE / "commands" / "train.py"],
+        "evaluate": [*(SOURCE / "evaluation" / "metrics").glob("*.py")],
+    }
+    core = [file for file in SOURCE.rglob("*.py") if not any(file in files for files in parts.values())]
     assert imported(core) == required(PROJECT["dependencies"]) - INDIRECT
-    extra = required(PROJECT["optional-dependencies"]["train"])
-    assert imported(needs_lightning) - imported(core) == extra
+    for extra, files in parts.items():
+        assert imported(files) - imported(core) == required(PROJECT["optional-dependencies"][extra])
 
 
 def test_versions_and_licence_agree() -> None:
