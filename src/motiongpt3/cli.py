@@ -22,6 +22,8 @@ COMMANDS = {
     "data augment": ("data:augment", "make a pool of further examples from a data set"),
     "train vae": ("train:vae", "train a motion VAE"),
     "train stage1": ("train:stage1", "train text to motion"),
+    "train stage2": ("train:stage2", "train all tasks, the language model frozen"),
+    "train stage3": ("train:stage3", "train everything on instructions"),
     "convert mld-vae": ("convert:mld_vae", "MLD's published motion VAE as one of ours"),
     "convert evaluator": ("convert:evaluator", "Guo et al.'s published text-motion evaluator as ours"),
     "evaluate prompts": ("evaluate:prompts", "do the motions do what the prompts say?"),

@@ -20,6 +20,9 @@ from motiongpt3.models.backbone import TextBackbone, load_backbone
 from motiongpt3.models.bimodal import BimodalTransformer
 from motiongpt3.models.diffusion_head import DiffusionHead, HeadConfig, time_embedding
 from motiongpt3.models.kv_cache import KVCache
+from motiongpt3.models.layout import Layout, MotionTokens
+from motiongpt3.models.low_rank import add_low_rank, low_rank_layers, merge_low_rank
+from motiongpt3.models.reading import Motions
 from motiongpt3.models.request import check_request
 from motiongpt3.models.stream import Stream, Tokens
 from motiongpt3.models.vae import MotionVAE, VAEConfig
@@ -50,6 +53,10 @@ class MotionGPT3Config:
     """K: motion tokens whose hidden states condition the diffusion head."""
     length_unit: int = 4
     """Frames per class of the length head."""
+    stage: int = 1
+    """The last training stage: 1 makes motions from words; from 2 on the model reads motions, too."""
+    text_rank: int | None = None
+    """Rank of the update that stage 3 gave the text stream's attention; None: the language model is as pretrained."""
     fps: float = 20.0
     """Frames per second of the motions."""
     vae: VAEConfig = field(default_factory=VAEConfig)
@@ -98,6 +105,8 @@ class MotionGPT3(nn.Module, ModelHubMixin):
         )
         self.config = config = replace(config, head=head)
         self.backbone = backbone
+        if config.text_rank is not None:
+            add_low_rank(backbone.stream, config.text_rank)
         stream = backbone.stream.config.for_motion(config.motion_width, config.motion_mlp, config.motion_dropout)
         self.motion = Stream(stream)
         BimodalTransformer(backbone.stream, self.motion, config.shared_layers)  # refuses what does not fit together
@@ -105,6 +114,9 @@ class MotionGPT3(nn.Module, ModelHubMixin):
         self.embed_length = nn.Sequential(
             nn.Linear(256, config.motion_width), nn.SiLU(), nn.Linear(config.motion_width, config.motion_width)
         )
+        if config.stage > 1:
+            self.understand = nn.Linear(config.vae.latent_channels, config.motion_width)
+            self.shown = nn.Parameter(torch.randn(config.vae.latent_tokens + 1, config.motion_width) * 0.02)
         self.predict_length = nn.Linear(config.motion_width, -(-config.vae.max_frames // config.length_unit))
         self.head = DiffusionHead(config.head)
         self.vae = MotionVAE(config.vae)
@@ -118,6 +130,55 @@ class MotionGPT3(nn.Module, ModelHubMixin):
     def max_seconds(self) -> float:
         """Longest motion the model makes."""
         return self.config.max_seconds
+
+    @property
+    def motion_tokens(self) -> MotionTokens:
+        """How motions are laid out among words."""
+        special = self.backbone.start_of_motion, self.backbone.end_of_motion
+        return MotionTokens(*special, shown=self.config.vae.latent_tokens + 1, drawn=len(self.queries))
+
+    def forward(
+        self, layout: Layout, shown: Motions, asked: Tensor | None = None, cache: KVCache | None = None
+    ) -> tuple[Tensor | None, Tensor]:
+        """Run sequences of words and motions.
+
+        Args:
+            layout: where every token stands.
+            shown: the motions that are read.
+            asked: (R,) frames of the motions that are drawn; None: there are none.
+            cache: what stands before; it is extended.
+
+        Returns:
+            hidden states of the text tokens (B, T, text width), None without any, and of the queries of the drawn
+            motions (R, K + 1, motion width), the length query first.
+        """
+        tokens = [self.read_motions(shown).flatten(0, 1)] if len(shown.frames) else []
+        if asked is not None:
+            tokens.append(self.query_tokens(asked).flatten(0, 1))
+        text = motion = None
+        if layout.ids.shape[1]:
+            text = Tokens(self.backbone.embed(layout.ids), layout.positions, layout.mask)
+        if layout.slots.shape[1]:
+            motion = Tokens(torch.cat(tokens)[layout.slots], layout.slot_positions, layout.slot_mask)
+        words, thoughts = self.transformer(text, motion, cache)
+        if thoughts is None:
+            thoughts = self.queries.new_zeros(0, 1, self.config.motion_width)
+        return words, thoughts.flatten(0, 1)[layout.drawn]
+
+    def read_motions(self, motions: Motions) -> Tensor:
+        """Motion tokens of motions that are read: their duration, then their latents, (R, N + 1, motion width)."""
+        if self.config.stage == 1:
+            raise MotionGPT3Error("this model was trained for text to motion alone: it cannot read motions")
+        latents = self.understand(motions.latents)
+        return torch.cat([self.length_embedding(motions.frames), latents], 1) + self.shown
+
+    def query_tokens(self, frames: Tensor) -> Tensor:
+        """Motion tokens of motions that are drawn: the length query, then K queries, (R, K + 1, motion width).
+
+        `frames` (R,) is the duration the K queries are told; the length query does not know it.
+        """
+        told = self.length_embedding(frames).expand(-1, len(self.queries) - 1, -1)
+        return self.queries + torch.cat([torch.zeros_like(told[:, :1]), told], 1)
 
     def tokens(self, captions: Sequence[str]) -> list[list[int]]:
         """Token ids of cleaned captions, each wrapped as a prompt and ended by <start_of_motion>."""
@@ -150,18 +211,15 @@ class MotionGPT3(nn.Module, ModelHubMixin):
             length logits (B, classes) and the hidden states of the K queries (B, K, motion width).
         """
         batch = len(start)
-        queries = self.queries.expand(batch, -1, -1)
         transformer = self.transformer
         if frames is None:
+            queries = self.queries.expand(batch, -1, -1)
             _, hidden = transformer(None, Tokens.of(queries[:, :1], start=start), cache)
             logits = self.predict_length(hidden[:, 0])
             later = queries[:, 1:] + self.length_embedding(self.predicted_frames(logits))
             _, hidden = transformer(None, Tokens.of(later, start=start + 1), cache)
             return logits, hidden
-        shift = torch.cat(
-            [torch.zeros_like(queries[:, :1]), self.length_embedding(frames).expand_as(queries[:, 1:])], 1
-        )
-        _, hidden = transformer(None, Tokens.of(queries + shift, start=start), cache)
+        _, hidden = transformer(None, Tokens.of(self.query_tokens(frames), start=start), cache)
         return self.predict_length(hidden[:, 0]), hidden[:, 1:]
 
     def length_embedding(self, frames: Tensor) -> Tensor:
@@ -277,7 +335,7 @@ class MotionGPT3(nn.Module, ModelHubMixin):
         tensors = {
             name: tensor
             for name, tensor in self.state_dict().items()
-            if include_backbone or not name.startswith(_backbone_names(self.backbone))
+            if include_backbone or not name.startswith(backbone_names(self.backbone))
         }
         write_folder(folder, config, tensors, dtype)
         if hub.pop("push_to_hub", False):
@@ -342,8 +400,10 @@ class MotionGPT3(nn.Module, ModelHubMixin):
         backbone = load_backbone(config.backbone, sha256=sha256)
         with torch.device("meta"):  # sizes that the file does not hold cost nothing
             result = cls(config, backbone)
-        load_weights(result, folder, absent=() if complete else _backbone_names(backbone), assign=True)
-        return result.to(device, torch.float32).eval()
+        load_weights(result, folder, absent=() if complete else backbone_names(backbone), assign=True)
+        result.to(device, torch.float32).eval()
+        merge_low_rank(result)
+        return result
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, **options: Any) -> MotionGPT3:
@@ -373,9 +433,10 @@ def _usable(device: str) -> None:
         raise MotionGPT3Error(f"this PyTorch cannot use the device {device!r} ({reason[:100]})") from None
 
 
-def _backbone_names(backbone: TextBackbone) -> tuple[str, ...]:
-    """Names of the language model's own tensors inside MotionGPT3; the rows of the new tokens are ours."""
-    return tuple(f"backbone.{name}" for name, _ in backbone.named_parameters() if name != "special")
+def backbone_names(backbone: TextBackbone) -> tuple[str, ...]:
+    """Names of the language model's own tensors inside MotionGPT3; new tokens' rows and low-rank updates are ours."""
+    ours = {"special", *(f"{layer}.{part}" for layer, _ in low_rank_layers(backbone) for part in ("down", "up"))}
+    return tuple(f"backbone.{name}" for name, _ in backbone.named_parameters() if name not in ours)
 
 
 def download(model: str, **options: Any) -> Path:
