@@ -18,6 +18,7 @@ from motiongpt3.instructions.templates import (
     heldback,
     phrasings,
     questions,
+    text_turns,
 )
 
 
@@ -94,8 +95,13 @@ OPEN = {"CAPTION", "show CAPTION", "animate CAPTION", "CAPTION SECONDS"}
 """Phrasings so short that almost any sentence fits them."""
 
 
-def test_plain_questions_are_many():
+def test_plain_questions_are_many_and_their_answers_whole_sentences():
     assert len({plain(text) for text in questions()}) == len(questions()) >= 300
+
+    turns = dict(text_turns())
+    assert len(turns) >= 300
+    assert set(turns) <= set(questions())
+    assert all(answer.strip() == answer != "" and "<|" not in answer for answer in turns.values())
 
 
 def test_a_filled_in_word_is_never_read_as_a_template():
