@@ -214,6 +214,8 @@ def test_generate_refuses_before_it_loads_a_model(words: list[str], reason: str,
     ("words", "reason"),
     [
         (["--seconds", "5.05"], "at most 5"),
+        (["jump for 80 seconds"], "in the prompt 'jump for 80 seconds.' must be more than 0 and at most 5, not 80"),
+        (["jump with 0 frames"], "at most 5, not 0"),
         (["--seconds", "1e300"], "at most 5"),
         (["--seconds", "inf"], "at most 5"),
         (["--guidance", "1e9"], "guidance must be 0 to 100"),

@@ -112,6 +112,19 @@ def test_the_duration_is_exact_to_a_frame(model: MotionGPT3, seconds: float) -> 
     assert len(model.generate("walks", seconds=seconds)) == max(1, round(seconds * 20))
 
 
+def test_length_words_are_followed_where_no_seconds_are_given(model: MotionGPT3) -> None:
+    """In one call with prompts that leave the length open, and in their order."""
+    prompts = ["walks for two seconds", "jumps", "sits with 25 frames", "takes three steps"]
+    motions = model.generate(prompts, seed=4, samples=2)
+    assert [m.caption for m in motions] == [p for p in prompts for _ in range(2)]
+    assert [len(m) for m in motions[:2] + motions[4:6]] == [40, 40, 25, 25]
+    for prompt, motion in zip(prompts, motions[::2], strict=True):
+        assert distance(model.generate(prompt, seed=4), motion) < 1e-4
+    assert len(model.generate("walks for two seconds", seconds=1)) == 20
+    with pytest.raises(MotionGPT3Error, match=r"in the prompt 'walks for one minute.' must be .* at most 3, not 60"):
+        model.generate(["jumps", "walks for one minute"])
+
+
 def test_a_short_motion_starts_as_a_longer_one_of_a_second(model: MotionGPT3) -> None:
     """Shorter than a second is not in the training data: a second is made and cut."""
     assert distance(model.generate("walks", 0.3), model.generate("walks", 1.0)[:6]) < 1e-6

@@ -40,7 +40,8 @@ def generate(argv: Sequence[str]) -> int:
         "--seconds",
         type=PositiveFloat,
         metavar="S",
-        help="duration, up to the max_seconds of `motiongpt3 info`; the model decides if left out",
+        help="duration, up to the max_seconds of `motiongpt3 info`; if left out, length words in the prompt are "
+        "followed (for three seconds, with 80 frames), and without any the model decides",
     )
     parser.add_argument("--samples", type=PositiveInt, default=1, metavar="K", help="motions per prompt")
     parser.add_argument(

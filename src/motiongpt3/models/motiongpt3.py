@@ -269,7 +269,8 @@ class MotionGPT3(nn.Module, ModelHubMixin):
 
         Args:
             prompt: a sentence, or several.
-            seconds: duration, at most `max_seconds`; None lets the model decide.
+            seconds: duration, at most `max_seconds`; None follows the length words of a prompt ("for three seconds",
+                "with 80 frames"), and lets the model decide where there are none.
             samples: motions per prompt. Sample k is drawn with seed + k, whatever else is drawn with it.
             seed: same seed, same machine, same motion.
             guidance: how strictly to follow the words; 1 is not at all stressed.
@@ -287,23 +288,34 @@ class MotionGPT3(nn.Module, ModelHubMixin):
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         asked = check_request(self.config, prompts, seconds, samples, seed, guidance, steps)
         jobs = [(i, asked.seed + k) for i in range(len(prompts)) for k in range(asked.samples)]
-        batches = [jobs[i : i + 32] for i in range(0, len(jobs), 32)]
-        motions: list[Motion] = []
+        groups = [[job for job in jobs if (asked.frames[job[0]] is None) == free] for free in (True, False)]
+        batches = [group[i : i + 32] for group in groups for i in range(0, len(group), 32)]
+        made: dict[tuple[int, int], Motion] = {}
         for batch in progress(batches):
             joints, lengths = self._draw(asked.captions, batch, asked.frames, asked.guidance, asked.steps)
-            for (i, number), clip, length in zip(batch, joints, lengths, strict=True):
-                motions.append(Motion(clip[:length], self.config.fps, prompts[i], f"seed {number}"))
+            for job, clip, length in zip(batch, joints, lengths, strict=True):
+                made[job] = Motion(clip[:length], self.config.fps, prompts[job[0]], f"seed {job[1]}")
+        motions = [made[job] for job in jobs]
         return motions[0] if isinstance(prompt, str) and asked.samples == 1 else motions
 
     def _draw(
-        self, captions: list[str], jobs: list[tuple[int, int]], frames: int | None, guidance: float, steps: int
+        self,
+        captions: list[str],
+        jobs: list[tuple[int, int]],
+        frames: list[int | None],
+        guidance: float,
+        steps: int,
     ) -> tuple[np.ndarray, list[int]]:
-        """Joints (B, T, J, 3) and frames of (caption index, seed) jobs; each caption is read once."""
+        """Joints (B, T, J, 3) and frames of (caption index, seed) jobs; each caption is read once.
+
+        `frames` are the durations of all captions: of these jobs' captions either all or none are given.
+        """
         device = self.queries.device
         wanted = sorted({i for i, _ in jobs})
         cache, start = self.read(self.tokens([captions[i] for i in wanted]))
         least = min(self.config.vae.min_frames, self.config.vae.max_frames)
-        asked = None if frames is None else torch.full((len(wanted),), max(frames, least), device=device)
+        given = [n for i in wanted if (n := frames[i]) is not None]
+        asked = torch.tensor([max(n, least) for n in given], device=device) if given else None
         logits, hidden = self.think(cache, start, asked)
         rows = torch.tensor([wanted.index(i) for i, _ in jobs], device=device)
         lengths = (self.predicted_frames(logits) if asked is None else asked)[rows]
@@ -312,7 +324,7 @@ class MotionGPT3(nn.Module, ModelHubMixin):
         noise = torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
         latents = self.head.sample(hidden[rows], noise, steps, guidance)
         joints = set_bone_lengths(self.vae.decode_joints(latents, lengths))
-        return joints.cpu().numpy(), [int(n) if frames is None else frames for n in lengths]
+        return joints.cpu().numpy(), [frames[i] or int(n) for (i, _), n in zip(jobs, lengths, strict=True)]
 
     def save_pretrained(  # type: ignore[override]
         self, folder: str | Path, *, include_backbone: bool = False, dtype: torch.dtype | None = None, **hub: Any

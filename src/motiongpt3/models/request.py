@@ -10,6 +10,7 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.instructions.lengths import parse_length
 from motiongpt3.instructions.prompt import clean_prompt
 
 if TYPE_CHECKING:
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """Cleaned captions, duration in frames (None: the model decides), and how to draw."""
+    """Cleaned captions, the duration of each in frames (None: the model decides), and how to draw."""
 
     captions: list[str]
-    frames: int | None
+    frames: list[int | None]
     samples: int
     seed: int
     guidance: float
@@ -38,6 +39,8 @@ def check_request(
     steps: int | None = None,
 ) -> Request:
     """The arguments of `MotionGPT3.generate`, checked against a model's sizes; None takes the model's default.
+
+    Without `seconds` the length words of a prompt ("for three seconds", "with 80 frames") are followed.
 
     Raises:
         MotionGPT3Error: no prompt, an empty or endless one, or a number of the wrong kind or out of range.
@@ -59,13 +62,21 @@ def check_request(
         raise MotionGPT3Error(f"guidance must be 0 to 100, not {guidance}")
     if not 1 <= steps <= 1000:
         raise MotionGPT3Error(f"steps must be 1 to 1000, not {steps}")
-    frames = None
     if seconds is not None:
-        seconds, most = _number("seconds", seconds), config.max_seconds
-        if not (math.isfinite(seconds) and 0 < seconds <= most):
-            raise MotionGPT3Error(f"seconds must be more than 0 and at most {most:g}, not {seconds:g}")
-        frames = max(round(seconds * config.fps), 1)
+        frames: list[int | None] = [_frames(config, _number("seconds", seconds), "seconds")] * len(captions)
+    else:
+        lengths = [(text, parse_length(text, config.fps)) for text in captions]
+        frames = [
+            None if n is None else _frames(config, n, f"the seconds in the prompt {text[:60]!r}") for text, n in lengths
+        ]
     return Request(captions, frames, samples, seed, guidance, steps)
+
+
+def _frames(config: MotionGPT3Config, seconds: float, name: str) -> int:
+    most = config.max_seconds
+    if not (math.isfinite(seconds) and 0 < seconds <= most):
+        raise MotionGPT3Error(f"{name} must be more than 0 and at most {most:g}, not {seconds:g}")
+    return max(round(seconds * config.fps), 1)
 
 
 def _whole(name: str, value: Any) -> int:
