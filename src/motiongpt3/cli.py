@@ -17,6 +17,7 @@ from motiongpt3.errors import MotionGPT3Error
 COMMANDS = {
     "generate": ("generate:generate", "motions from sentences, as BVH, npz, npy, mp4, gif or png"),
     "info": ("info:info", "what a motion file or a model holds"),
+    "serve": ("serve:serve", "the HTTP service: motions for other programs"),
     "data prepare": ("data:prepare", "turn recordings and captions into a data set"),
     "data check": ("data:check", "find what is wrong with a data set"),
     "data augment": ("data:augment", "make a pool of further examples from a data set"),
@@ -32,7 +33,12 @@ COMMANDS = {
 }
 """Command -> module and function in `motiongpt3.commands`, and what it does."""
 
-EXTRAS = {"pytorch_lightning": "train", "lightning_fabric": "train", "torchmetrics": "evaluate"}
+EXTRAS = {
+    "pytorch_lightning": "train",
+    "lightning_fabric": "train",
+    "torchmetrics": "evaluate",
+    **dict.fromkeys(("fastapi", "fastapi_offline", "uvicorn", "prometheus_client", "pydantic", "starlette"), "serve"),
+}
 """Modules of optional dependencies -> the extra that brings them."""
 
 NOISY = ("pytorch_lightning", "lightning_fabric", "lightning_utilities", "torch", "diffusers", "huggingface_hub")

@@ -100,6 +100,18 @@ def test_more_than_one_batch(model: MotionGPT3) -> None:
         assert distance(alone, together[number]) < 1e-4
 
 
+def test_every_prompt_may_have_its_own_duration_and_seed(model: MotionGPT3) -> None:
+    seconds, seeds = [1.5, None, 0.5, None], [7, 0, 7, 3]
+    prompts = ["walks", "jumps", "walks", "walks"]
+    together = model.generate(prompts, seconds=seconds, seed=seeds, samples=2)
+    for number, motion in enumerate(together):
+        i, k = divmod(number, 2)
+        alone = model.generate(prompts[i], seconds=seconds[i], seed=seeds[i] + k)
+        assert len(alone) == len(motion)
+        assert distance(alone, motion) < 1e-5
+        assert (motion.caption, motion.name) == (prompts[i], f"seed {seeds[i] + k}")
+
+
 def test_the_same_seed_gives_the_same_motion(model: MotionGPT3) -> None:
     first = model.generate("jumps", seed=3)
     torch.manual_seed(99)
@@ -194,6 +206,10 @@ def test_bones_have_their_lengths(model: MotionGPT3) -> None:
         ({"seconds": 3.01}, "at most 3"),
         ({"seconds": float("nan")}, "at most 3"),
         ({"seconds": float("inf")}, "at most 3"),
+        ({"prompt": ["a", "b"], "seconds": [1]}, "list of 1 for 2 prompts"),
+        ({"prompt": ["a", "b"], "seconds": [1, 4]}, "at most 3"),
+        ({"prompt": ["a", "b"], "seed": [1, 2, 3]}, "list of 3 for 2 prompts"),
+        ({"prompt": ["a", "b"], "seed": [1, -2]}, "seed"),
         ({"samples": 0}, "samples"),
         ({"samples": 10_001}, "samples"),
         ({"seed": -1}, "seed"),

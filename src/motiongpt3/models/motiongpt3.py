@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, overload
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 import torch
@@ -80,6 +80,15 @@ class MotionGPT3Config:
         if not 0 < config.fps <= 1000:
             raise MotionGPT3Error(f"this model's configuration is not one of ours: fps is {config.fps}")
         return config
+
+
+class _Job(NamedTuple):
+    """A motion to draw: the user's words, the cleaned ones, duration in frames (None: the model decides) and seed."""
+
+    prompt: str
+    caption: str
+    frames: int | None
+    seed: int
 
 
 class MotionGPT3(nn.Module, ModelHubMixin):
@@ -234,9 +243,9 @@ class MotionGPT3(nn.Module, ModelHubMixin):
     def generate(
         self,
         prompt: str,
-        seconds: float | None = ...,
+        seconds: float | Sequence[float | None] | None = ...,
         samples: Literal[1] = ...,
-        seed: int = ...,
+        seed: int | Sequence[int] = ...,
         guidance: float | None = ...,
         steps: int | None = ...,
         progress: Callable[[Sequence[Any]], Iterator[Any]] = ...,
@@ -246,9 +255,9 @@ class MotionGPT3(nn.Module, ModelHubMixin):
     def generate(
         self,
         prompt: str | Sequence[str],
-        seconds: float | None = ...,
+        seconds: float | Sequence[float | None] | None = ...,
         samples: int = ...,
-        seed: int = ...,
+        seed: int | Sequence[int] = ...,
         guidance: float | None = ...,
         steps: int | None = ...,
         progress: Callable[[Sequence[Any]], Iterator[Any]] = ...,
@@ -258,9 +267,9 @@ class MotionGPT3(nn.Module, ModelHubMixin):
     def generate(
         self,
         prompt: str | Sequence[str],
-        seconds: float | None = None,
+        seconds: float | Sequence[float | None] | None = None,
         samples: int = 1,
-        seed: int = 0,
+        seed: int | Sequence[int] = 0,
         guidance: float | None = None,
         steps: int | None = None,
         progress: Callable[[Sequence[Any]], Iterator[Any]] = iter,
@@ -270,9 +279,10 @@ class MotionGPT3(nn.Module, ModelHubMixin):
         Args:
             prompt: a sentence, or several.
             seconds: duration, at most `max_seconds`; None follows the length words of a prompt ("for three seconds",
-                "with 80 frames"), and lets the model decide where there are none.
+                "with 80 frames"), and lets the model decide where there are none. One for
+                all prompts, or one for each.
             samples: motions per prompt. Sample k is drawn with seed + k, whatever else is drawn with it.
-            seed: same seed, same machine, same motion.
+            seed: same seed, same machine, same motion. One for all prompts, or one for each.
             guidance: how strictly to follow the words; 1 is not at all stressed.
             steps: sampling steps of the diffusion head.
             progress: wraps the list of batches, for a progress bar.
@@ -287,44 +297,35 @@ class MotionGPT3(nn.Module, ModelHubMixin):
             raise MotionGPT3Error(f"the prompt must be a sentence or a list of them, not {type(prompt).__name__}")
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         asked = check_request(self.config, prompts, seconds, samples, seed, guidance, steps)
-        jobs = [(i, asked.seed + k) for i in range(len(prompts)) for k in range(asked.samples)]
-        groups = [[job for job in jobs if (asked.frames[job[0]] is None) == free] for free in (True, False)]
+        each = zip(prompts, asked.captions, asked.frames, asked.seeds, strict=True)
+        jobs = [_Job(words, text, frames, seed + k) for words, text, frames, seed in each for k in range(asked.samples)]
+        groups = ([n for n, job in enumerate(jobs) if (job.frames is None) is decide] for decide in (False, True))
         batches = [group[i : i + 32] for group in groups for i in range(0, len(group), 32)]
-        made: dict[tuple[int, int], Motion] = {}
+        made: dict[int, Motion] = {}
         for batch in progress(batches):
-            joints, lengths = self._draw(asked.captions, batch, asked.frames, asked.guidance, asked.steps)
-            for job, clip, length in zip(batch, joints, lengths, strict=True):
-                made[job] = Motion(clip[:length], self.config.fps, prompts[job[0]], f"seed {job[1]}")
-        motions = [made[job] for job in jobs]
+            drawn = self._draw([jobs[n] for n in batch], asked.guidance, asked.steps)
+            for n, joints in zip(batch, drawn, strict=True):
+                made[n] = Motion(joints, self.config.fps, jobs[n].prompt, f"seed {jobs[n].seed}")
+        motions = [made[n] for n in range(len(jobs))]
         return motions[0] if isinstance(prompt, str) and asked.samples == 1 else motions
 
-    def _draw(
-        self,
-        captions: list[str],
-        jobs: list[tuple[int, int]],
-        frames: list[int | None],
-        guidance: float,
-        steps: int,
-    ) -> tuple[np.ndarray, list[int]]:
-        """Joints (B, T, J, 3) and frames of (caption index, seed) jobs; each caption is read once.
-
-        `frames` are the durations of all captions: of these jobs' captions either all or none are given.
-        """
+    def _draw(self, jobs: list[_Job], guidance: float, steps: int) -> list[np.ndarray]:
+        """Joints (T, J, 3) of jobs with a duration, or of jobs without; a text is read once for all its samples."""
         device = self.queries.device
-        wanted = sorted({i for i, _ in jobs})
-        cache, start = self.read(self.tokens([captions[i] for i in wanted]))
+        texts = list(dict.fromkeys((job.caption, job.frames) for job in jobs))
+        cache, start = self.read(self.tokens([caption for caption, _ in texts]))
         least = min(self.config.vae.min_frames, self.config.vae.max_frames)
-        given = [n for i in wanted if (n := frames[i]) is not None]
-        asked = torch.tensor([max(n, least) for n in given], device=device) if given else None
+        wanted = [max(frames, least) for _, frames in texts if frames is not None]
+        asked = torch.tensor(wanted, device=device) if wanted else None
         logits, hidden = self.think(cache, start, asked)
-        rows = torch.tensor([wanted.index(i) for i, _ in jobs], device=device)
+        rows = torch.tensor([texts.index((job.caption, job.frames)) for job in jobs], device=device)
         lengths = (self.predicted_frames(logits) if asked is None else asked)[rows]
-        generators = [torch.Generator().manual_seed(number) for _, number in jobs]
+        generators = [torch.Generator().manual_seed(job.seed) for job in jobs]
         shape = (self.config.vae.latent_tokens, self.config.vae.latent_channels)
         noise = torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
         latents = self.head.sample(hidden[rows], noise, steps, guidance)
-        joints = set_bone_lengths(self.vae.decode_joints(latents, lengths))
-        return joints.cpu().numpy(), [frames[i] or int(n) for (i, _), n in zip(jobs, lengths, strict=True)]
+        joints = set_bone_lengths(self.vae.decode_joints(latents, lengths)).cpu().numpy()
+        return [clip[: job.frames or int(n)] for clip, job, n in zip(joints, jobs, lengths, strict=True)]
 
     def save_pretrained(  # type: ignore[override]
         self, folder: str | Path, *, include_backbone: bool = False, dtype: torch.dtype | None = None, **hub: Any

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """Cleaned captions, the duration of each in frames (None: the model decides), and how to draw."""
+    """Per prompt the cleaned caption, duration in frames (None: the model decides) and seed; and how to draw."""
 
     captions: list[str]
     frames: list[int | None]
+    seeds: list[int]
     samples: int
-    seed: int
     guidance: float
     steps: int
 
@@ -32,9 +32,9 @@ class Request:
 def check_request(
     config: MotionGPT3Config,
     prompts: Sequence[str],
-    seconds: float | None = None,
+    seconds: float | Sequence[float | None] | None = None,
     samples: int = 1,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     guidance: float | None = None,
     steps: int | None = None,
 ) -> Request:
@@ -51,32 +51,48 @@ def check_request(
         if not isinstance(prompt, str):
             raise MotionGPT3Error(f"a prompt must be text, not {type(prompt).__name__}")
     captions = [clean_prompt(text) for text in prompts]
-    samples, seed = _whole("samples", samples), _whole("seed", seed)
+    samples = _whole("samples", samples)
     steps = config.steps if steps is None else _whole("steps", steps)
     guidance = config.guidance if guidance is None else _number("guidance", guidance)
     if not 1 <= samples <= 10_000:
         raise MotionGPT3Error(f"samples must be 1 to 10000, not {samples}")
-    if not 0 <= seed < 2**62:
-        raise MotionGPT3Error(f"seed must be a whole number from 0 to 2^62, not {seed}")
     if not 0 <= guidance <= 100:
         raise MotionGPT3Error(f"guidance must be 0 to 100, not {guidance}")
     if not 1 <= steps <= 1000:
         raise MotionGPT3Error(f"steps must be 1 to 1000, not {steps}")
-    if seconds is not None:
-        frames: list[int | None] = [_frames(config, _number("seconds", seconds), "seconds")] * len(captions)
-    else:
-        lengths = [(text, parse_length(text, config.fps)) for text in captions]
-        frames = [
-            None if n is None else _frames(config, n, f"the seconds in the prompt {text[:60]!r}") for text, n in lengths
-        ]
-    return Request(captions, frames, samples, seed, guidance, steps)
+    durations = _each("seconds", seconds, len(captions))
+    frames = [_frames(config, text, value) for text, value in zip(captions, durations, strict=True)]
+    seeds = [_seed(value) for value in _each("seed", seed, len(captions))]
+    return Request(captions, frames, seeds, samples, guidance, steps)
 
 
-def _frames(config: MotionGPT3Config, seconds: float, name: str) -> int:
-    most = config.max_seconds
+def _each(name: str, value: Any, count: int) -> list[Any]:
+    """One value per prompt: a list has them, anything else stands for all."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return [value] * count
+    if len(value) != count:
+        raise MotionGPT3Error(f"{name} is a list of {len(value)} for {count} prompts: give one for all or one for each")
+    return list(value)
+
+
+def _frames(config: MotionGPT3Config, caption: str, seconds: Any) -> int | None:
+    """Seconds, or without them the caption's length words, as frames."""
+    name = "seconds"
+    if seconds is None:
+        seconds, name = parse_length(caption, config.fps), f"the seconds in the prompt {caption[:60]!r}"
+    if seconds is None:
+        return None
+    seconds, most = _number(name, seconds), config.max_seconds
     if not (math.isfinite(seconds) and 0 < seconds <= most):
         raise MotionGPT3Error(f"{name} must be more than 0 and at most {most:g}, not {seconds:g}")
     return max(round(seconds * config.fps), 1)
+
+
+def _seed(seed: Any) -> int:
+    number = _whole("seed", seed)
+    if not 0 <= number < 2**62:
+        raise MotionGPT3Error(f"seed must be a whole number from 0 to 2^62, not {number}")
+    return number
 
 
 def _whole(name: str, value: Any) -> int:

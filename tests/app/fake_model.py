@@ -1,0 +1,78 @@
+"""A model that can do everything, quickly, and tells what it was asked."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from motiongpt3 import Motion, MotionGPT3Error
+
+FPS = 20.0
+
+
+def standing(frames: int, height: float) -> Motion:
+    """A motion that is recognised by its height."""
+    joints = np.zeros((frames, 22, 3), np.float32)
+    joints[..., 1] = height
+    return Motion(joints, FPS)
+
+
+class FakeModel:
+    """A MotionGPT3 with all tasks. A motion's height is its seed; "explode" breaks, "refuse" is refused."""
+
+    def __init__(self) -> None:
+        self.config = SimpleNamespace(fps=FPS, max_seconds=10.0, guidance=2.0, steps=10)
+        self.calls: list[list[str]] = []
+        self.free = threading.Event()
+        self.free.set()
+
+    def generate(
+        self,
+        prompt: Sequence[str],
+        seconds: Sequence[float | None],
+        seed: Sequence[int],
+        guidance: float,
+        steps: int,
+    ) -> list[Motion]:
+        self._work(list(prompt))
+        each = zip(prompt, seconds, seed, strict=True)
+        return [standing(round((s or 1) * FPS), number).replace(caption=words) for words, s, number in each]
+
+    def caption(self, motions: list[Motion], samples: int, beams: int) -> list[str]:
+        self._work([f"{len(m)} frames" for m in motions])
+        return [f"{len(m)} frames, {k}" for m in motions for k in range(samples)]
+
+    def predict(self, motion: Motion, seconds: float, prompt: str | None = None, seed: int = 0) -> Motion:
+        self._work([str(prompt)])
+        return standing(len(motion) + round(seconds * FPS), seed).replace(caption=prompt)
+
+    def inbetween(self, start: Motion, end: Motion, seconds: float, prompt: str | None = None, seed: int = 0) -> Motion:
+        self._work([str(prompt)])
+        return standing(len(start) + round(seconds * FPS) + len(end), seed)
+
+    def compose(self, parts: Sequence[tuple[str, float | None]], seed: int = 0) -> Motion:
+        self._work([words for words, _ in parts])
+        return standing(round(sum(s or 1 for _, s in parts) * FPS), seed)
+
+    def _work(self, words: list[str]) -> None:
+        self.calls.append(words)
+        assert self.free.wait(20)
+        if any("explode" in w for w in words):
+            raise RuntimeError("a bug in /home/someone/secret.py, version 1.2.3")
+        if any("refuse" in w for w in words):
+            raise MotionGPT3Error("the model does not like this")
+
+
+class TextOnly:
+    """A model that can only generate."""
+
+    def __init__(self) -> None:
+        self._model = FakeModel()
+        self.config = self._model.config
+
+    def generate(self, *arguments: Any, **options: Any) -> list[Motion]:
+        return self._model.generate(*arguments, **options)
