@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from motiongpt3.checkpoints.folder import CARD, CONFIG, WEIGHTS, load_weights, parse_config, read_config, write_folder
 from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.instructions.official import Profile
 from motiongpt3.instructions.prompt import Style, generation_prompt
 from motiongpt3.models.backbone import TextBackbone, load_backbone
+from motiongpt3.models.backbone_folder import SETTINGS, TOKENIZER, backbone_settings, read_backbone, write_backbone
 from motiongpt3.models.bimodal import BimodalTransformer
 from motiongpt3.models.diffusion_head import DiffusionHead, HeadConfig, time_embedding
 from motiongpt3.models.kv_cache import KVCache
@@ -48,6 +50,10 @@ class MotionGPT3Config:
     """Layers in which the streams see each other: all, or the last so many."""
     queries: int = 4
     """K: motion tokens whose hidden states condition the diffusion head."""
+    interface: Literal["queries", "holders"] = "queries"
+    """How motions enter and leave the motion stream: ours, or that of the official checkpoints (`models.official`)."""
+    profile: Profile = "default"
+    """Prompts and sampler of an official checkpoint: the better ones of ours, or the official ones."""
     length_unit: int = 4
     """Frames per class of the length head."""
     fps: float = 20.0
@@ -87,6 +93,8 @@ class MotionGPT3(nn.Module, ModelHubMixin):
         backbone: the text stream with its tokenizer and embeddings.
     """
 
+    interface: Literal["queries", "holders"] = "queries"
+
     def __init__(self, config: MotionGPT3Config, backbone: TextBackbone) -> None:
         super().__init__()
         head = replace(
@@ -96,18 +104,23 @@ class MotionGPT3(nn.Module, ModelHubMixin):
             latent_tokens=config.vae.latent_tokens,
             latent_channels=config.vae.latent_channels,
         )
-        self.config = config = replace(config, head=head)
+        self.config = config = replace(config, head=head, interface=self.interface)
         self.backbone = backbone
         stream = backbone.stream.config.for_motion(config.motion_width, config.motion_mlp, config.motion_dropout)
         self.motion = Stream(stream)
         BimodalTransformer(backbone.stream, self.motion, config.shared_layers)  # refuses what does not fit together
+        self._make_interface()
+        self.head = DiffusionHead(config.head)
+        self.vae = MotionVAE(config.vae)
+
+    def _make_interface(self) -> None:
+        """The motion stream's own inputs, and the length head."""
+        config = self.config
         self.queries = nn.Parameter(torch.randn(config.queries + 1, config.motion_width) * 0.02)
         self.embed_length = nn.Sequential(
             nn.Linear(256, config.motion_width), nn.SiLU(), nn.Linear(config.motion_width, config.motion_width)
         )
         self.predict_length = nn.Linear(config.motion_width, -(-config.vae.max_frames // config.length_unit))
-        self.head = DiffusionHead(config.head)
-        self.vae = MotionVAE(config.vae)
 
     @property
     def transformer(self) -> BimodalTransformer:
@@ -127,7 +140,7 @@ class MotionGPT3(nn.Module, ModelHubMixin):
 
     def read(self, tokens: Sequence[Sequence[int]]) -> tuple[KVCache, Tensor]:
         """Run the text stream over prompts from `tokens`: what motion queries will see, and (B,) where they start."""
-        device = self.queries.device
+        device = self.backbone.embedding.device
         lengths = torch.tensor([len(row) for row in tokens])
         ids = torch.zeros(len(tokens), int(lengths.max()), dtype=torch.long)
         for row, words in zip(ids, tokens, strict=True):
@@ -263,11 +276,13 @@ class MotionGPT3(nn.Module, ModelHubMixin):
 
         Args:
             folder: where to.
-            include_backbone: also write the language model's weights; otherwise it is named with its hash.
+            include_backbone: also write the language model's weights; otherwise it is named with its hash. One that
+                came from no file is always written.
             dtype: of the stored tensors; None keeps what they are.
             hub: `repo_id`, `push_to_hub` and so on of huggingface_hub.
         """
         identity = self.backbone.identity
+        include_backbone = include_backbone or not identity["sha256"]
         config = {
             "format": 1,
             **asdict(self.config),
@@ -280,6 +295,8 @@ class MotionGPT3(nn.Module, ModelHubMixin):
             if include_backbone or not name.startswith(_backbone_names(self.backbone))
         }
         write_folder(folder, config, tensors, dtype)
+        if include_backbone:
+            write_backbone(folder, backbone_settings(self.backbone), self.backbone.tokenizer)
         if hub.pop("push_to_hub", False):
             name = hub.pop("repo_id", Path(folder).name)
             self.push_to_hub(name, include_backbone=include_backbone, dtype=dtype, **hub)
@@ -323,12 +340,15 @@ class MotionGPT3(nn.Module, ModelHubMixin):
         self.save_pretrained(save_directory)
 
     @classmethod
-    def from_pretrained(cls, model: str | Path | None = None, *, device: str = "cpu", **hub: Any) -> MotionGPT3:  # type: ignore[override]
+    def from_pretrained(  # type: ignore[override]
+        cls, model: str | Path | None = None, *, device: str = "cpu", profile: Profile | None = None, **hub: Any
+    ) -> MotionGPT3:
         """Load a model.
 
         Args:
             model: a folder, a hub id, or None for the model that ships inside the package.
             device: where to put it.
+            profile: of a converted official checkpoint, see `models.official`; None: as stored.
             hub: options of huggingface_hub, such as `revision` and `token`.
 
         Raises:
@@ -338,10 +358,13 @@ class MotionGPT3(nn.Module, ModelHubMixin):
         if model is not None and not folder.is_dir():
             folder = download(str(model), **hub)
         _usable(device)
-        config, sha256, complete = read_settings(folder)
-        backbone = load_backbone(config.backbone, sha256=sha256)
+        config, sha256, complete = read_settings(folder, profile)
+        if complete and (folder / SETTINGS).is_file():
+            backbone = read_backbone(folder, config.backbone, sha256)
+        else:
+            backbone = load_backbone(config.backbone, sha256=sha256)
         with torch.device("meta"):  # sizes that the file does not hold cost nothing
-            result = cls(config, backbone)
+            result = _kind(config)(config, backbone)
         load_weights(result, folder, absent=() if complete else _backbone_names(backbone), assign=True)
         return result.to(device, torch.float32).eval()
 
@@ -350,7 +373,15 @@ class MotionGPT3(nn.Module, ModelHubMixin):
         return cls.from_pretrained(model_id)
 
 
-def read_settings(folder: Path) -> tuple[MotionGPT3Config, str, bool]:
+def _kind(config: MotionGPT3Config) -> type[MotionGPT3]:
+    if config.interface == "queries":
+        return MotionGPT3
+    from motiongpt3.models.official import OfficialMotionGPT3
+
+    return OfficialMotionGPT3
+
+
+def read_settings(folder: Path, profile: Profile | None = None) -> tuple[MotionGPT3Config, str, bool]:
     """A model folder's configuration, the hash of its language model's file, and whether it holds that model too.
 
     Raises:
@@ -362,7 +393,12 @@ def read_settings(folder: Path) -> tuple[MotionGPT3Config, str, bool]:
     identity, complete = values.pop("backbone_identity", {}), values.pop("includes_backbone", False)
     if values.pop("format", None) != 1 or not isinstance(identity, dict):
         raise MotionGPT3Error(f"{folder} was written by another version of motiongpt3: update the package")
-    return MotionGPT3Config.from_dict(values), str(identity.get("sha256") or ""), bool(complete)
+    config = MotionGPT3Config.from_dict(values)
+    if profile is not None:
+        from motiongpt3.models.official import with_profile
+
+        config = with_profile(config, profile)
+    return config, str(identity.get("sha256") or ""), bool(complete)
 
 
 def _usable(device: str) -> None:
@@ -387,7 +423,7 @@ def download(model: str, **options: Any) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(model, allow_patterns=[CONFIG, WEIGHTS, CARD], **options))
+        return Path(snapshot_download(model, allow_patterns=[CONFIG, WEIGHTS, CARD, SETTINGS, TOKENIZER], **options))
     except Exception as error:  # the library raises too many kinds
         reason = (str(error).splitlines() or [""])[0]
         raise MotionGPT3Error(f"no model {model!r}: neither a folder here nor on the hub ({reason[:200]})") from None
