@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from motiongpt3.checkpoints.folder import CARD, CONFIG, WEIGHTS, load_weights, parse_config, read_config, write_folder
 from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.instructions.official import Profile
 from motiongpt3.instructions.prompt import Style, generation_prompt
 from motiongpt3.models.backbone import TextBackbone, load_backbone
+from motiongpt3.models.backbone_folder import SETTINGS, TOKENIZER, backbone_settings, read_backbone, write_backbone
 from motiongpt3.models.bimodal import BimodalTransformer
 from motiongpt3.models.diffusion_head import DiffusionHead, HeadConfig, time_embedding
 from motiongpt3.models.kv_cache import KVCache
@@ -51,6 +53,10 @@ class MotionGPT3Config:
     """Layers in which the streams see each other: all, or the last so many."""
     queries: int = 4
     """K: motion tokens whose hidden states condition the diffusion head."""
+    interface: Literal["queries", "holders"] = "queries"
+    """How motions enter and leave the motion stream: ours, or that of the official checkpoints (`models.official`)."""
+    profile: Profile = "default"
+    """Prompts and sampler of an official checkpoint: the better ones of ours, or the official ones."""
     length_unit: int = 4
     """Frames per class of the length head."""
     stage: int = 1
@@ -82,7 +88,7 @@ class MotionGPT3Config:
         return config
 
 
-class _Job(NamedTuple):
+class Job(NamedTuple):
     """A motion to draw: the user's words, the cleaned ones, duration in frames (None: the model decides) and seed."""
 
     prompt: str
@@ -103,6 +109,8 @@ class MotionGPT3(nn.Module, ModelHubMixin):
         backbone: the text stream with its tokenizer and embeddings.
     """
 
+    interface: Literal["queries", "holders"] = "queries"
+
     def __init__(self, config: MotionGPT3Config, backbone: TextBackbone) -> None:
         super().__init__()
         head = replace(
@@ -112,13 +120,20 @@ class MotionGPT3(nn.Module, ModelHubMixin):
             latent_tokens=config.vae.latent_tokens,
             latent_channels=config.vae.latent_channels,
         )
-        self.config = config = replace(config, head=head)
+        self.config = config = replace(config, head=head, interface=self.interface)
         self.backbone = backbone
         if config.text_rank is not None:
             add_low_rank(backbone.stream, config.text_rank)
         stream = backbone.stream.config.for_motion(config.motion_width, config.motion_mlp, config.motion_dropout)
         self.motion = Stream(stream)
         BimodalTransformer(backbone.stream, self.motion, config.shared_layers)  # refuses what does not fit together
+        self._make_interface()
+        self.head = DiffusionHead(config.head)
+        self.vae = MotionVAE(config.vae)
+
+    def _make_interface(self) -> None:
+        """The motion stream's own inputs, and the length head."""
+        config = self.config
         self.queries = nn.Parameter(torch.randn(config.queries + 1, config.motion_width) * 0.02)
         self.embed_length = nn.Sequential(
             nn.Linear(256, config.motion_width), nn.SiLU(), nn.Linear(config.motion_width, config.motion_width)
@@ -127,8 +142,6 @@ class MotionGPT3(nn.Module, ModelHubMixin):
             self.understand = nn.Linear(config.vae.latent_channels, config.motion_width)
             self.shown = nn.Parameter(torch.randn(config.vae.latent_tokens + 1, config.motion_width) * 0.02)
         self.predict_length = nn.Linear(config.motion_width, -(-config.vae.max_frames // config.length_unit))
-        self.head = DiffusionHead(config.head)
-        self.vae = MotionVAE(config.vae)
 
     @property
     def transformer(self) -> BimodalTransformer:
@@ -161,7 +174,7 @@ class MotionGPT3(nn.Module, ModelHubMixin):
             hidden states of the text tokens (B, T, text width), None without any, and of the queries of the drawn
             motions (R, K + 1, motion width), the length query first.
         """
-        tokens = [self.read_motions(shown).flatten(0, 1)] if len(shown.frames) else []
+        tokens = [self.motion_inputs(shown).flatten(0, 1)] if len(shown.frames) else []
         if asked is not None:
             tokens.append(self.query_tokens(asked).flatten(0, 1))
         text = motion = None
@@ -174,7 +187,7 @@ class MotionGPT3(nn.Module, ModelHubMixin):
             thoughts = self.queries.new_zeros(0, 1, self.config.motion_width)
         return words, thoughts.flatten(0, 1)[layout.drawn]
 
-    def read_motions(self, motions: Motions) -> Tensor:
+    def motion_inputs(self, motions: Motions) -> Tensor:
         """Motion tokens of motions that are read: their duration, then their latents, (R, N + 1, motion width)."""
         if self.config.stage == 1:
             raise MotionGPT3Error("this model was trained for text to motion alone: it cannot read motions")
@@ -197,7 +210,7 @@ class MotionGPT3(nn.Module, ModelHubMixin):
 
     def read(self, tokens: Sequence[Sequence[int]]) -> tuple[KVCache, Tensor]:
         """Run the text stream over prompts from `tokens`: what motion queries will see, and (B,) where they start."""
-        device = self.queries.device
+        device = self.backbone.embedding.device
         lengths = torch.tensor([len(row) for row in tokens])
         ids = torch.zeros(len(tokens), int(lengths.max()), dtype=torch.long)
         for row, words in zip(ids, tokens, strict=True):
@@ -298,7 +311,7 @@ class MotionGPT3(nn.Module, ModelHubMixin):
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         asked = check_request(self.config, prompts, seconds, samples, seed, guidance, steps)
         each = zip(prompts, asked.captions, asked.frames, asked.seeds, strict=True)
-        jobs = [_Job(words, text, frames, seed + k) for words, text, frames, seed in each for k in range(asked.samples)]
+        jobs = [Job(words, text, frames, seed + k) for words, text, frames, seed in each for k in range(asked.samples)]
         groups = ([n for n, job in enumerate(jobs) if (job.frames is None) is decide] for decide in (False, True))
         batches = [group[i : i + 32] for group in groups for i in range(0, len(group), 32)]
         made: dict[int, Motion] = {}
@@ -309,7 +322,7 @@ class MotionGPT3(nn.Module, ModelHubMixin):
         motions = [made[n] for n in range(len(jobs))]
         return motions[0] if isinstance(prompt, str) and asked.samples == 1 else motions
 
-    def _draw(self, jobs: list[_Job], guidance: float, steps: int) -> list[np.ndarray]:
+    def _draw(self, jobs: list[Job], guidance: float, steps: int) -> list[np.ndarray]:
         """Joints (T, J, 3) of jobs with a duration, or of jobs without; a text is read once for all its samples."""
         device = self.queries.device
         texts = list(dict.fromkeys((job.caption, job.frames) for job in jobs))
@@ -334,11 +347,13 @@ class MotionGPT3(nn.Module, ModelHubMixin):
 
         Args:
             folder: where to.
-            include_backbone: also write the language model's weights; otherwise it is named with its hash.
+            include_backbone: also write the language model's weights; otherwise it is named with its hash. One that
+                came from no file is always written.
             dtype: of the stored tensors; None keeps what they are.
             hub: `repo_id`, `push_to_hub` and so on of huggingface_hub.
         """
         identity = self.backbone.identity
+        include_backbone = include_backbone or not identity["sha256"]
         config = {
             "format": 1,
             **asdict(self.config),
@@ -351,6 +366,8 @@ class MotionGPT3(nn.Module, ModelHubMixin):
             if include_backbone or not name.startswith(backbone_names(self.backbone))
         }
         write_folder(folder, config, tensors, dtype)
+        if include_backbone:
+            write_backbone(folder, backbone_settings(self.backbone), self.backbone.tokenizer)
         if hub.pop("push_to_hub", False):
             name = hub.pop("repo_id", Path(folder).name)
             self.push_to_hub(name, include_backbone=include_backbone, dtype=dtype, **hub)
@@ -394,12 +411,15 @@ class MotionGPT3(nn.Module, ModelHubMixin):
         self.save_pretrained(save_directory)
 
     @classmethod
-    def from_pretrained(cls, model: str | Path | None = None, *, device: str = "cpu", **hub: Any) -> MotionGPT3:  # type: ignore[override]
+    def from_pretrained(  # type: ignore[override]
+        cls, model: str | Path | None = None, *, device: str = "cpu", profile: Profile | None = None, **hub: Any
+    ) -> MotionGPT3:
         """Load a model.
 
         Args:
             model: a folder, a hub id, or None for the model that ships inside the package.
             device: where to put it.
+            profile: of a converted official checkpoint, see `models.official`; None: as stored.
             hub: options of huggingface_hub, such as `revision` and `token`.
 
         Raises:
@@ -409,10 +429,13 @@ class MotionGPT3(nn.Module, ModelHubMixin):
         if model is not None and not folder.is_dir():
             folder = download(str(model), **hub)
         _usable(device)
-        config, sha256, complete = read_settings(folder)
-        backbone = load_backbone(config.backbone, sha256=sha256)
+        config, sha256, complete = read_settings(folder, profile)
+        if complete and (folder / SETTINGS).is_file():
+            backbone = read_backbone(folder, config.backbone, sha256)
+        else:
+            backbone = load_backbone(config.backbone, sha256=sha256)
         with torch.device("meta"):  # sizes that the file does not hold cost nothing
-            result = cls(config, backbone)
+            result = _kind(config)(config, backbone)
         load_weights(result, folder, absent=() if complete else backbone_names(backbone), assign=True)
         result.to(device, torch.float32).eval()
         merge_low_rank(result)
@@ -423,7 +446,15 @@ class MotionGPT3(nn.Module, ModelHubMixin):
         return cls.from_pretrained(model_id)
 
 
-def read_settings(folder: Path) -> tuple[MotionGPT3Config, str, bool]:
+def _kind(config: MotionGPT3Config) -> type[MotionGPT3]:
+    if config.interface == "queries":
+        return MotionGPT3
+    from motiongpt3.models.official import OfficialMotionGPT3
+
+    return OfficialMotionGPT3
+
+
+def read_settings(folder: Path, profile: Profile | None = None) -> tuple[MotionGPT3Config, str, bool]:
     """A model folder's configuration, the hash of its language model's file, and whether it holds that model too.
 
     Raises:
@@ -435,7 +466,12 @@ def read_settings(folder: Path) -> tuple[MotionGPT3Config, str, bool]:
     identity, complete = values.pop("backbone_identity", {}), values.pop("includes_backbone", False)
     if values.pop("format", None) != 1 or not isinstance(identity, dict):
         raise MotionGPT3Error(f"{folder} was written by another version of motiongpt3: update the package")
-    return MotionGPT3Config.from_dict(values), str(identity.get("sha256") or ""), bool(complete)
+    config = MotionGPT3Config.from_dict(values)
+    if profile is not None:
+        from motiongpt3.models.official import with_profile
+
+        config = with_profile(config, profile)
+    return config, str(identity.get("sha256") or ""), bool(complete)
 
 
 def _usable(device: str) -> None:
@@ -461,7 +497,7 @@ def download(model: str, **options: Any) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(model, allow_patterns=[CONFIG, WEIGHTS, CARD], **options))
+        return Path(snapshot_download(model, allow_patterns=[CONFIG, WEIGHTS, CARD, SETTINGS, TOKENIZER], **options))
     except Exception as error:  # the library raises too many kinds
         reason = (str(error).splitlines() or [""])[0]
         raise MotionGPT3Error(f"no model {model!r}: neither a folder here nor on the hub ({reason[:200]})") from None
