@@ -17,6 +17,7 @@ from motiongpt3.checkpoints.folder import CARD, CONFIG, WEIGHTS, load_weights, p
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.instructions.official import Profile
 from motiongpt3.instructions.prompt import Style, generation_prompt
+from motiongpt3.models import describing
 from motiongpt3.models.backbone import TextBackbone, load_backbone
 from motiongpt3.models.backbone_folder import SETTINGS, TOKENIZER, backbone_settings, read_backbone, write_backbone
 from motiongpt3.models.bimodal import BimodalTransformer
@@ -28,6 +29,7 @@ from motiongpt3.models.reading import Motions
 from motiongpt3.models.request import check_request
 from motiongpt3.models.stream import Stream, Tokens
 from motiongpt3.models.vae import MotionVAE, VAEConfig
+from motiongpt3.models.writing import Decoding
 from motiongpt3.motion.kinematics import set_bone_lengths
 from motiongpt3.motion.motion import Motion
 
@@ -339,6 +341,60 @@ class MotionGPT3(nn.Module, ModelHubMixin):
         latents = self.head.sample(hidden[rows], noise, steps, guidance)
         joints = set_bone_lengths(self.vae.decode_joints(latents, lengths)).cpu().numpy()
         return [clip[: job.frames or int(n)] for clip, job, n in zip(joints, jobs, lengths, strict=True)]
+
+    @overload
+    def caption(
+        self,
+        motion: Motion,
+        samples: Literal[1] = ...,
+        beams: int = ...,
+        seed: int = ...,
+        decoding: Decoding | None = ...,
+        progress: Callable[[Sequence[Any]], Iterator[Any]] = ...,
+    ) -> str: ...
+
+    @overload
+    def caption(
+        self,
+        motion: Motion | Sequence[Motion],
+        samples: int = ...,
+        beams: int = ...,
+        seed: int = ...,
+        decoding: Decoding | None = ...,
+        progress: Callable[[Sequence[Any]], Iterator[Any]] = ...,
+    ) -> str | list[str]: ...
+
+    def caption(
+        self,
+        motion: Motion | Sequence[Motion],
+        samples: int = 1,
+        beams: int = 1,
+        seed: int = 0,
+        decoding: Decoding | None = None,
+        progress: Callable[[Sequence[Any]], Iterator[Any]] = iter,
+    ) -> str | list[str]:
+        """What happens in motions, in English.
+
+        Args:
+            motion: a motion of at least a second, or several; one longer than `max_seconds` is described in parts.
+            samples: captions per motion; more than one are drawn, with seed, seed + 1 and so on.
+            beams: width of the beam search; 1 takes the likeliest word each time.
+            seed: of the draws.
+            decoding: how words are chosen, instead of `beams` and `seed`.
+            progress: wraps the list of batches.
+
+        Returns:
+            A sentence for one motion and one sample, else a flat list, motion by motion.
+
+        Raises:
+            MotionGPT3Error: a motion that is too short or of another skeleton, a number out of range, or a model that
+                was trained for text to motion alone.
+        """
+        motions = [motion] if isinstance(motion, Motion) else list(motion)
+        found = describing.caption(self, motions, samples, beams, seed, decoding, progress)
+        return (
+            found[0][0] if isinstance(motion, Motion) and samples == 1 else [text for texts in found for text in texts]
+        )
 
     def save_pretrained(  # type: ignore[override]
         self, folder: str | Path, *, include_backbone: bool = False, dtype: torch.dtype | None = None, **hub: Any

@@ -24,6 +24,7 @@ from motiongpt3.models.kv_cache import KVCache
 from motiongpt3.models.motiongpt3 import Job, MotionGPT3, MotionGPT3Config
 from motiongpt3.models.official_sequence import OfficialRows, token_ids
 from motiongpt3.models.stream import Tokens
+from motiongpt3.models.writing import Decoding
 from motiongpt3.motion.features import canonicalise, joints_to_features
 from motiongpt3.motion.kinematics import set_bone_lengths
 from motiongpt3.motion.motion import Motion
@@ -165,13 +166,11 @@ class OfficialMotionGPT3(MotionGPT3):
             )[0][:, 0]
         return [row[: row.index(backbone.eos_id)] if backbone.eos_id in row else row for row in written.tolist()]
 
-    def caption(self, motion: Motion | Sequence[Motion], seed: int = 0) -> str | list[str]:
-        """English for one motion or for several."""
-        motions = [motion] if isinstance(motion, Motion) else list(motion)
-        latents = self.read_motions(motions, seed)
+    def describe(self, motions: Sequence[Motion], decoding: Decoding, seeds: Sequence[int]) -> list[str]:
+        """Captions by the official greedy decoding, whatever `decoding` says; the first seed draws the latents."""
+        latents = self.read_motions(motions, seeds[0])
         written = self.write(self.rows("m2t", [""] * len(motions)), list(latents))
-        texts = [self.backbone.decode(ids).strip() for ids in written]
-        return texts[0] if isinstance(motion, Motion) else texts
+        return [self.backbone.decode(ids).strip() for ids in written]
 
 
 def _features(motion: Motion, fps: float) -> Tensor:

@@ -35,7 +35,7 @@ class Decoding:
     beams: int = 1
     """Answers kept side by side; above 1 the temperature does not count."""
     seed: int = 0
-    """Of the draws. Row r draws from seed + r, whatever else is in the batch."""
+    """Of the draws."""
     forbidden: tuple[int, ...] = field(default=())
     """Tokens that are never written."""
 
@@ -47,10 +47,6 @@ class Decoding:
         for name, low, high in (("temperature", 0.0, 100.0), ("top_p", 1e-6, 1.0), ("repetition_penalty", 0.01, 100.0)):
             if not low <= getattr(self, name) <= high:
                 raise MotionGPT3Error(f"{name} must be {low:g} to {high:g}, not {getattr(self, name)!r}")
-
-
-Step = Callable[[Tensor, Tensor, KVCache], Tensor]
-"""Ids (B,) at places (B,) behind a cache, which is extended, to logits (B, vocabulary) of what follows."""
 
 
 class Writer:
@@ -80,7 +76,13 @@ class Writer:
 
     @torch.inference_mode()
     def write(
-        self, logits: Tensor, cache: KVCache, places: Tensor, decoding: Decoding, stop: Sequence[int]
+        self,
+        logits: Tensor,
+        cache: KVCache,
+        places: Tensor,
+        decoding: Decoding,
+        stop: Sequence[int],
+        seeds: Sequence[int] | None = None,
     ) -> list[list[int]]:
         """Answers of B rows, each without the token that stopped it.
 
@@ -90,10 +92,11 @@ class Writer:
             places: (B,) position of the first token.
             decoding: how tokens are chosen.
             stop: tokens that end an answer.
+            seeds: (B,) of the rows' draws; None: `decoding.seed` + row.
         """
         if decoding.beams > 1:
             return self._beams(logits, cache, places, decoding, stop)
-        choose = _chooser(decoding, len(logits))
+        choose = _chooser(decoding, seeds or range(decoding.seed, decoding.seed + len(logits)))
         written = torch.zeros(len(logits), 0, dtype=torch.long, device=logits.device)
         ends = torch.tensor(list(stop), device=logits.device)
         open_ = torch.ones(len(logits), dtype=torch.bool, device=logits.device)
@@ -146,7 +149,7 @@ def _forbid(logits: Tensor, decoding: Decoding) -> Tensor:
     return logits
 
 
-def _chooser(decoding: Decoding, rows: int) -> Callable[[Tensor, Tensor], Tensor]:
+def _chooser(decoding: Decoding, seeds: Sequence[int]) -> Callable[[Tensor, Tensor], Tensor]:
     """(written (B, n), logits (B, V)) -> the next ids (B,), by transformers' logits processors."""
     processors = []
     if decoding.repetition_penalty != 1.0 or (decoding.temperature and (decoding.top_k or decoding.top_p < 1)):
@@ -158,7 +161,7 @@ def _chooser(decoding: Decoding, rows: int) -> Callable[[Tensor, Tensor], Tensor
             processors.append(TopKLogitsWarper(decoding.top_k))
         if decoding.temperature and decoding.top_p < 1:
             processors.append(TopPLogitsWarper(decoding.top_p))
-    draws = [torch.Generator().manual_seed(decoding.seed + row) for row in range(rows)]
+    draws = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def choose(written: Tensor, logits: Tensor) -> Tensor:
         logits = _forbid(logits, decoding)
