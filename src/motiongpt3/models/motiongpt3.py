@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from motiongpt3.checkpoints.folder import CARD, CONFIG, WEIGHTS, load_weights, parse_config, read_config, write_folder
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.instructions.prompt import Style, generation_prompt
+from motiongpt3.models import continuing
 from motiongpt3.models.backbone import TextBackbone, load_backbone
 from motiongpt3.models.bimodal import BimodalTransformer
 from motiongpt3.models.diffusion_head import DiffusionHead, HeadConfig, time_embedding
@@ -348,6 +349,67 @@ class MotionGPT3(nn.Module, ModelHubMixin):
     @classmethod
     def _from_pretrained(cls, *, model_id: str, **options: Any) -> MotionGPT3:
         return cls.from_pretrained(model_id)
+
+    def predict(
+        self,
+        motion: Motion,
+        seconds: float,
+        prompt: str | None = None,
+        seed: int = 0,
+        guidance: float | None = None,
+        steps: int | None = None,
+        progress: Callable[[Sequence[Any]], Iterator[Any]] = iter,
+    ) -> Motion:
+        """The motion, bit for bit, and `seconds` more of it at its frame rate.
+
+        Args:
+            motion: at least one second; the model reads the last two.
+            seconds: of the new part; any length.
+            prompt: what happens in it, or None.
+            seed, guidance, steps: as in `generate`.
+            progress: wraps the list of windows that are drawn one after the other.
+
+        Raises:
+            MotionGPT3Error: a motion that is too short or of another skeleton, an empty prompt, a number out of range.
+        """
+        return continuing.predict(self, motion, seconds, prompt, seed, guidance, steps, progress)
+
+    def inbetween(
+        self,
+        start: Motion,
+        end: Motion,
+        seconds: float,
+        prompt: str | None = None,
+        seed: int = 0,
+        guidance: float | None = None,
+        steps: int | None = None,
+        progress: Callable[[Sequence[Any]], Iterator[Any]] = iter,
+    ) -> Motion:
+        """`start`, `seconds` of new motion from its last frame to the first of `end`, and `end`.
+
+        Arguments and errors as in `predict`; both motions come back bit for bit and must have the same frame rate.
+        """
+        return continuing.inbetween(self, start, end, seconds, prompt, seed, guidance, steps, progress)
+
+    def compose(
+        self,
+        prompts: Sequence[str | tuple[str, float]],
+        seed: int = 0,
+        guidance: float | None = None,
+        steps: int | None = None,
+        progress: Callable[[Sequence[Any]], Iterator[Any]] = iter,
+    ) -> Motion:
+        """One motion that does what each prompt says, one after the other.
+
+        Args:
+            prompts: sentences, or (sentence, seconds) of any length; without seconds the model decides.
+            seed, guidance, steps: as in `generate`.
+            progress: wraps the list of prompts.
+
+        Raises:
+            MotionGPT3Error: no prompt, an empty or endless one, or a number out of range.
+        """
+        return continuing.compose(self, prompts, seed, guidance, steps, progress)[0]
 
 
 def read_settings(folder: Path) -> tuple[MotionGPT3Config, str, bool]:

@@ -61,11 +61,17 @@ def check_request(
         raise MotionGPT3Error(f"steps must be 1 to 1000, not {steps}")
     frames = None
     if seconds is not None:
-        seconds, most = _number("seconds", seconds), config.max_seconds
-        if not (math.isfinite(seconds) and 0 < seconds <= most):
-            raise MotionGPT3Error(f"seconds must be more than 0 and at most {most:g}, not {seconds:g}")
+        seconds = check_seconds(seconds, config.max_seconds)
         frames = max(round(seconds * config.fps), 1)
     return Request(captions, frames, samples, seed, guidance, steps)
+
+
+def check_seconds(seconds: float, most: float) -> float:
+    """A duration as a float; MotionGPT3Error unless it is a number above 0 and at most `most`."""
+    seconds = _number("seconds", seconds)
+    if not (math.isfinite(seconds) and 0 < seconds <= most):
+        raise MotionGPT3Error(f"seconds must be more than 0 and at most {most:g}, not {seconds:g}")
+    return seconds
 
 
 def _whole(name: str, value: Any) -> int:

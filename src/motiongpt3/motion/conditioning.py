@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.motion.blend import assemble, best_cut, bones, ground_height, heading, rotate
+from motiongpt3.motion.blend import assemble, best_cut, bones, heading, rotate
 from motiongpt3.motion.legs import LEGS, place_ankle
 from motiongpt3.motion.retarget import leg_length
 
@@ -39,15 +39,17 @@ _SLOW, _LOW = 0.03, 0.07  # metres per frame and metres above the ground at whic
 
 
 def condition(
-    window: Array, frames: int, before: Array, after: Array | None = None, slack: int = 0
+    window: Array, frames: int, before: Array, after: Array | None = None, ground: float = 0.0, slack: int = 0
 ) -> NDArray[np.float32]:
     """The new frames: as the window has them, carrying on from `before` and leading into `after`.
 
     Args:
-        window: drawn motion; it covers len(before) + frames + len(after) frames, in this order, and may go on.
+        window: drawn motion on a ground at y = 0; it covers len(before) + frames + len(after) frames, in this order,
+            and may go on.
         frames: how many new frames.
         before: given frames.
         after: given frames that follow the new ones.
+        ground: height of the ground that the given frames stand on.
         slack: frames by which the window may be early or late.
 
     Returns:
@@ -70,8 +72,7 @@ def condition(
     start, end = _cuts(window * scale, frames, before, after, slack)
     ends = 0 if last is None else len(last)
     drawn = _stretch(window[start - len(first) : end + ends] * scale, len(first), frames, ends)
-    ground = ground_height(before, at_end=True)
-    drawn = _placed(drawn, first, ground - ground_height(window * scale, at_end=False), ground)
+    drawn = _placed(drawn + np.array([0.0, ground, 0.0]), first, ground)
     planted = _planted(drawn, ground)
     if last is not None:
         drawn = _led(drawn, len(first), last)
@@ -137,11 +138,10 @@ def _stretch(window: Array, head: int, frames: int, tail: int) -> Array:
     return np.concatenate([window[:head], middle, window[len(window) - tail :]])
 
 
-def _placed(drawn: Array, first: Array, rise: float, ground: float) -> Array:
+def _placed(drawn: Array, first: Array, ground: float) -> Array:
     """The drawn frames turned and moved so that pelvis and planted feet fit the last given frame before them."""
     at = len(first) - 1
     turned = rotate(drawn, float(heading(first[-1:])[0]) - float(heading(drawn[at : at + 1])[0]))
-    turned[..., 1] += rise
     away = first[-1] - turned[at]
     rests = [leg[3] for leg, on in zip(LEGS, _planted(turned, ground)[at], strict=True) if on > 0.5]
     turned[..., [0, 2]] += away[[0, *rests, *rests]][:, [0, 2]].mean(axis=0)
