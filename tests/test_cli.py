@@ -228,7 +228,7 @@ def test_generate_refuses_what_the_model_cannot(
     words: list[str], reason: str, tiny_model_dir: Path, here: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the model's configuration alone: nothing heavy is loaded, or downloaded, to say no."""
-    monkeypatch.setattr("motiongpt3.models.motiongpt3.load_backbone", None)
+    monkeypatch.setattr("motiongpt3.models.pretrained.load_backbone", None)
     assert reason in refused(capsys, "generate", "walk", *words, "--model", str(tiny_model_dir), "-o", "new/x.bvh")
 
 

@@ -16,8 +16,9 @@ from safetensors.torch import load_file, save_file
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.models.backbone import load_backbone
+from motiongpt3.models.config import MotionGPT3Config
 from motiongpt3.models.diffusion_head import HeadConfig
-from motiongpt3.models.motiongpt3 import MotionGPT3, MotionGPT3Config
+from motiongpt3.models.motiongpt3 import MotionGPT3
 from motiongpt3.models.vae import VAEConfig
 from motiongpt3.motion.motion import Motion
 

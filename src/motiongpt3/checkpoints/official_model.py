@@ -22,8 +22,8 @@ from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.instructions.official import TEXT_END
 from motiongpt3.models.backbone import TextBackbone
 from motiongpt3.models.backbone_sources import MAX_JSON, read_json, read_tokenizer
+from motiongpt3.models.config import MotionGPT3Config
 from motiongpt3.models.diffusion_head import HeadConfig
-from motiongpt3.models.motiongpt3 import MotionGPT3Config
 from motiongpt3.models.official import STEPS, OfficialMotionGPT3
 from motiongpt3.models.vae import VAEConfig
 

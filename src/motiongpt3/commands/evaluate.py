@@ -177,7 +177,7 @@ def _rows(pack: PackedClips, split: str) -> list[int]:
 def _load_vae(folder: str | None) -> MotionVAE:
     """The VAE of a folder that `train vae` wrote, or of a whole model's folder."""
     from motiongpt3.checkpoints.folder import load_weights, parse_config, read_config
-    from motiongpt3.models.motiongpt3 import EMBEDDED
+    from motiongpt3.models.pretrained import EMBEDDED
     from motiongpt3.models.vae import MotionVAE, VAEConfig
 
     if folder is None and not EMBEDDED.is_dir():

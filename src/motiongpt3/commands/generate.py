@@ -101,7 +101,7 @@ def generate(argv: Sequence[str]) -> int:
 
 def check_before_loading(model: str | None, prompts: Sequence[str], asked: dict[str, Any]) -> None:
     """Refuse what the model would refuse, from its configuration; a model that is not on this disk is loaded first."""
-    from motiongpt3.models.motiongpt3 import EMBEDDED, read_settings
+    from motiongpt3.models.pretrained import EMBEDDED, read_settings
     from motiongpt3.models.request import check_request
 
     folder = EMBEDDED if model is None else Path(model)

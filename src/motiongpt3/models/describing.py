@@ -18,8 +18,9 @@ from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.skeleton import HUMANML3D
 
 if TYPE_CHECKING:
+    from motiongpt3.models.config import MotionGPT3Config
     from motiongpt3.models.kv_cache import KVCache
-    from motiongpt3.models.motiongpt3 import MotionGPT3, MotionGPT3Config
+    from motiongpt3.models.motiongpt3 import MotionGPT3
 
 Progress = Callable[[Sequence[Any]], Iterator[Any]]
 

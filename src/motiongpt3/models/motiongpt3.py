@@ -3,91 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 import torch
-from huggingface_hub import HfApi, ModelHubMixin
 from torch import Tensor, nn
 
-from motiongpt3.checkpoints.folder import CARD, CONFIG, WEIGHTS, load_weights, parse_config, read_config, write_folder
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.instructions.official import Profile
-from motiongpt3.instructions.prompt import Style, generation_prompt
-from motiongpt3.models import describing
-from motiongpt3.models.backbone import TextBackbone, load_backbone
-from motiongpt3.models.backbone_folder import SETTINGS, TOKENIZER, backbone_settings, read_backbone, write_backbone
+from motiongpt3.instructions.prompt import generation_prompt
+from motiongpt3.models import continuing, describing
+from motiongpt3.models.backbone import TextBackbone
 from motiongpt3.models.bimodal import BimodalTransformer
-from motiongpt3.models.diffusion_head import DiffusionHead, HeadConfig, time_embedding
+from motiongpt3.models.config import MotionGPT3Config
+from motiongpt3.models.diffusion_head import DiffusionHead, time_embedding
 from motiongpt3.models.kv_cache import KVCache
 from motiongpt3.models.layout import Layout, MotionTokens
-from motiongpt3.models.low_rank import add_low_rank, low_rank_layers, merge_low_rank
+from motiongpt3.models.low_rank import add_low_rank
+from motiongpt3.models.pretrained import Pretrained
 from motiongpt3.models.reading import Motions
 from motiongpt3.models.request import check_request
 from motiongpt3.models.stream import Stream, Tokens
-from motiongpt3.models.vae import MotionVAE, VAEConfig
+from motiongpt3.models.vae import MotionVAE
 from motiongpt3.models.writing import Decoding
 from motiongpt3.motion.kinematics import set_bone_lengths
 from motiongpt3.motion.motion import Motion
-
-EMBEDDED = Path(__file__).resolve().parent.parent / "checkpoints" / "mini"
-"""The model that ships inside the package."""
-
-
-@dataclass(frozen=True)
-class MotionGPT3Config:
-    """Sizes of a MotionGPT3 and the settings it generates with."""
-
-    backbone: str = "smollm2-135m-instruct"
-    """Name of the language model that is the text stream."""
-    prompt_style: Style = "chatml"
-    """How a caption is wrapped for the language model."""
-    motion_width: int = 256
-    """Channels of the motion stream."""
-    motion_mlp: int = 512
-    """Hidden channels of the motion stream's MLPs."""
-    motion_dropout: float = 0.0
-    """Dropout of the motion stream while training."""
-    shared_layers: int | Literal["all"] = "all"
-    """Layers in which the streams see each other: all, or the last so many."""
-    queries: int = 4
-    """K: motion tokens whose hidden states condition the diffusion head."""
-    interface: Literal["queries", "holders"] = "queries"
-    """How motions enter and leave the motion stream: ours, or that of the official checkpoints (`models.official`)."""
-    profile: Profile = "default"
-    """Prompts and sampler of an official checkpoint: the better ones of ours, or the official ones."""
-    length_unit: int = 4
-    """Frames per class of the length head."""
-    stage: int = 1
-    """The last training stage: 1 makes motions from words; from 2 on the model reads motions, too."""
-    text_rank: int | None = None
-    """Rank of the update that stage 3 gave the text stream's attention; None: the language model is as pretrained."""
-    fps: float = 20.0
-    """Frames per second of the motions."""
-    vae: VAEConfig = field(default_factory=VAEConfig)
-    """The motion VAE."""
-    head: HeadConfig = field(default_factory=HeadConfig)
-    """The diffusion head; its queries, hidden, latent_tokens and latent_channels follow the rest."""
-    guidance: float = 3.0
-    """Default scale of classifier-free guidance."""
-    steps: int = 20
-    """Default number of sampling steps."""
-
-    @property
-    def max_seconds(self) -> float:
-        """Longest motion the model makes."""
-        return self.vae.max_frames / self.fps
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> MotionGPT3Config:
-        """The inverse of `dataclasses.asdict`; MotionGPT3Error when something is unknown or missing."""
-        config = parse_config(cls, values)
-        if not 0 < config.fps <= 1000:
-            raise MotionGPT3Error(f"this model's configuration is not one of ours: fps is {config.fps}")
-        return config
 
 
 class Job(NamedTuple):
@@ -99,7 +39,7 @@ class Job(NamedTuple):
     seed: int
 
 
-class MotionGPT3(nn.Module, ModelHubMixin):
+class MotionGPT3(Pretrained):
     """A language model and a motion stream that share attention, a length head, a diffusion head and a motion VAE.
 
     One text-to-motion pass: words and <start_of_motion> go through the text stream; one length query and K motion
@@ -392,168 +332,69 @@ class MotionGPT3(nn.Module, ModelHubMixin):
         """
         motions = [motion] if isinstance(motion, Motion) else list(motion)
         found = describing.caption(self, motions, samples, beams, seed, decoding, progress)
-        return (
-            found[0][0] if isinstance(motion, Motion) and samples == 1 else [text for texts in found for text in texts]
-        )
+        return found[0][0] if isinstance(motion, Motion) and samples == 1 else [text for each in found for text in each]
 
-    def save_pretrained(  # type: ignore[override]
-        self, folder: str | Path, *, include_backbone: bool = False, dtype: torch.dtype | None = None, **hub: Any
-    ) -> None:
-        """Write config.json and model.safetensors.
+    def describe(self, motions: Sequence[Motion], decoding: Decoding, seeds: Sequence[int]) -> list[str]:
+        """A caption of each motion, all of a length that the model reads at once; draws follow the seeds."""
+        return describing.describe(self, motions, decoding, seeds)
 
-        Args:
-            folder: where to.
-            include_backbone: also write the language model's weights; otherwise it is named with its hash. One that
-                came from no file is always written.
-            dtype: of the stored tensors; None keeps what they are.
-            hub: `repo_id`, `push_to_hub` and so on of huggingface_hub.
-        """
-        identity = self.backbone.identity
-        include_backbone = include_backbone or not identity["sha256"]
-        config = {
-            "format": 1,
-            **asdict(self.config),
-            "backbone_identity": identity,
-            "includes_backbone": include_backbone,
-        }
-        tensors = {
-            name: tensor
-            for name, tensor in self.state_dict().items()
-            if include_backbone or not name.startswith(backbone_names(self.backbone))
-        }
-        write_folder(folder, config, tensors, dtype)
-        if include_backbone:
-            write_backbone(folder, backbone_settings(self.backbone), self.backbone.tokenizer)
-        if hub.pop("push_to_hub", False):
-            name = hub.pop("repo_id", Path(folder).name)
-            self.push_to_hub(name, include_backbone=include_backbone, dtype=dtype, **hub)
-
-    def push_to_hub(  # type: ignore[override]
+    def predict(
         self,
-        repo_id: str,
-        *,
-        include_backbone: bool = False,
-        dtype: torch.dtype | None = None,
-        private: bool | None = None,
-        token: str | None = None,
-        branch: str | None = None,
-        **upload: Any,
-    ) -> str:
-        """Write the model to a repository on the hub; returns the address of the commit.
+        motion: Motion,
+        seconds: float,
+        prompt: str | None = None,
+        seed: int = 0,
+        guidance: float | None = None,
+        steps: int | None = None,
+        progress: Callable[[Sequence[Any]], Iterator[Any]] = iter,
+    ) -> Motion:
+        """The motion, bit for bit, and `seconds` more of it at its frame rate.
 
         Args:
-            repo_id: such as "me/mine"; made if it is not there.
-            include_backbone: as in `save_pretrained`.
-            dtype: as in `save_pretrained`.
-            private: whether a new repository is; None is the account's default.
-            token: None takes the one of `hf auth login`.
-            branch: None is the main one.
-            upload: `commit_message`, `create_pr` and so on of huggingface_hub's `upload_folder`.
+            motion: at least one second; the model reads the last two.
+            seconds: of the new part; any length.
+            prompt: what happens in it, or None.
+            seed, guidance, steps: as in `generate`.
+            progress: wraps the list of windows that are drawn one after the other.
 
         Raises:
-            MotionGPT3Error: the hub is out of reach or refuses.
+            MotionGPT3Error: a motion that is too short or of another skeleton, an empty prompt, a number out of range.
         """
-        try:
-            api = HfApi(token=token)
-            name = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-            with TemporaryDirectory() as folder:
-                self.save_pretrained(folder, include_backbone=include_backbone, dtype=dtype)
-                return str(api.upload_folder(repo_id=name, folder_path=folder, revision=branch, **upload))
-        except Exception as error:  # the library raises too many kinds
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise MotionGPT3Error(f"cannot push to {repo_id!r} on the hub ({reason[:200]})") from None
+        return continuing.predict(self, motion, seconds, prompt, seed, guidance, steps, progress)
 
-    def _save_pretrained(self, save_directory: Path) -> None:
-        self.save_pretrained(save_directory)
+    def inbetween(
+        self,
+        start: Motion,
+        end: Motion,
+        seconds: float,
+        prompt: str | None = None,
+        seed: int = 0,
+        guidance: float | None = None,
+        steps: int | None = None,
+        progress: Callable[[Sequence[Any]], Iterator[Any]] = iter,
+    ) -> Motion:
+        """`start`, `seconds` of new motion from its last frame to the first of `end`, and `end`.
 
-    @classmethod
-    def from_pretrained(  # type: ignore[override]
-        cls, model: str | Path | None = None, *, device: str = "cpu", profile: Profile | None = None, **hub: Any
-    ) -> MotionGPT3:
-        """Load a model.
+        Arguments and errors as in `predict`; both motions come back bit for bit and must have the same frame rate.
+        """
+        return continuing.inbetween(self, start, end, seconds, prompt, seed, guidance, steps, progress)
+
+    def compose(
+        self,
+        prompts: Sequence[str | tuple[str, float]],
+        seed: int = 0,
+        guidance: float | None = None,
+        steps: int | None = None,
+        progress: Callable[[Sequence[Any]], Iterator[Any]] = iter,
+    ) -> Motion:
+        """One motion that does what each prompt says, one after the other.
 
         Args:
-            model: a folder, a hub id, or None for the model that ships inside the package.
-            device: where to put it.
-            profile: of a converted official checkpoint, see `models.official`; None: as stored.
-            hub: options of huggingface_hub, such as `revision` and `token`.
+            prompts: sentences, or (sentence, seconds) of any length; without seconds the model decides.
+            seed, guidance, steps: as in `generate`.
+            progress: wraps the list of prompts.
 
         Raises:
-            MotionGPT3Error: there is no such model or device, or the model is damaged.
+            MotionGPT3Error: no prompt, an empty or endless one, or a number out of range.
         """
-        folder = EMBEDDED if model is None else Path(model)
-        if model is not None and not folder.is_dir():
-            folder = download(str(model), **hub)
-        _usable(device)
-        config, sha256, complete = read_settings(folder, profile)
-        if complete and (folder / SETTINGS).is_file():
-            backbone = read_backbone(folder, config.backbone, sha256)
-        else:
-            backbone = load_backbone(config.backbone, sha256=sha256)
-        with torch.device("meta"):  # sizes that the file does not hold cost nothing
-            result = _kind(config)(config, backbone)
-        load_weights(result, folder, absent=() if complete else backbone_names(backbone), assign=True)
-        result.to(device, torch.float32).eval()
-        merge_low_rank(result)
-        return result
-
-    @classmethod
-    def _from_pretrained(cls, *, model_id: str, **options: Any) -> MotionGPT3:
-        return cls.from_pretrained(model_id)
-
-
-def _kind(config: MotionGPT3Config) -> type[MotionGPT3]:
-    if config.interface == "queries":
-        return MotionGPT3
-    from motiongpt3.models.official import OfficialMotionGPT3
-
-    return OfficialMotionGPT3
-
-
-def read_settings(folder: Path, profile: Profile | None = None) -> tuple[MotionGPT3Config, str, bool]:
-    """A model folder's configuration, the hash of its language model's file, and whether it holds that model too.
-
-    Raises:
-        MotionGPT3Error: it is no model folder, or one of another version.
-    """
-    if folder == EMBEDDED and not folder.is_dir():
-        raise MotionGPT3Error("this copy of motiongpt3 carries no model: name a folder or a hub id")
-    values = read_config(folder)
-    identity, complete = values.pop("backbone_identity", {}), values.pop("includes_backbone", False)
-    if values.pop("format", None) != 1 or not isinstance(identity, dict):
-        raise MotionGPT3Error(f"{folder} was written by another version of motiongpt3: update the package")
-    config = MotionGPT3Config.from_dict(values)
-    if profile is not None:
-        from motiongpt3.models.official import with_profile
-
-        config = with_profile(config, profile)
-    return config, str(identity.get("sha256") or ""), bool(complete)
-
-
-def _usable(device: str) -> None:
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise MotionGPT3Error(f"this PyTorch cannot use the device {device!r} ({reason[:100]})") from None
-
-
-def backbone_names(backbone: TextBackbone) -> tuple[str, ...]:
-    """Names of the language model's own tensors inside MotionGPT3; new tokens' rows and low-rank updates are ours."""
-    ours = {"special", *(f"{layer}.{part}" for layer, _ in low_rank_layers(backbone) for part in ("down", "up"))}
-    return tuple(f"backbone.{name}" for name, _ in backbone.named_parameters() if name not in ours)
-
-
-def download(model: str, **options: Any) -> Path:
-    """The folder of a model on the hub: configuration, weights and card.
-
-    Raises:
-        MotionGPT3Error: it is not there, or the hub is out of reach.
-    """
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(model, allow_patterns=[CONFIG, WEIGHTS, CARD, SETTINGS, TOKENIZER], **options))
-    except Exception as error:  # the library raises too many kinds
-        reason = (str(error).splitlines() or [""])[0]
-        raise MotionGPT3Error(f"no model {model!r}: neither a folder here nor on the hub ({reason[:200]})") from None
+        return continuing.compose(self, prompts, seed, guidance, steps, progress)[0]

@@ -19,9 +19,10 @@ from torch.nn.utils.rnn import pad_sequence
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.instructions.official import Profile, Task, question
 from motiongpt3.models.bimodal import BimodalTransformer
+from motiongpt3.models.config import MotionGPT3Config
 from motiongpt3.models.holders import OUTPUT, Holders
 from motiongpt3.models.kv_cache import KVCache
-from motiongpt3.models.motiongpt3 import Job, MotionGPT3, MotionGPT3Config
+from motiongpt3.models.motiongpt3 import Job, MotionGPT3
 from motiongpt3.models.official_sequence import OfficialRows, token_ids
 from motiongpt3.models.stream import Tokens
 from motiongpt3.models.writing import Decoding

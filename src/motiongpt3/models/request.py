@@ -14,7 +14,7 @@ from motiongpt3.instructions.lengths import parse_length
 from motiongpt3.instructions.prompt import clean_prompt
 
 if TYPE_CHECKING:
-    from motiongpt3.models.motiongpt3 import MotionGPT3Config
+    from motiongpt3.models.config import MotionGPT3Config
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,7 @@ def _frames(config: MotionGPT3Config, caption: str, seconds: Any) -> int | None:
         seconds, name = parse_length(caption, config.fps), f"the seconds in the prompt {caption[:60]!r}"
     if seconds is None:
         return None
-    seconds, most = _number(name, seconds), config.max_seconds
-    if not (math.isfinite(seconds) and 0 < seconds <= most):
-        raise MotionGPT3Error(f"{name} must be more than 0 and at most {most:g}, not {seconds:g}")
-    return max(round(seconds * config.fps), 1)
+    return max(round(check_seconds(seconds, config.max_seconds, name) * config.fps), 1)
 
 
 def _seed(seed: Any) -> int:
@@ -93,6 +90,14 @@ def _seed(seed: Any) -> int:
     if not 0 <= number < 2**62:
         raise MotionGPT3Error(f"seed must be a whole number from 0 to 2^62, not {number}")
     return number
+
+
+def check_seconds(seconds: float, most: float, name: str = "seconds") -> float:
+    """A duration as a float; MotionGPT3Error unless it is a number above 0 and at most `most`."""
+    seconds = _number(name, seconds)
+    if not (math.isfinite(seconds) and 0 < seconds <= most):
+        raise MotionGPT3Error(f"{name} must be more than 0 and at most {most:g}, not {seconds:g}")
+    return seconds
 
 
 def _whole(name: str, value: Any) -> int:

@@ -15,6 +15,8 @@ from motiongpt3.models.kv_cache import KVCache
 from motiongpt3.models.stream import Tokens
 
 if TYPE_CHECKING:
+    from transformers import LogitsProcessor
+
     from motiongpt3.models.backbone import TextBackbone
 
 
@@ -151,7 +153,7 @@ def _forbid(logits: Tensor, decoding: Decoding) -> Tensor:
 
 def _chooser(decoding: Decoding, seeds: Sequence[int]) -> Callable[[Tensor, Tensor], Tensor]:
     """(written (B, n), logits (B, V)) -> the next ids (B,), by transformers' logits processors."""
-    processors = []
+    processors: list[LogitsProcessor] = []
     if decoding.repetition_penalty != 1.0 or (decoding.temperature and (decoding.top_k or decoding.top_p < 1)):
         from transformers import RepetitionPenaltyLogitsProcessor, TopKLogitsWarper, TopPLogitsWarper
 

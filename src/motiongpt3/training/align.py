@@ -21,7 +21,8 @@ from motiongpt3.models.backbone import load_backbone
 from motiongpt3.models.bimodal import attention_kernel
 from motiongpt3.models.layout import IGNORE, lay_out, split_at_motion
 from motiongpt3.models.low_rank import low_rank_layers
-from motiongpt3.models.motiongpt3 import MotionGPT3, backbone_names, read_settings
+from motiongpt3.models.motiongpt3 import MotionGPT3
+from motiongpt3.models.pretrained import backbone_names, read_settings
 from motiongpt3.models.reading import Motions
 from motiongpt3.training.examples import Examples, Lesson
 from motiongpt3.training.loop import RunConfig, TrainingModule, check_settings
@@ -93,11 +94,19 @@ class AlignTraining(TrainingModule):
         packs = [PackedClips.open(path) for path in config.data]
         clips = ClipBank(packs, "train", config.licenses, config.pool_share).to(self.model.queries.device)
         held = ClipBank(packs[:1], "val", config.licenses).to(self.model.queries.device)
-        sampling = {"balance": config.balance, "pool_share": config.pool_share}
+        vae, seed = self.model.vae, config.run.seed
         self.bank = LatentBank(
-            clips, self.model.vae, config.parts, config.run.seed, ends=True, cache=config.latents, **sampling
+            clips,
+            vae,
+            config.parts,
+            seed,
+            config.balance,
+            config.pool_share,
+            ends=True,
+            cache=config.latents,
+            labels=False,
         )
-        self.held = LatentBank(held, self.model.vae, parts=0, ends=True)
+        self.held = LatentBank(held, vae, parts=0, ends=True, labels=False)
         turns = ()
         stage: Literal[2, 3] = 2 if config.stage == "2" else 3
         self.examples = Examples(self.model, config.tasks, stage, turns, config.learn_prompts)
