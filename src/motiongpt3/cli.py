@@ -15,7 +15,9 @@ from motiongpt3 import __version__
 from motiongpt3.errors import MotionGPT3Error
 
 COMMANDS = {
-    "generate": ("generate:generate", "motions from sentences, as BVH, npz, npy, mp4, gif or png"),
+    "generate": ("generate:generate", "motions from sentences, as BVH, GLB, npz, npy, mp4, gif or png"),
+    "caption": ("caption:caption", "what happens in a motion, in English"),
+    "chat": ("chat:chat", "free instructions, answered with words, motions or both"),
     "info": ("info:info", "what a motion file or a model holds"),
     "serve": ("serve:serve", "the HTTP service: motions for other programs"),
     "data prepare": ("data:prepare", "turn recordings and captions into a data set"),

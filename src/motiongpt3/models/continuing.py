@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.instructions.prompt import clean_prompt
 from motiongpt3.models.request import Request, check_request, check_seconds
+from motiongpt3.models.windows import draw_window
 from motiongpt3.motion.blend import assemble, bones, ground_height
 from motiongpt3.motion.conditioning import KNOWN, condition
 from motiongpt3.motion.motion import MAX_FRAMES, Motion
@@ -59,12 +60,16 @@ class Span:
 
 
 def proposals(model: MotionGPT3, guidance: float | None = None, steps: int | None = None) -> Propose:
-    """Windows from text-to-motion: what is given is not read, only fitted to afterwards.
+    """What draws windows.
 
-    Without words, someone who travels walks on and someone who does not stands.
+    A model of stage 1 cannot read what is given: it draws the new part from words, and everything else is left to the
+    fitting. Without words, someone who travels walks on and someone who does not stands.
     """
 
     def propose(before: Motion | None, after: Motion | None, frames: int, prompt: str | None, seed: int) -> Motion:
+        if model.config.stage > 1 and before is not None:
+            words = None if prompt is None else clean_prompt(prompt)
+            return draw_window(model, before, after, frames, words, seed, guidance, steps)
         lead, trail = (max(0, len(given) - SLACK - KNOWN) if given is not None else 0 for given in (before, after))
         words = prompt or ("a person walks forward." if _travels(before, after, frames) else "a person stands still.")
         seconds = (frames - lead - trail) / model.config.fps

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.instructions.prompt import generation_prompt
-from motiongpt3.models import continuing, describing
+from motiongpt3.models import chatting, continuing, describing
 from motiongpt3.models.backbone import TextBackbone
 from motiongpt3.models.bimodal import BimodalTransformer
+from motiongpt3.models.chatting import Chat, Reply
 from motiongpt3.models.config import MotionGPT3Config
 from motiongpt3.models.diffusion_head import DiffusionHead, time_embedding
 from motiongpt3.models.kv_cache import KVCache
@@ -275,12 +276,19 @@ class MotionGPT3(Pretrained):
         logits, hidden = self.think(cache, start, asked)
         rows = torch.tensor([texts.index((job.caption, job.frames)) for job in jobs], device=device)
         lengths = (self.predicted_frames(logits) if asked is None else asked)[rows]
-        generators = [torch.Generator().manual_seed(job.seed) for job in jobs]
-        shape = (self.config.vae.latent_tokens, self.config.vae.latent_channels)
-        noise = torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
-        latents = self.head.sample(hidden[rows], noise, steps, guidance)
+        latents = self.draw_latents(hidden[rows], [job.seed for job in jobs], guidance, steps)
         joints = set_bone_lengths(self.vae.decode_joints(latents, lengths)).cpu().numpy()
         return [clip[: job.frames or int(n)] for clip, job, n in zip(joints, jobs, lengths, strict=True)]
+
+    def draw_latents(
+        self, hidden: Tensor, seeds: Sequence[int], guidance: float | None = None, steps: int | None = None
+    ) -> Tensor:
+        """Normalised latents (B, N, D) from the hidden states of K queries (B, K, motion width), a seed for each."""
+        shape = (self.config.vae.latent_tokens, self.config.vae.latent_channels)
+        noise = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+        steps = self.config.steps if steps is None else steps
+        guidance = self.config.guidance if guidance is None else guidance
+        return self.head.sample(hidden, noise.to(hidden.device), steps, guidance)
 
     @overload
     def caption(
@@ -333,6 +341,29 @@ class MotionGPT3(Pretrained):
         motions = [motion] if isinstance(motion, Motion) else list(motion)
         found = describing.caption(self, motions, samples, beams, seed, decoding, progress)
         return found[0][0] if isinstance(motion, Motion) and samples == 1 else [text for each in found for text in each]
+
+    def chat(
+        self,
+        messages: Chat,
+        seed: int = 0,
+        decoding: Decoding | None = None,
+        guidance: float | None = None,
+        steps: int | None = None,
+    ) -> Reply:
+        """The answer to a conversation: words, a motion, or both, as the model decides.
+
+        Args:
+            messages: {"role": "user" or "assistant", "content": …} in turn, a user's first and last. The content is
+                text, a Motion, or a list of these in reading order. A motion longer than `max_seconds` is cut.
+            seed: of the motion, and of the words where they are drawn.
+            decoding: how words are chosen; None takes the likeliest.
+            guidance, steps: as in `generate`.
+
+        Raises:
+            MotionGPT3Error: an empty or endless conversation or message, roles out of turn, a motion that cannot be
+                read, or a model that was trained for text to motion alone.
+        """
+        return chatting.chat(self, messages, seed, decoding, guidance, steps)
 
     def describe(self, motions: Sequence[Motion], decoding: Decoding, seeds: Sequence[int]) -> list[str]:
         """A caption of each motion, all of a length that the model reads at once; draws follow the seeds."""

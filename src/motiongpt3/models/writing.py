@@ -111,6 +111,23 @@ class Writer:
             logits = self.step(ids, places + count, cache)
         return [_before(row, stop) for row in written.tolist()]
 
+    def speak(
+        self, logits: Tensor, cache: KVCache, places: Tensor, decoding: Decoding, stop: Sequence[int], seed: int
+    ) -> tuple[list[int], int | None]:
+        """One row, token by token: what was written, and the token that ended it (None: the answer grew too long).
+
+        Arguments as in `write`, with a batch of one. The cache holds what was written, not the token that ended it.
+        """
+        choose = _chooser(decoding, [seed])
+        written = torch.zeros(1, 0, dtype=torch.long, device=logits.device)
+        for count in range(decoding.max_tokens):
+            ids = choose(written, logits)
+            if int(ids) in stop:
+                return written[0].tolist(), int(ids)
+            written = torch.cat([written, ids[:, None]], 1)
+            logits = self.step(ids, places + count, cache)
+        return written[0].tolist(), None
+
     def _beams(
         self, logits: Tensor, cache: KVCache, places: Tensor, decoding: Decoding, stop: Sequence[int]
     ) -> list[list[int]]:

@@ -44,8 +44,6 @@ class AlignConfig:
     """How tasks are put: a few short prompts (2), or a hundred phrasings of each (3)."""
     text: Literal["frozen", "low-rank", "whole"] = "frozen"
     """What trains of the text stream: nothing (stage 2), low-rank updates of its attention, or all of it."""
-    turns: Path | None = None
-    """YAML file of questions and answers for the task plain_text."""
     text_rank: int = 4
     """Rank of the low-rank updates."""
     batch: int = 32
@@ -107,9 +105,8 @@ class AlignTraining(TrainingModule):
             labels=False,
         )
         self.held = LatentBank(held, vae, parts=0, ends=True, labels=False)
-        turns = ()
         stage: Literal[2, 3] = 2 if config.stage == "2" else 3
-        self.examples = Examples(self.model, config.tasks, stage, turns, config.learn_prompts)
+        self.examples = Examples(self.model, config.tasks, stage, config.learn_prompts)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """What trains and what ships; the frozen language model is not copied into every checkpoint."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.instructions.prompt import Prompt, Slot, generation_prompt
 from motiongpt3.instructions.tasks import build, text_prompt
-from motiongpt3.instructions.templates import TASKS
+from motiongpt3.instructions.templates import TASKS, text_turns
 from motiongpt3.models.layout import Drawn, Piece, Shown, Words
 from motiongpt3.models.motiongpt3 import MotionGPT3
 
@@ -59,11 +59,10 @@ class Examples:
         model: its tokenizer and chat format.
         tasks: names and weights: those of the templates, "caption" (the bare caption) and "plain_text".
         stage: 2 or 3: which phrasings.
-        turns: questions and answers of plain text.
         learn_prompts: also learn to write the prompts.
 
     Raises:
-        MotionGPT3Error: an unknown task, a weight that is no share, or plain text without turns.
+        MotionGPT3Error: an unknown task, or a weight that is no share.
     """
 
     def __init__(
@@ -71,11 +70,10 @@ class Examples:
         model: MotionGPT3,
         tasks: dict[str, float],
         stage: Literal[2, 3],
-        turns: Sequence[tuple[str, str]] = (),
         learn_prompts: bool = False,
     ) -> None:
         self.backbone, self.config = model.backbone, model.config
-        self.stage, self.turns, self.learn_prompts = stage, turns, learn_prompts
+        self.stage, self.turns, self.learn_prompts = stage, text_turns(), learn_prompts
         for name, weight in tasks.items():
             if name not in (*TASKS, BARE, PLAIN):
                 raise MotionGPT3Error(f"there is no task {name!r}; there are {', '.join((*TASKS, BARE, PLAIN))}")
@@ -83,8 +81,6 @@ class Examples:
                 raise MotionGPT3Error(f"the weight of task {name} must be a number from 0, not {weight}")
         if not any(tasks.values()):
             raise MotionGPT3Error("no task has a weight above 0")
-        if tasks.get(PLAIN) and not turns:
-            raise MotionGPT3Error(f"the task {PLAIN} needs text turns")
         self.names = list(tasks)
         self.shares = np.array(list(tasks.values())) / sum(tasks.values())
 
