@@ -16,6 +16,9 @@ from motiongpt3.errors import MotionGPT3Error
 
 COMMANDS = {
     "generate": ("generate:generate", "motions from sentences, as BVH, GLB, npz, npy, mp4, gif or png"),
+    "predict": ("continuing:predict", "a motion, and how it goes on"),
+    "inbetween": ("continuing:inbetween", "what happens between two motions, or in a gap of one"),
+    "compose": ("continuing:compose", "several prompts, one continuous motion"),
     "caption": ("caption:caption", "what happens in a motion, in English"),
     "chat": ("chat:chat", "free instructions, answered with words, motions or both"),
     "info": ("info:info", "what a motion file or a model holds"),

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.instructions.prompt import clean_prompt
-from motiongpt3.models.request import Request, check_request, check_seconds
+from motiongpt3.models.request import check_request, check_seconds
 from motiongpt3.models.windows import draw_window
 from motiongpt3.motion.blend import assemble, bones, ground_height
 from motiongpt3.motion.conditioning import KNOWN, condition
@@ -180,22 +180,37 @@ def compose(
     return Motion(np.concatenate(track), config.fps, caption, f"seed {seed}"), spans
 
 
-def check_predict(config: MotionGPT3Config, motion: Motion, seconds: float, prompt: str | None, *drawing: Any) -> None:
-    """Refuse what `MotionGPT3.predict` cannot do, from the model's sizes alone; `drawing` is seed, guidance, steps.
+def check_predict(
+    config: MotionGPT3Config,
+    motion: Motion,
+    seconds: float,
+    prompt: str | None = None,
+    seed: int = 0,
+    guidance: float | None = None,
+    steps: int | None = None,
+) -> None:
+    """Refuse what `MotionGPT3.predict` cannot do, from the model's sizes alone.
 
     Raises:
         MotionGPT3Error: see `MotionGPT3.predict`.
     """
-    _check_words(config, prompt, *drawing)
+    _check_words(config, prompt, seed, guidance, steps)
     _check_given(config, motion, "the motion")
     check_seconds(seconds, (MAX_FRAMES - len(motion)) / motion.fps)
 
 
 def check_inbetween(
-    config: MotionGPT3Config, start: Motion, end: Motion, seconds: float, prompt: str | None, *drawing: Any
+    config: MotionGPT3Config,
+    start: Motion,
+    end: Motion,
+    seconds: float,
+    prompt: str | None = None,
+    seed: int = 0,
+    guidance: float | None = None,
+    steps: int | None = None,
 ) -> None:
     """Refuse what `MotionGPT3.inbetween` cannot do, as `check_predict`."""
-    _check_words(config, prompt, *drawing)
+    _check_words(config, prompt, seed, guidance, steps)
     _check_given(config, start, "the motion before the gap")
     _check_given(config, end, "the motion after the gap")
     if start.fps != end.fps:
@@ -205,7 +220,9 @@ def check_inbetween(
     check_seconds(seconds, (MAX_FRAMES - len(start) - len(end)) / start.fps)
 
 
-def check_compose(config: MotionGPT3Config, prompts: Prompts, *drawing: Any) -> list[tuple[str, int | None]]:
+def check_compose(
+    config: MotionGPT3Config, prompts: Prompts, seed: int = 0, guidance: float | None = None, steps: int | None = None
+) -> list[tuple[str, int | None]]:
     """Each prompt with its frames at the model's rate, None where the model decides.
 
     Raises:
@@ -219,7 +236,7 @@ def check_compose(config: MotionGPT3Config, prompts: Prompts, *drawing: Any) -> 
         if seconds is not None:
             check_seconds(seconds, MAX_FRAMES / config.fps)
         asked.append((text, None if seconds is None else max(round(seconds * config.fps), 1)))
-    check_request(config, [text for text, _ in asked], None, 1, *drawing)
+    check_request(config, [text for text, _ in asked], None, 1, seed, guidance, steps)
     if sum(frames or config.vae.max_frames for _, frames in asked) > MAX_FRAMES:
         raise MotionGPT3Error(f"the prompts ask for more than the {MAX_FRAMES} frames a motion may have")
     return asked
@@ -236,8 +253,10 @@ def decided_frames(model: MotionGPT3, captions: Sequence[str]) -> list[int]:
     return frames
 
 
-def _check_words(config: MotionGPT3Config, prompt: str | None, *drawing: Any) -> Request:
-    return check_request(config, ["someone moves" if prompt is None else prompt], None, 1, *drawing)
+def _check_words(
+    config: MotionGPT3Config, prompt: str | None, seed: int, guidance: float | None, steps: int | None
+) -> None:
+    check_request(config, ["someone moves" if prompt is None else prompt], None, 1, seed, guidance, steps)
 
 
 def _check_given(config: MotionGPT3Config, motion: Motion, what: str) -> None:
