@@ -27,7 +27,7 @@ from motiongpt3.models.reading import Motions
 from motiongpt3.training.examples import Examples, Lesson
 from motiongpt3.training.loop import RunConfig, TrainingModule, check_settings
 
-LENGTHS = (0, 12, 24, 48, 96, 192)
+LENGTHS = (0, 12, 26, 52, 104, 208)
 """Most words of the lessons that run together."""
 
 

@@ -22,6 +22,14 @@ BARE = "caption"
 """Text to motion with the caption alone, as in stage 1 and as `generate` asks."""
 PLAIN = "plain_text"
 """Questions without motion."""
+IN_WORDS = (
+    "motion_to_caption",
+    "motion_to_length",
+    "motion_to_caption_length",
+    "caption_to_length",
+    "length_to_caption",
+)
+"""Tasks that are answered in words alone, besides plain text."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +91,10 @@ class Examples:
             raise MotionGPT3Error("no task has a weight above 0")
         self.names = list(tasks)
         self.shares = np.array(list(tasks.values())) / sum(tasks.values())
+        self.in_words = np.array([name in (*IN_WORDS, PLAIN) for name in tasks])
 
     def make(self, captions: Sequence[str], frames: Tensor, whole: Tensor, seed: int) -> list[Lesson]:
-        """A lesson for each of B clips.
+        """A lesson for each of B clips, all answered in words or none: so little is padded.
 
         Args:
             captions: what happens in each.
@@ -95,7 +104,9 @@ class Examples:
             seed: decides tasks and words.
         """
         rng = np.random.default_rng(seed)
-        drawn = [self.names[i] for i in rng.choice(len(self.names), len(captions), p=self.shares)]
+        kind = self.in_words == (rng.random() < 1 - self.shares[~self.in_words].sum())
+        shares = np.where(kind, self.shares, 0.0)
+        drawn = [self.names[i] for i in rng.choice(len(self.names), len(captions), p=shares / shares.sum())]
         table, complete = frames.tolist(), whole.tolist()
         lessons = []
         for clip, (task, caption) in enumerate(zip(drawn, captions, strict=True)):
