@@ -26,7 +26,7 @@ def instructions(argv: Sequence[str]) -> int:
     """The instruction check."""
     parser = Parser(
         "evaluate instructions",
-        "Ask 200 questions that were held back from training; are they answered with words, a motion or both, as asked?",
+        "Ask 200 questions kept from training: are they answered with words, a motion or both, as asked?",
         "  motiongpt3 evaluate instructions\n  motiongpt3 evaluate instructions --json answers.json\n",
     )
     add_model_options(parser)

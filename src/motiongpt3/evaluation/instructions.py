@@ -15,8 +15,13 @@ from motiongpt3.motion.motion import Motion
 class Answer(Protocol):
     """What a model replies."""
 
-    text: str
-    motion: Motion | None
+    @property
+    def text(self) -> str:
+        """Words; empty if there are none."""
+
+    @property
+    def motion(self) -> Motion | None:
+        """A motion, or None."""
 
 
 Ask = Callable[[list[dict[str, Any]]], Answer]
