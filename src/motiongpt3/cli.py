@@ -30,6 +30,7 @@ COMMANDS = {
     "convert mld-vae": ("convert:mld_vae", "MLD's published motion VAE as one of ours"),
     "convert evaluator": ("convert:evaluator", "Guo et al.'s published text-motion evaluator as ours"),
     "evaluate prompts": ("evaluate:prompts", "do the motions do what the prompts say?"),
+    "evaluate captions": ("evaluate:captions", "do captions of recorded clips say what happens?"),
     "evaluate vae": ("evaluate:vae", "reconstruction errors of a motion VAE, per source"),
     "evaluate quality": ("evaluate:quality", "foot skating, jitter … of real and of generated motions"),
 }
