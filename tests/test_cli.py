@@ -479,6 +479,33 @@ def test_evaluate_prompts(tiny_model_dir: Path, here: Path, capsys: Capture) -> 
     assert "--seeds" in refused(capsys, "evaluate", "prompts", "--seeds", "0")
 
 
+def test_evaluate_captions(
+    packed: Path, tiny_model_dir: Path, here: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from motiongpt3.models.motiongpt3 import MotionGPT3
+
+    seen: list[int] = []
+
+    def caption(model: MotionGPT3, motions: list[Motion]) -> list[str]:
+        seen.extend(len(motion) for motion in motions)
+        return ["a person walks backward.", "a person jumps."][: len(motions)]
+
+    monkeypatch.setattr(MotionGPT3, "caption", caption, raising=False)
+    capsys.readouterr()
+    words = ["evaluate", "captions", "--data", str(packed), "--model", str(tiny_model_dir)]
+    assert main([*words, "--json", "new/x.json"]) == 0
+    out = capsys.readouterr().out
+    assert seen == [70, 75]
+    assert "action word right: 50.0% of 2 captions" in out
+    report = json.loads(Path("new/x.json").read_text())
+    assert (report["clips"], report["distinct"], report["forward_backward"]) == (2, 2, 0.0)
+    assert [entry["caption"] for entry in report["captions"]] == ["a person walks backward.", "a person jumps."]
+    assert main([*words, "--clips", "1"]) == 0
+    assert "1 clips" in capsys.readouterr().out
+    assert "two actions" in refused(capsys, *words, "--judge")
+    assert "missing: --data" in refused(capsys, "evaluate", "captions")
+
+
 def test_evaluate_vae(packed: Path, tiny_vae_dir: Path, tiny_model_dir: Path, here: Path, capsys: Capture) -> None:
     capsys.readouterr()
     words = ["evaluate", "vae", "--data", str(packed)]

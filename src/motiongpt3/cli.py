@@ -34,6 +34,7 @@ COMMANDS = {
     "convert evaluator": ("convert:evaluator", "Guo et al.'s published text-motion evaluator as ours"),
     "evaluate prompts": ("evaluate:prompts", "do the motions do what the prompts say?"),
     "evaluate instructions": ("instructions:instructions", "are instructions answered with what they ask for?"),
+    "evaluate captions": ("evaluate:captions", "do captions of recorded clips say what happens?"),
     "evaluate vae": ("evaluate:vae", "reconstruction errors of a motion VAE, per source"),
     "evaluate quality": ("evaluate:quality", "foot skating, jitter … of real and of generated motions"),
 }
