@@ -28,7 +28,9 @@ GETS = ("/v1/health", "/v1/ready", "/v1/model", "/metrics")
 
 @pytest.fixture(scope="module")
 def schema() -> Iterator[Any]:
-    with serving(Engine(FakeModel(), BatchQueue(wait=0.0))) as (url, _):
+    fake = FakeModel()
+    fake.config.max_seconds = 600.0  # as the page says
+    with serving(Engine(fake, BatchQueue(wait=0.0))) as (url, _):
         yield schemathesis.openapi.from_url(f"{url}/openapi.json")
 
 

@@ -66,7 +66,7 @@ def test_generate(client: TestClient, fake: FakeModel) -> None:
     for motion in answer:
         assert (motion["frames"], motion["fps"], motion["seconds"]) == (10, 20, 0.5)
         assert np.asarray(motion["joints"]).shape == (10, 22, 3)
-        assert motion["joints"][3][4][1] == motion["seed"]
+        assert motion["joints"][3][0][0] == motion["seed"]
     assert fake.calls == [["a person walks", "a person walks", "jumps", "jumps"]]
 
 
@@ -127,7 +127,7 @@ def test_motions_go_in(kind: str, client: TestClient, tmp_path: Path) -> None:
         "captions": ["10 frames, 0", "10 frames, 1"]
     }
     (longer,) = client.post("/v1/predict", json={"motion": given, "seconds": 1, "seed": 3}).json()["motions"]
-    assert (longer["frames"], longer["seed"], longer["joints"][0][0][1]) == (30, 3, 3)
+    assert (longer["frames"], longer["seed"], longer["joints"][0][0][0]) == (30, 3, 3)
     answer = client.post("/v1/inbetween", json={"start": given, "end": given, "seconds": 1, "prompt": "turns"})
     assert answer.json()["motions"][0]["frames"] == 40
 
@@ -231,6 +231,7 @@ def test_the_page_asks_no_other_host(client: TestClient) -> None:
         ("predict", {"motion": {"joints": [[[0, 0, 0]] * 22]}, "seconds": 0}, "seconds"),
         ("inbetween", {"start": {"joints": [[[0, 0, 0]] * 22]}, "seconds": 1}, "end"),
         ("compose", {"parts": []}, "parts"),
+        ("compose", {"parts": [{"prompt": "walk", "seconds": 400}] * 2}, "at most 600 seconds"),
         ("compose", {"parts": [{"prompt": "walk"}] * 17}, "16"),
     ],
 )  # fmt: skip
@@ -402,5 +403,5 @@ def test_batches_come_from_several_requests(fake: FakeModel) -> None:
     with TestClient(create_app(engine)) as client, ThreadPoolExecutor(8) as pool:
         ask: Callable[[int], Any] = lambda k: client.post("/v1/generate", json={**WALK, "seed": k}).json()  # noqa: E731
         for k, answer in enumerate(pool.map(ask, range(8))):
-            assert answer["motions"][0]["joints"][0][0][1] == k
+            assert answer["motions"][0]["joints"][0][0][0] == k
     assert [len(call) for call in fake.calls] == [8]

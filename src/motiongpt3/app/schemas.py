@@ -15,7 +15,7 @@ MAX_MOTIONS = 64
 MAX_FRAMES = 12_000
 """Frames of a motion given as joints: ten minutes at 20 frames per second."""
 MAX_SECONDS = 600
-"""Seconds of a motion that is given."""
+"""Seconds of a motion that is given or asked for, whatever the model could do."""
 
 Prompt = Annotated[str, Field(min_length=1, max_length=MAX_PROMPT, examples=["a person walks forward"])]
 Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, examples=[4.0])]
@@ -169,7 +169,6 @@ class ModelInfo(BaseModel):
     """Used where a request gives none."""
     steps: int
     """Used where a request gives none."""
-    device: str
     max_prompt_characters: int = MAX_PROMPT
     max_motions_per_request: int = MAX_MOTIONS
     max_upload_bytes: int = MAX_UPLOAD
