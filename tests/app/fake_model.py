@@ -9,20 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from motiongpt3 import Motion, MotionGPT3Error
+from motiongpt3 import HUMANML3D, Motion, MotionGPT3Error
 
 FPS = 20.0
 
 
-def standing(frames: int, height: float) -> Motion:
-    """A motion that is recognised by its height."""
-    joints = np.zeros((frames, 22, 3), np.float32)
-    joints[..., 1] = height
-    return Motion(joints, FPS)
+def standing(frames: int, x: float) -> Motion:
+    """A person in the rest pose, recognised by where they stand."""
+    pose = np.zeros((22, 3), np.float32)
+    for joint, parent in enumerate(HUMANML3D.parents[1:], start=1):
+        pose[joint] = pose[parent] + HUMANML3D.rest_offsets[joint]
+    return Motion(np.broadcast_to(pose + np.array([x, 1, 0]), (frames, 22, 3)), FPS)
 
 
 class FakeModel:
-    """A MotionGPT3 with all tasks. A motion's height is its seed; "explode" breaks, "refuse" is refused."""
+    """A MotionGPT3 with all tasks. A person's place in x is the seed; "explode" breaks, "refuse" is refused."""
 
     def __init__(self) -> None:
         self.config = SimpleNamespace(fps=FPS, max_seconds=10.0, guidance=2.0, steps=10)

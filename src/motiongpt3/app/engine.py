@@ -58,8 +58,9 @@ class Engine:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """Those of `TASKS` that the model can do."""
-        return tuple(name for name in TASKS if callable(getattr(self.model, name, None)))
+        """Those of `TASKS` that the model has a method for and, where it has an attribute `tasks`, that stand there."""
+        known = getattr(self.model, "tasks", TASKS)
+        return tuple(name for name in TASKS if name in known and callable(getattr(self.model, name, None)))
 
     def close(self, finish: bool = True) -> None:
         """Take no more jobs, finish what runs and, unless told otherwise, what waits."""
@@ -127,7 +128,7 @@ class Engine:
         return self.queue.submit([None], lambda _: [task(*arguments, **options)])
 
     def _task(self, name: str) -> Callable[..., Any]:
-        task = getattr(self.model, name, None)
-        if not callable(task):
+        if name not in self.tasks:
             raise MotionGPT3Error(f"this model cannot {name}")
+        task: Callable[..., Any] = getattr(self.model, name)
         return task

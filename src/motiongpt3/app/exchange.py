@@ -65,7 +65,8 @@ def read_motion(given: Joints | File) -> Motion:
         MotionGPT3Error: it is no base64, no such file, or longer than MAX_SECONDS.
     """
     if isinstance(given, Joints):
-        motion = Motion(given.joints, given.fps)
+        with np.errstate(over="ignore"):  # such numbers are refused
+            motion = Motion(given.joints, given.fps)
     else:
         try:
             data = base64.b64decode(given.data, validate=True)

@@ -15,6 +15,7 @@ from motiongpt3.app.metrics import CONTENT_TYPE, Metrics
 from motiongpt3.app.queue import Job
 from motiongpt3.app.schemas import (
     MAX_MOTIONS,
+    MAX_SECONDS,
     MAX_UPLOAD,
     CaptionRequest,
     Captions,
@@ -84,7 +85,6 @@ def state_routes(engine: Engine, name: str, metrics: Metrics) -> APIRouter:
     async def model() -> ModelInfo:
         """What is served."""
         config = engine.model.config
-        device = getattr(getattr(engine.model, "queries", None), "device", "cpu")
         return ModelInfo(
             name=name,
             tasks=list(engine.tasks),
@@ -92,7 +92,6 @@ def state_routes(engine: Engine, name: str, metrics: Metrics) -> APIRouter:
             fps=config.fps,
             guidance=config.guidance,
             steps=config.steps,
-            device=str(device),
         )
 
     @router.get("/metrics", responses={**few, 200: {"content": {"text/plain": {}}}}, response_class=Response)
@@ -159,6 +158,8 @@ def task_routes(engine: Engine) -> APIRouter:
         async def compose(asked: ComposeRequest, accept: Accept = None) -> Response:
             """One action after the other, as one motion."""
             kind = _kind(accept)
+            if sum(part.seconds or 0 for part in asked.parts) > MAX_SECONDS:
+                raise MotionGPT3Error(f"one motion has at most {MAX_SECONDS} seconds; ask for less")
             job = engine.compose([(part.prompt, part.seconds) for part in asked.parts], asked.seed)
             return await _answer(job, kind, [asked.seed])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag
 
 MAX_UPLOAD = 20_000_000
 """Bytes of an uploaded file."""
@@ -15,13 +15,14 @@ MAX_MOTIONS = 64
 MAX_FRAMES = 12_000
 """Frames of a motion given as joints: ten minutes at 20 frames per second."""
 MAX_SECONDS = 600
-"""Seconds of a motion that is given."""
+"""Seconds of a motion that is given or asked for, whatever the model could do."""
 
 Prompt = Annotated[str, Field(min_length=1, max_length=MAX_PROMPT, examples=["a person walks forward"])]
 Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, examples=[4.0])]
 Seed = Annotated[int, Field(ge=0, lt=2**53, description="The same seed gives the same motion.")]
-Point = Annotated[list[float], Field(min_length=3, max_length=3)]
-Frame = Annotated[list[Point], Field(min_length=22, max_length=22)]
+Point = Annotated[list[float], Field(min_length=3, max_length=3), FailFast()]
+Frame = Annotated[list[Point], Field(min_length=22, max_length=22), FailFast()]
+Frames = Annotated[list[Frame], Field(min_length=1, max_length=MAX_FRAMES), FailFast()]  # not an error per number
 
 
 class _Strict(BaseModel):
@@ -33,7 +34,7 @@ class Joints(_Strict):
 
     model_config = ConfigDict(extra="ignore")
 
-    joints: Annotated[list[Frame], Field(min_length=1, max_length=MAX_FRAMES)]
+    joints: Frames
     """Frames of 22 joints (HumanML3D's order) of x, y, z: metres, y up."""
     fps: Annotated[float, Field(gt=0, le=1000)] = 20.0
     """Frames per second."""
@@ -52,13 +53,21 @@ def _kind(value: Any) -> str:
     return "file" if isinstance(value, File) or (isinstance(value, dict) and "data" in value) else "joints"
 
 
+def _number(value: Any) -> str:
+    return "list" if isinstance(value, list) else "sentence"
+
+
+Prompts = Annotated[list[Prompt], Field(min_length=1, max_length=MAX_MOTIONS)]
+PromptOrPrompts = Annotated[
+    Annotated[Prompt, Tag("sentence")] | Annotated[Prompts, Tag("list")], Discriminator(_number)
+]
 MotionIn = Annotated[Annotated[Joints, Tag("joints")] | Annotated[File, Tag("file")], Discriminator(_kind)]
 
 
 class GenerateRequest(_Strict):
     """Motions from sentences."""
 
-    prompt: Prompt | Annotated[list[Prompt], Field(min_length=1, max_length=MAX_MOTIONS)]
+    prompt: PromptOrPrompts
     """What the person does, in an English sentence; or a list of such."""
     seconds: Seconds | None = None
     """Duration, up to the model's `max_seconds`; null: the model decides."""
@@ -160,7 +169,6 @@ class ModelInfo(BaseModel):
     """Used where a request gives none."""
     steps: int
     """Used where a request gives none."""
-    device: str
     max_prompt_characters: int = MAX_PROMPT
     max_motions_per_request: int = MAX_MOTIONS
     max_upload_bytes: int = MAX_UPLOAD

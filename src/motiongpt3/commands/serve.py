@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 from collections.abc import Sequence
 from ipaddress import ip_address
@@ -51,7 +52,7 @@ def serve(argv: Sequence[str]) -> int:
     add_model_options(parser)
     options = parser.parse_args(argv)
     token = os.environ.get(TOKEN)
-    if token is not None and not (token.isascii() and token.isprintable() and token.strip() == token != ""):
+    if token is not None and not re.fullmatch("[!-~]+", token):
         raise MotionGPT3Error(f"{TOKEN} must be one word of plain letters, digits and signs")
 
     import uvicorn
@@ -99,6 +100,8 @@ def _listen(host: str, port: int) -> socket.socket:
     Raises:
         MotionGPT3Error: there is no such address, or the port is taken or not allowed.
     """
+    if not 0 <= port <= 65535:
+        raise MotionGPT3Error(f"--port must be 0 to 65535, not {port}")
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind)
@@ -110,7 +113,7 @@ def _listen(host: str, port: int) -> socket.socket:
         except OSError:
             listener.close()
             raise
-    except (OSError, OverflowError, UnicodeError) as error:
+    except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise MotionGPT3Error(f"cannot listen on {host}, port {port}: {reason}") from None
     return listener
