@@ -42,7 +42,7 @@ SLACK = 6
 
 
 class Propose(Protocol):
-    """Draws a window of motion at the model's frame rate on a ground at y = 0; anywhere, facing anywhere."""
+    """Draws a window of motion at the model's frame rate; anywhere, facing anywhere."""
 
     def __call__(
         self, before: Motion | None, after: Motion | None, frames: int, prompt: str | None, seed: int

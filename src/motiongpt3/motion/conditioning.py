@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.motion.blend import assemble, best_cut, bones, heading, rotate
+from motiongpt3.motion.blend import assemble, best_cut, bones, ground_height, heading, rotate
 from motiongpt3.motion.legs import LEGS, place_ankle
 from motiongpt3.motion.retarget import leg_length
 
@@ -44,8 +44,8 @@ def condition(
     """The new frames: as the window has them, carrying on from `before` and leading into `after`.
 
     Args:
-        window: drawn motion on a ground at y = 0; it covers len(before) + frames + len(after) frames, in this order,
-            and may go on.
+        window: drawn motion; it covers len(before) + frames + len(after) frames, in this order, and
+            may go on. Its lowest joint is on the ground.
         frames: how many new frames.
         before: given frames.
         after: given frames that follow the new ones.
@@ -72,7 +72,8 @@ def condition(
     start, end = _cuts(window * scale, frames, before, after, slack)
     ends = 0 if last is None else len(last)
     drawn = _stretch(window[start - len(first) : end + ends] * scale, len(first), frames, ends)
-    drawn = _placed(drawn + np.array([0.0, ground, 0.0]), first, ground)
+    drawn[..., 1] += ground - ground_height(window * scale, at_end=False)
+    drawn = _placed(drawn, first, ground)
     planted = _planted(drawn, ground)
     if last is not None:
         drawn = _led(drawn, len(first), last)
@@ -90,7 +91,7 @@ def settle(
         frames: N, how many between.
         fade: frames in which an offset fades.
         path: (K + N + L, D) what the offsets are added to; with `hold`.
-        hold: (K + N + L - 1,) for each step of `path` with offsets added, how much it should be none.
+        hold: (K + N + L - 1,) for each step of `path` with offsets added, 0 to 1, how much it should be none.
 
     Returns:
         (N, D); the minimum of the sum in this module's description.
@@ -102,7 +103,7 @@ def settle(
     left = third[:, free].T @ third[:, free] + fade**-6 * np.eye(frames)
     right = -third[:, free].T @ (third @ fixed)
     if path is not None and hold is not None:
-        step = np.diff(np.eye(total), axis=0) * np.sqrt(hold)[:, None]
+        step = np.diff(np.eye(total), axis=0) * np.sqrt(_HOLD * hold)[:, None]
         left += step[:, free].T @ step[:, free]
         right -= step[:, free].T @ (step @ (path + fixed))
     return np.asarray(np.linalg.solve(left, right))
@@ -205,7 +206,7 @@ def _faded(drawn: Array, first: Array, last: Array | None, planted: Array, groun
     facing = heading(out)
     for side, (_, _, ankle, toe) in enumerate(LEGS):
         path = drawn[:, toe]
-        toes = path[new] + fade(given[:, toe] - path, 1.0, path, _HOLD * planted[:, side])
+        toes = path[new] + fade(given[:, toe] - path, 1.0, path, planted[:, side])
         place_ankle(out, LEGS[side], toes - (out[:, toe] - out[:, ankle]), lengths, ground, facing)
     return out
 
