@@ -115,7 +115,7 @@ def captions(argv: Sequence[str]) -> int:
             written: list[str] = []
             for start in tqdm(range(0, len(rows), 32), "captioning", unit="batch", disable=None):
                 part = [Motion(pack.clip_joints(row)[:most], pack.fps) for row in rows[start : start + 32]]
-                written += model.caption(part)  # type: ignore[operator]
+                written += model.caption(part)
             report = judge_captions(written, chosen, directions)
             every = [
                 {"clip": pack.clips[row].id, "label": clip.label, "caption": text, "references": list(clip.references)}
