@@ -73,7 +73,7 @@ class LatentBank(nn.Module):
         pool_share: of the draws, how many go to clips made by `data augment` (ids that begin with "pool").
         ends: also encode a random beginning and a random end of every entry, for prediction and in-betweening.
         cache: keep the latents in this file and take them from it.
-        labels: a clip's short label is one of its captions.
+        labels: a clip's short label is one of its captions. `labels` holds that of every entry, "" where it has none.
     """
 
     mean: Tensor
@@ -95,7 +95,7 @@ class LatentBank(nn.Module):
         rng = np.random.default_rng(seed)
         longest = vae.config.max_frames
         index: dict[str, int] = {}
-        rows, self._options, self._ids = [], [], []
+        rows, self._options, self._ids, self.labels = [], [], [], []
 
         def options(captions: Sequence[str]) -> list[int]:
             return [index.setdefault(clean_prompt(text), len(index)) for text in captions]
@@ -114,6 +114,7 @@ class LatentBank(nn.Module):
                     rows.append((number, offset, length, mirrored, is_whole, len(pieces)))
                     self._options.append(options([mirror_text(t) for t in texts] if mirrored else texts))
                     self._ids.append(clip.id)
+                    self.labels.append(mirror_text(clip.short) if mirrored else clip.short)
         if not rows:
             split = bank.clips[0].split
             raise MotionGPT3Error(

@@ -82,8 +82,8 @@ class MotionGPT3(Pretrained):
             nn.Linear(256, config.motion_width), nn.SiLU(), nn.Linear(config.motion_width, config.motion_width)
         )
         if config.stage > 1:
-            self.understand = nn.Linear(config.vae.latent_channels, config.motion_width)
-            self.shown = nn.Parameter(torch.randn(config.vae.latent_tokens + 1, config.motion_width) * 0.02)
+            self.understand = nn.Linear(config.vae.latent_tokens * config.vae.latent_channels, config.motion_width)
+            self.shown = nn.Parameter(torch.randn(config.reads, config.motion_width) * 0.02)
         self.predict_length = nn.Linear(config.motion_width, -(-config.vae.max_frames // config.length_unit))
 
     @property
@@ -100,7 +100,7 @@ class MotionGPT3(Pretrained):
     def motion_tokens(self) -> MotionTokens:
         """How motions are laid out among words."""
         special = self.backbone.start_of_motion, self.backbone.end_of_motion
-        return MotionTokens(*special, shown=self.config.vae.latent_tokens + 1, drawn=len(self.queries))
+        return MotionTokens(*special, shown=self.config.reads, drawn=len(self.queries))
 
     def forward(
         self, layout: Layout, shown: Motions, asked: Tensor | None = None, cache: KVCache | None = None
@@ -131,11 +131,15 @@ class MotionGPT3(Pretrained):
         return words, thoughts.flatten(0, 1)[layout.drawn]
 
     def motion_inputs(self, motions: Motions) -> Tensor:
-        """Motion tokens of motions that are read: their duration, then their latents, (R, N + 1, motion width)."""
+        """Motion tokens of motions that are read, (R, reads, motion width).
+
+        Every token holds the whole latent and the duration: tokens are causal, and one that held a part would leave the
+        rest to those after it.
+        """
         if self.config.stage == 1:
             raise MotionGPT3Error("this model was trained for text to motion alone: it cannot read motions")
-        latents = self.understand(motions.latents)
-        return torch.cat([self.length_embedding(motions.frames), latents], 1) + self.shown
+        latents = self.understand(motions.latents.flatten(1)).unsqueeze(1)
+        return latents + self.length_embedding(motions.frames) + self.shown
 
     def query_tokens(self, frames: Tensor) -> Tensor:
         """Motion tokens of motions that are drawn: the length query, then K queries, (R, K + 1, motion width).

@@ -100,7 +100,11 @@ def settle(
     free = slice(len(known), len(known) + frames)
     fixed = np.concatenate([known, np.zeros((frames, known.shape[1])), later])
     third = np.diff(np.eye(total), n=min(3, total - 1), axis=0)
-    left = third[:, free].T @ third[:, free] + fade**-6 * np.eye(frames)
+    pull = np.full(frames, fade**-6)
+    if hold is not None:
+        rests = np.minimum(hold, np.append(hold[1:], hold[-1]))[free.start - 1 : free.stop - 1]
+        pull *= 1 - 0.99 * rests  # an offset stays while the toe is planted and fades while it is in the air
+    left = third[:, free].T @ third[:, free] + np.diag(pull)
     right = -third[:, free].T @ (third @ fixed)
     if path is not None and hold is not None:
         step = np.diff(np.eye(total), axis=0) * np.sqrt(_HOLD * hold)[:, None]

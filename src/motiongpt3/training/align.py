@@ -25,6 +25,7 @@ from motiongpt3.models.motiongpt3 import MotionGPT3
 from motiongpt3.models.pretrained import backbone_names, read_settings
 from motiongpt3.models.reading import Motions
 from motiongpt3.training.examples import Examples, Lesson
+from motiongpt3.training.imitation import Imitation
 from motiongpt3.training.loop import RunConfig, TrainingModule, check_settings
 
 LENGTHS = (0, 12, 26, 52, 104, 208)
@@ -48,6 +49,10 @@ class AlignConfig:
     """Rank of the low-rank updates."""
     batch: int = 32
     """Sequences per step."""
+    imitate: int = 0
+    """Clips per step whose motion tokens also learn to stand for the words of their label; needs a frozen text stream."""
+    imitate_weight: float = 1.0
+    """Weight of that."""
     noise_levels: int = 4
     """Noise levels per drawn motion and step."""
     text_weight: float = 1.0
@@ -70,9 +75,19 @@ class AlignConfig:
     """Train only on clips under these licences."""
 
     def __post_init__(self) -> None:
-        check_settings(self, text_rank=(1, 1024), batch=(1, 10**6), noise_levels=(1, 1000), parts=(0, 1000))
+        check_settings(
+            self,
+            imitate=(0, 10**6),
+            imitate_weight=(0, 1e6),
+            text_rank=(1, 1024),
+            batch=(1, 10**6),
+            noise_levels=(1, 1000),
+            parts=(0, 1000),
+        )
         check_settings(self, text_weight=(0, 1e6), motion_weight=(0, 1e6), length_weight=(0, 1e6))
         check_settings(self, pool_share=(0, 1), balance=(0, 10))
+        if self.imitate and self.text != "frozen":
+            raise MotionGPT3Error("imitate needs a frozen text stream: set text to frozen or imitate to 0")
 
 
 class AlignTraining(TrainingModule):
@@ -106,6 +121,7 @@ class AlignTraining(TrainingModule):
         )
         self.held = LatentBank(held, vae, parts=0, ends=True, labels=False)
         stage: Literal[2, 3] = 2 if config.stage == "2" else 3
+        self.imitation = Imitation(self.model, self.bank.labels) if config.imitate else None
         self.examples = Examples(self.model, config.tasks, stage, config.learn_prompts)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
@@ -198,9 +214,23 @@ class AlignTraining(TrainingModule):
         config = self.config
         loss = config.text_weight * losses["words"] + config.motion_weight * losses["diffusion"]
         loss = loss + config.length_weight * losses["length"]
+        if self.imitation is not None:
+            losses["imitation"] = self._imitate(seed)
+            loss = loss + config.imitate_weight * losses["imitation"]
         self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()}, batch_size=1)
         self.log("train/loss", loss, prog_bar=True, batch_size=1)
         return self.guard(loss, lambda: ", ".join(self.bank.names(picked)))
+
+    def _imitate(self, seed: int) -> Tensor:
+        """The imitation's loss on clips of their own."""
+        assert self.imitation is not None
+        picked, captions = self.bank.draw(self.config.imitate, self.run.seed + 1, self.global_step)
+        batch = self.bank.rows(picked, captions)
+        generator = torch.Generator(self.device).manual_seed(seed + 1)
+        noise = torch.randn(batch.mean.shape, generator=generator, device=self.device)
+        latents = self.model.vae.normalise_latents(batch.mean + torch.exp(0.5 * batch.log_variance) * noise)
+        with attention_kernel(self.kernel):
+            return self.imitation.loss(Motions(latents, batch.frames), [self.bank.labels[i] for i in picked.tolist()])
 
     @torch.no_grad()
     def validation_step(self, _: Any, index: int) -> None:
