@@ -50,7 +50,7 @@ class AlignConfig:
     batch: int = 32
     """Sequences per step."""
     imitate: int = 0
-    """Clips per step whose motion tokens also learn to stand for the words of their label; needs a frozen text stream."""
+    """Clips per step whose motion tokens also learn to stand for the words of their label, the text stream frozen."""
     imitate_weight: float = 1.0
     """Weight of that."""
     noise_levels: int = 4
