@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from motiongpt3 import HUMANML3D, Motion, MotionGPT3Error
 
 FPS = 20.0
+Windows = Callable[[Sequence[Any]], Iterator[Any]]
 
 
 def standing(frames: int, x: float) -> Motion:
@@ -43,21 +44,35 @@ class FakeModel:
         each = zip(prompt, seconds, seed, strict=True)
         return [standing(round((s or 1) * FPS), number).replace(caption=words) for words, s, number in each]
 
-    def caption(self, motions: list[Motion], samples: int, beams: int) -> list[str]:
+    def caption(self, motions: list[Motion], samples: int, beams: int, seed: int) -> list[str]:
         self._work([f"{len(m)} frames" for m in motions])
-        return [f"{len(m)} frames, {k}" for m in motions for k in range(samples)]
+        return [f"{len(m)} frames, {seed + k}" for m in motions for k in range(samples)]
 
-    def predict(self, motion: Motion, seconds: float, prompt: str | None = None, seed: int = 0) -> Motion:
-        self._work([str(prompt)])
+    def predict(
+        self, motion: Motion, seconds: float, prompt: str | None = None, seed: int = 0, progress: Windows = iter
+    ) -> Motion:
+        for _ in progress([1, 2, 3]):
+            self._work([str(prompt)])
         return standing(len(motion) + round(seconds * FPS), seed).replace(caption=prompt)
 
-    def inbetween(self, start: Motion, end: Motion, seconds: float, prompt: str | None = None, seed: int = 0) -> Motion:
-        self._work([str(prompt)])
+    def inbetween(
+        self,
+        start: Motion,
+        end: Motion,
+        seconds: float,
+        prompt: str | None = None,
+        seed: int = 0,
+        progress: Windows = iter,
+    ) -> Motion:
+        for _ in progress([1]):
+            self._work([str(prompt)])
         return standing(len(start) + round(seconds * FPS) + len(end), seed)
 
-    def compose(self, parts: Sequence[tuple[str, float | None]], seed: int = 0) -> Motion:
-        self._work([words for words, _ in parts])
-        return standing(round(sum(s or 1 for _, s in parts) * FPS), seed)
+    def compose(self, prompts: Sequence[str | tuple[str, float]], seed: int = 0, progress: Windows = iter) -> Motion:
+        parts = [(part, 1.0) if isinstance(part, str) else part for part in prompts]
+        for words, _ in progress(parts):
+            self._work([words])
+        return standing(round(sum(seconds for _, seconds in parts) * FPS), seed)
 
     def _work(self, words: list[str]) -> None:
         self.calls.append(words)

@@ -66,6 +66,22 @@ def test_the_other_tasks(engine: Engine) -> None:
     assert (len(composed), composed.joints[0, 0, 0]) == (40, 7)
 
 
+def test_windows_are_progress_and_chances_to_stop(engine: Engine, fake: FakeModel) -> None:
+    seen: list[tuple[int, int]] = []
+    motion = standing(10, 1)
+    engine.predict(motion, 1.0, "walk", on_progress=lambda *numbers: seen.append(numbers)).result(5)
+    assert seen == [(0, 3), (1, 3), (2, 3), (1, 1)]
+    fake.free.clear()
+    fake.calls.clear()
+    job = engine.compose([("walk", 1.0), ("jump", 1.0)])
+    while not fake.calls:
+        pass
+    assert job.cancel()
+    fake.free.set()
+    assert len(engine.generate(["run"]).result(5)) == 1
+    assert fake.calls == [["walk"], ["run"]]
+
+
 def test_what_a_model_cannot_do() -> None:
     engine = Engine(TextOnly())
     try:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from typing import Any, NamedTuple, Protocol
 
 from motiongpt3.app.queue import BatchQueue, Job, Progress
@@ -98,34 +99,66 @@ class Engine:
         return self.queue.submit(wishes, draw, ("generate", asked.guidance, asked.steps), on_progress)
 
     def caption(
-        self, motions: Sequence[Motion], samples: int = 1, beams: int = 1, on_progress: Progress | None = None
+        self,
+        motions: Sequence[Motion],
+        samples: int = 1,
+        beams: int = 1,
+        seed: int = 0,
+        on_progress: Progress | None = None,
     ) -> Job[list[str]]:
         """The captions of each motion; raises as `generate` does, and MotionGPT3Error without such a task."""
         task = self._task("caption")
 
         def describe(motions: Sequence[Motion]) -> list[list[str]]:
-            flat = task(list(motions), samples=samples, beams=beams)
+            flat = task(list(motions), samples=samples, beams=beams, seed=seed)
             return [list(flat[i : i + samples]) for i in range(0, len(flat), samples)]
 
-        return self.queue.submit(motions, describe, ("caption", samples, beams), on_progress)
+        return self.queue.submit(motions, describe, ("caption", samples, beams, seed), on_progress)
 
-    def predict(self, motion: Motion, seconds: float, prompt: str | None = None, seed: int = 0) -> Job[Motion]:
-        """How a motion goes on, as a list of one; raises as `caption` does."""
-        return self._one("predict", motion, seconds, prompt=prompt, seed=seed)
+    def predict(
+        self,
+        motion: Motion,
+        seconds: float,
+        prompt: str | None = None,
+        seed: int = 0,
+        on_progress: Progress | None = None,
+    ) -> Job[Motion]:
+        """A motion and how it goes on, as a list of one; raises as `caption` does."""
+        return self._one("predict", on_progress, motion, seconds, prompt=prompt, seed=seed)
 
     def inbetween(
-        self, start: Motion, end: Motion, seconds: float, prompt: str | None = None, seed: int = 0
+        self,
+        start: Motion,
+        end: Motion,
+        seconds: float,
+        prompt: str | None = None,
+        seed: int = 0,
+        on_progress: Progress | None = None,
     ) -> Job[Motion]:
-        """A motion from `start` to `end`, as a list of one; raises as `caption` does."""
-        return self._one("inbetween", start, end, seconds, prompt=prompt, seed=seed)
+        """`start`, what leads to `end`, and `end`, as a list of one; raises as `caption` does."""
+        return self._one("inbetween", on_progress, start, end, seconds, prompt=prompt, seed=seed)
 
-    def compose(self, parts: Parts, seed: int = 0) -> Job[Motion]:
+    def compose(self, parts: Parts, seed: int = 0, on_progress: Progress | None = None) -> Job[Motion]:
         """One motion that does one (prompt, seconds) after the other, as a list of one; raises as `caption` does."""
-        return self._one("compose", list(parts), seed=seed)
+        given = [prompt if seconds is None else (prompt, seconds) for prompt, seconds in parts]
+        return self._one("compose", on_progress, given, seed=seed)
 
-    def _one(self, name: str, *arguments: Any, **options: Any) -> Job[Motion]:
+    def _one(self, name: str, on_progress: Progress | None, *arguments: Any, **options: Any) -> Job[Motion]:
+        """A task that draws one window after the other; between two of them it tells how far it is, or stops."""
         task = self._task(name)
-        return self.queue.submit([None], lambda _: [task(*arguments, **options)])
+        jobs: list[Job[Motion]] = []
+
+        def watch(windows: Sequence[Any]) -> Iterator[Any]:
+            for number, window in enumerate(windows):
+                if jobs and jobs[0].cancelled():
+                    raise CancelledError
+                if on_progress is not None:
+                    on_progress(number, len(windows))
+                yield window
+
+        job = self.queue.submit([None], lambda _: [task(*arguments, **options, progress=watch)], None, on_progress)
+        jobs.append(job)
+        return job
 
     def _task(self, name: str) -> Callable[..., Any]:
         if name not in self.tasks:

@@ -130,14 +130,14 @@ def task_routes(engine: Engine) -> APIRouter:
         @router.post("/caption", responses=_ERRORS)
         async def caption(asked: CaptionRequest) -> Captions:
             """Sentences about a motion."""
-            captions = await _wait(engine.caption(await given(asked.motion), asked.samples, asked.beams))
-            return Captions(captions=captions[0])
+            job = engine.caption(await given(asked.motion), asked.samples, asked.beams, asked.seed)
+            return Captions(captions=(await _wait(job))[0])
 
     if "predict" in engine.tasks:
 
         @router.post("/predict", responses=_MOTIONS, response_model=None)
         async def predict(asked: PredictRequest, accept: Accept = None) -> Response:
-            """How a motion goes on."""
+            """The motion, and how it goes on."""
             kind = _kind(accept)
             (motion,) = await given(asked.motion)
             return await _answer(engine.predict(motion, asked.seconds, asked.prompt, asked.seed), kind, [asked.seed])
@@ -146,7 +146,7 @@ def task_routes(engine: Engine) -> APIRouter:
 
         @router.post("/inbetween", responses=_MOTIONS, response_model=None)
         async def inbetween(asked: InbetweenRequest, accept: Accept = None) -> Response:
-            """A motion that leads from one to another."""
+            """The first motion, what leads to the second, and the second."""
             kind = _kind(accept)
             start, end = await given(asked.start, asked.end)
             job = engine.inbetween(start, end, asked.seconds, asked.prompt, asked.seed)

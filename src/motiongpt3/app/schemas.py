@@ -87,7 +87,8 @@ class CaptionRequest(_Strict):
     samples: Annotated[int, Field(ge=1, le=16)] = 1
     """Captions to give."""
     beams: Annotated[int, Field(ge=1, le=16)] = 1
-    """Width of the beam search; 1 is greedy."""
+    """Width of the beam search; 1 is greedy for one sample, and draws for more."""
+    seed: Seed = 0
 
 
 class PredictRequest(_Strict):

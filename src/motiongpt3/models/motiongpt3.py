@@ -97,6 +97,12 @@ class MotionGPT3(Pretrained):
         return self.config.max_seconds
 
     @property
+    def tasks(self) -> tuple[str, ...]:
+        """The methods that the model was trained for; to describe motions takes stage 2."""
+        continuing = ("generate", "predict", "inbetween", "compose")
+        return continuing if self.config.stage == 1 else (*continuing, "caption", "chat")
+
+    @property
     def motion_tokens(self) -> MotionTokens:
         """How motions are laid out among words."""
         special = self.backbone.start_of_motion, self.backbone.end_of_motion
