@@ -82,7 +82,12 @@ class MotionGPT3(Pretrained):
             nn.Linear(256, config.motion_width), nn.SiLU(), nn.Linear(config.motion_width, config.motion_width)
         )
         if config.stage > 1:
-            self.understand = nn.Linear(config.vae.latent_tokens * config.vae.latent_channels, config.motion_width)
+            latent = config.vae.latent_tokens * config.vae.latent_channels
+            self.understand = nn.Sequential(
+                nn.Linear(latent, config.read_width),
+                nn.SiLU(),
+                nn.Linear(config.read_width, config.reads * config.motion_width),
+            )
             self.shown = nn.Parameter(torch.randn(config.reads, config.motion_width) * 0.02)
         self.predict_length = nn.Linear(config.motion_width, -(-config.vae.max_frames // config.length_unit))
 
@@ -144,7 +149,7 @@ class MotionGPT3(Pretrained):
         """
         if self.config.stage == 1:
             raise MotionGPT3Error("this model was trained for text to motion alone: it cannot read motions")
-        latents = self.understand(motions.latents.flatten(1)).unsqueeze(1)
+        latents = self.understand(motions.latents.flatten(1)).unflatten(1, self.shown.shape)
         return latents + self.length_embedding(motions.frames) + self.shown
 
     def query_tokens(self, frames: Tensor) -> Tensor:

@@ -20,6 +20,9 @@ from motiongpt3.models.motiongpt3 import MotionGPT3
 from motiongpt3.models.reading import Motions
 from motiongpt3.models.stream import Tokens
 
+COMMON = 0.3
+"""Weight of the difference that all motions share."""
+
 
 class Imitation:
     """The loss of motion tokens against the words of labels.
@@ -37,7 +40,7 @@ class Imitation:
         self.head = heads[0]
         self.targets = self._read([self._words(label) for label in self.known])
         spread = self.targets.float().var(0, unbiased=False)  # over labels: (layers, 2, kv heads, reads, head size)
-        self.scale = 1 / spread.mean((2, 3, 4), keepdim=True).clamp(min=1e-6)
+        self.scale = spread.mean((2, 3, 4), keepdim=True).clamp(min=1e-6).rsqrt()
 
     def _words(self, label: str) -> list[int]:
         """As many token ids as a motion has tokens: the label's, then full stops."""
@@ -58,6 +61,9 @@ class Imitation:
     def loss(self, motions: Motions, labels: Sequence[str]) -> Tensor:
         """Mean squared difference from the labels' keys and values, in units of their variance over labels.
 
+        What all clips of the batch have wrong alike counts less (`COMMON`): it is large at first and would drown what
+        tells one clip from another.
+
         Args:
             motions: B motions.
             labels: their labels; motions without one do not count.
@@ -74,4 +80,6 @@ class Imitation:
         part = cache.parts()["motion"]
         offered = torch.stack([torch.stack(part.at(layer), 1) for layer in sorted(part.keys)], 1).float()
         wanted = self.targets[[self.known[labels[row]] for row in kept]].float()
-        return ((offered - wanted).square() * self.scale).mean()
+        difference = (offered - wanted) * self.scale
+        common = difference.mean(0)
+        return (difference - common).square().mean() + COMMON * common.square().mean()
