@@ -110,7 +110,7 @@ def captions(argv: Sequence[str]) -> int:
             verdict = validate_judge(chosen, directions)
             content, lines = asdict(verdict), verdict.table()
         else:
-            model = load_model(options.model, options.device)
+            model = load_model(options.model, options.device, options.profile)
             most = int(model.max_seconds * pack.fps)
             written: list[str] = []
             for start in tqdm(range(0, len(rows), 32), "captioning", unit="batch", disable=None):
