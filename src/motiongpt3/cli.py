@@ -30,6 +30,8 @@ COMMANDS = {
     "train stage1": ("train:stage1", "train text to motion"),
     "train stage2": ("train:stage2", "train all tasks, the language model frozen"),
     "train stage3": ("train:stage3", "train everything on instructions"),
+    "convert official": ("convert:official", "a published MotionGPT3 checkpoint as a model of ours"),
+    "convert gpt2": ("convert:gpt2", "GPT-2 in a torch file as a backbone"),
     "convert mld-vae": ("convert:mld_vae", "MLD's published motion VAE as one of ours"),
     "convert evaluator": ("convert:evaluator", "Guo et al.'s published text-motion evaluator as ours"),
     "evaluate prompts": ("evaluate:prompts", "do the motions do what the prompts say?"),

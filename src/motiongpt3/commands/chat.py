@@ -40,7 +40,7 @@ def chat(argv: Sequence[str]) -> int:
     said = [read_message(text) for text in options.messages]
 
     with output_files([out] if out else []):
-        model = load_model(options.model, options.device)
+        model = load_model(options.model, options.device, options.profile)
         history: list[dict[str, Any]] = []
         if said:
             for number, content in enumerate(said, start=1):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.instructions.prompt import generation_prompt
-from motiongpt3.models import chatting, continuing, describing
+from motiongpt3.models import chatting, continuing, describing, windows
 from motiongpt3.models.backbone import TextBackbone
 from motiongpt3.models.bimodal import BimodalTransformer
 from motiongpt3.models.chatting import Chat, Reply
@@ -383,6 +383,28 @@ class MotionGPT3(Pretrained):
     def describe(self, motions: Sequence[Motion], decoding: Decoding, seeds: Sequence[int]) -> list[str]:
         """A caption of each motion, all of a length that the model reads at once; draws follow the seeds."""
         return describing.describe(self, motions, decoding, seeds)
+
+    def draw_window(
+        self,
+        before: Motion | None,
+        after: Motion | None,
+        frames: int,
+        prompt: str | None,
+        seed: int,
+        guidance: float | None = None,
+        steps: int | None = None,
+    ) -> Motion:
+        """A window of motion around frames that the model reads; see `windows.draw_window`."""
+        return windows.draw_window(self, before, after, frames, prompt, seed, guidance, steps)
+
+    @torch.inference_mode()
+    def decide_frames(self, captions: Sequence[str]) -> list[int]:
+        """The frames that the length head gives each cleaned caption."""
+        frames: list[int] = []
+        for at in range(0, len(captions), 32):
+            cache, start = self.read(self.tokens(captions[at : at + 32]))
+            frames += [int(n) for n in self.predicted_frames(self.think(cache, start, None)[0])]
+        return frames
 
     def predict(
         self,

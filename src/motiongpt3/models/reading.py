@@ -24,13 +24,14 @@ class Motions(NamedTuple):
 
 
 @torch.no_grad()
-def encode(vae: MotionVAE, motions: Sequence[Motion], fps: float) -> Motions:
-    """The means of motions' latent distributions, normalised.
+def encode(vae: MotionVAE, motions: Sequence[Motion], fps: float, noise: Tensor | None = None) -> Motions:
+    """The means of motions' latent distributions, normalised, or draws from these.
 
     Args:
         vae: encodes them.
         motions: of any bone lengths and rate, lying anywhere.
         fps: the VAE's rate.
+        noise: (R, N, D) standard normal, for draws.
 
     Raises:
         MotionGPT3Error: a motion is shorter or longer than the VAE reads, or is of another skeleton.
@@ -44,8 +45,9 @@ def encode(vae: MotionVAE, motions: Sequence[Motion], fps: float) -> Motions:
             raise MotionGPT3Error(f"the model reads motions of {span}, not of {length / fps:g}: cut or extend it")
     if not features:
         return Motions(torch.zeros(0, config.latent_tokens, config.latent_channels, device=device), frames)
-    mean, _ = vae.encode(vae.normalise(pad_sequence(features, batch_first=True)), frames)
-    return Motions(vae.normalise_latents(mean), frames)
+    mean, log_variance = vae.encode(vae.normalise(pad_sequence(features, batch_first=True)), frames)
+    latents = mean if noise is None else mean + torch.exp(0.5 * log_variance) * noise.to(device)
+    return Motions(vae.normalise_latents(latents), frames)
 
 
 def motion_features(motion: Motion, fps: float) -> Tensor:
