@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.motion.legs import bend
 from motiongpt3.motion.skeleton import HUMANML3D
 
 Array = NDArray[np.floating[Any]]
@@ -150,9 +151,9 @@ def layer(lower: Array, upper: Array, part: Part = "upper", start: int | None = 
             raise MotionGPT3Error(f"start must be a frame of the lower motion, 0 to {len(lower) - 1}, not {start}")
         frames = min(len(upper), len(lower) - start)
         upper = upper[:frames]
-        weight = _ease(np.arange(1, frames + 1) / (ease + 1))
+        weight = eased(np.arange(1, frames + 1) / (ease + 1))
         if start + frames < len(lower):
-            weight = weight * _ease(np.arange(frames, 0, -1) / (ease + 1))
+            weight = weight * eased(np.arange(frames, 0, -1) / (ease + 1))
     span = slice(start, start + frames)
     turn = smooth_heading(lower)[span] - smooth_heading(upper)
     own, other = bones(lower), rotate(bones(upper), turn[:, None])
@@ -266,9 +267,9 @@ class _Seam:
         for side, leg in enumerate(_LEGS):
             own, at = second[:count, leg[2]], first[-1, leg[2]]
             if self.planted[side] and both:
-                path = at + (own - at) * _ease((s - (0.4 if side == later else 0.0)) / 0.6)[:, None]
+                path = at + (own - at) * eased((s - (0.4 if side == later else 0.0)) / 0.6)[:, None]
             elif self.planted[side]:
-                path = own + (at - own[0]) * (1 - _ease(s))[:, None]
+                path = own + (at - own[0]) * (1 - eased(s))[:, None]
             else:
                 path = own + _decay(first[:, leg[2]], second[:, leg[2]], count)
             steps = np.linalg.norm(np.diff(path[:, [0, 2]], axis=0, prepend=at[None, [0, 2]]), axis=-1)
@@ -295,19 +296,13 @@ class _Seam:
         over = np.maximum(distance - free, 0)
         reach = np.minimum(distance, free) + room * (1 - np.exp(-over / room))
         reach = np.clip(reach, abs(thigh - shin) + 1e-4, 0.9999 * full)
-        line = line / np.maximum(distance, 1e-8)[:, None]
-        pole = out[:, knee] - out[:, hip]
         yaw = heading(out)
         ahead = np.stack([np.sin(yaw), 0 * yaw, np.cos(yaw)], axis=-1)
         moved = np.linalg.norm(target - out[:, ankle], axis=-1, keepdims=True)
+        pole = out[:, knee] - out[:, hip]
         pole = pole + ahead * np.minimum(4 * moved, 0.8)  # a leg that moves far bends its knee forward
-        pole = pole - (pole * line).sum(-1, keepdims=True) * line
-        pole = pole / np.maximum(np.linalg.norm(pole, axis=-1, keepdims=True), 1e-8)
-        along = (thigh**2 - shin**2 + reach**2) / (2 * reach)
-        aside = np.sqrt(np.maximum(thigh**2 - along**2, 0))
         foot = out[:, toe] - out[:, ankle]
-        out[:, knee] = out[:, hip] + along[:, None] * line + aside[:, None] * pole
-        out[:, ankle] = out[:, hip] + reach[:, None] * line
+        out[:, knee], out[:, ankle] = bend(out[:, hip], line, reach, thigh, shin, pole)
         out[:, toe] = out[:, ankle] + foot
         length = lengths[toe - 1]
         lowest = np.clip(self.ground - out[:, ankle, 1], -0.98 * length, 0)
@@ -358,7 +353,7 @@ def _unit(vectors: Array) -> Array:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-8)
 
 
-def _ease(s: Array) -> Array:
+def eased(s: Array) -> Array:
     """0 to 1 with zero velocity and acceleration at both ends."""
     s = np.clip(s, 0, 1)
     return s**3 * (10 - 15 * s + 6 * s**2)
