@@ -10,6 +10,7 @@ from typing import Any
 from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from tqdm import tqdm
 
+from motiongpt3.commands.finishing import add_finish_options, changes, changes_table, finished
 from motiongpt3.commands.options import Parser, add_model_options, load_model, output_files
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.formats import writable_suffixes
@@ -18,6 +19,7 @@ from motiongpt3.instructions.prompt import clean_prompt
 EXAMPLES = """
   motiongpt3 generate "a person walks forward and waves with the right hand" -o wave.mp4 -o wave.bvh
   motiongpt3 generate "someone squats" --seconds 4 --seed 7 -o squat.npz
+  motiongpt3 generate "a person walks forward" --seconds 6 --fix-feet --loop --in-place --fps 30 -o walk.glb
   motiongpt3 generate "a person jumps" "a person kicks" --samples 3 -o out/clip.bvh
       writes out/clip_000_00.bvh … out/clip_001_02.bvh: the prompt, then the sample
 """
@@ -56,6 +58,7 @@ def generate(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--steps", type=PositiveInt, metavar="N", help="sampling steps; the model's own default if left out"
     )
+    add_finish_options(parser)
     add_model_options(parser)
     parser.add_argument("--json", action="store_true", help="print what was written as JSON")
     options = parser.parse_args(argv)
@@ -75,10 +78,12 @@ def generate(argv: Sequence[str]) -> int:
             **asked,
             progress=lambda batches: iter(tqdm(batches, "generating", unit="batch", disable=None)),
         )
-        motions = made if isinstance(made, list) else [made]
+        raw = made if isinstance(made, list) else [made]
+        motions = [finished(motion, options) for motion in raw]
         written = []
         for number, motion in enumerate(tqdm(motions, "writing", unit="motion", disable=None)):
             prompt, sample = divmod(number, options.samples)
+            changed = changes([raw[number]], [motion], options)
             for out in options.out:
                 file = motion.save(_numbered(Path(out), prompt, sample, alone))
                 written.append(
@@ -89,12 +94,15 @@ def generate(argv: Sequence[str]) -> int:
                         "frames": len(motion),
                         "seconds": motion.seconds,
                     }
+                    | ({"finish": changed} if changed else {})
                 )
     if options.json:
         print(json.dumps(written, indent=2))
     else:
         for entry in written:
             print(f"{entry['file']}: {entry['frames']} frames, {entry['seconds']:.2f} s")
+        if changed := changes(raw, motions, options):
+            print(changes_table(changed))
     return 0
 
 
