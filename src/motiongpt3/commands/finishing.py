@@ -43,11 +43,9 @@ def changes(before: Sequence[Motion], after: Sequence[Motion], options: Namespac
         return None
     from motiongpt3.motion.finish import report
 
-    rows = [[report(motion) for motion in motions] for motions in (before, after)]
-    return {
-        name: {side: float(np.mean([row[name] for row in some])) for side, some in zip(("before", "after"), rows, strict=True)}
-        for name in rows[0][0]
-    }
+    old, new = ([report(motion) for motion in motions] for motions in (before, after))
+    mean = {name: [float(np.mean([row[name] for row in rows])) for rows in (old, new)] for name in old[0]}
+    return {name: {"before": one, "after": other} for name, (one, other) in mean.items()}
 
 
 def changes_table(found: dict[str, Any]) -> str:

@@ -19,10 +19,10 @@ from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.files import atomic_path
 from motiongpt3.formats.dialects import END, OWN, OWN_HELPERS, OWN_NAMES, match
 from motiongpt3.formats.guards import read_text, require_humanml3d, snap_fps
-from motiongpt3.formats.rig import fit
 from motiongpt3.motion.motion import MAX_FRAMES, Motion
 from motiongpt3.motion.retarget import to_skeleton
 from motiongpt3.motion.skeleton import HUMANML3D
+from motiongpt3.motion.tpose import fit
 
 MAX_BYTES = 256 * 2**20
 MAX_HEADER = 2**21

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 from motiongpt3.formats.camera import Camera, facing, fitted, front
 from motiongpt3.formats.figure import Figure, figure_of
 from motiongpt3.formats.lettering import INK, Colour, clean_text, font, legend, wrap
+from motiongpt3.motion.average import averaged
 from motiongpt3.motion.motion import Motion
 
 Array = NDArray[np.float32]
@@ -265,7 +266,7 @@ class Scene:
         camera = fitted(cloud.reshape(-1, 3), azimuth, pitch, focal, frame, nearest)
         self._track = np.zeros((len(self), 3))
         if camera.scale * 1.7 * scale < 0.34 * height:
-            self._track = _smooth(self._root * [1.0, 0.0, 1.0], 0.6 * self.motion.fps)
+            self._track = averaged(self._root * [1.0, 0.0, 1.0], 0.6 * self.motion.fps, "held")
             cloud = cloud - self._track[some, None]
             camera = fitted(cloud.reshape(-1, 3), azimuth, pitch, focal, frame, nearest)
         self._camera = camera
@@ -330,11 +331,3 @@ def floor_level(joints: Array) -> float:
     """Height of the floor: 0, as motions are stored, unless the lowest joint is over half a metre from it."""
     lowest = float(joints[..., 1].min())
     return 0.0 if abs(lowest) < 0.5 else lowest
-
-
-def _smooth(track: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
-    """(T, 3) averaged over time with a Gaussian of `sigma` frames, the ends held."""
-    reach = max(1, round(2.5 * sigma))
-    kernel = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / max(sigma, 1e-3)))
-    padded = np.pad(track, ((reach, reach), (0, 0)), mode="edge")
-    return np.stack([np.convolve(padded[:, i], kernel / kernel.sum(), mode="valid") for i in range(3)], axis=-1)

@@ -20,8 +20,9 @@ from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.files import atomic_path
 from motiongpt3.formats.guards import require_humanml3d
 from motiongpt3.formats.mannequin import Mesh, mannequin, rest_places
-from motiongpt3.formats.rig import NODES, Fitted, fit
+from motiongpt3.formats.rig import NODES
 from motiongpt3.motion.motion import Motion
+from motiongpt3.motion.tpose import Fitted, fit
 
 MAX_SECONDS = 1e6
 """A longer clip's times would lose their frames in 32 bits."""

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from motiongpt3.motion.average import averaged
 from motiongpt3.motion.blend import eased
 from motiongpt3.motion.legs import bend
 from motiongpt3.motion.motion import Motion
-from motiongpt3.motion.skeleton import Skeleton
+from motiongpt3.motion.skeleton import HUMANML3D, Skeleton
 
 Array = NDArray[np.floating[Any]]
 
@@ -54,16 +55,16 @@ def contacts(motion: Motion, floor: float = 0.0) -> list[Contact]:
     """The foot contacts of a motion, those of the left foot first.
 
     Toes stand while they are lower than `HEIGHT` and slower along the floor than `SPEED`, or than `SHARE` of the
-    body's speed, for at least `SHORTEST` seconds. Where they slide farther than `FARTHEST`, and not with the body, the contact
-    is cut in parts, or is none where the person walks.
+    body's speed, for at least `SHORTEST` seconds. Where they slide farther than `FARTHEST`, and not with the body, the
+    contact is cut in parts, or is none where the person walks.
     """
     joints, fps = motion.joints.astype(np.float64), motion.fps
     if len(joints) < 3:
         return []
-    body = _averaged(_speed(joints[:, 0], fps), max(1, round(0.3 * fps)))
+    body = _box(_speed(joints[:, 0], fps), max(1, round(0.3 * fps)))
     found = []
     for side, toe in enumerate(motion.skeleton.contacts[1::2]):
-        speed = _averaged(_speed(joints[:, toe], fps), max(1, round(0.05 * fps)))
+        speed = _box(_speed(joints[:, toe], fps), max(1, round(0.05 * fps)))
         stands = (joints[:, toe, 1] - floor < HEIGHT) & (speed < np.maximum(SPEED, SHARE * body))
         for start, stop in _runs(stands):
             if stop - start < max(2, round(SHORTEST * fps)):
@@ -148,13 +149,29 @@ def _held(motion: Motion, found: list[Contact], floor: float) -> Motion:
         toes.append(joints[:, toe] + _correction(joints[:, toe], own, fps))
         toes[-1][:, 1] = np.maximum(toes[-1][:, 1], floor)
     ankles = [at + joints[:, ankle] - joints[:, toe] for at, (_, _, ankle, toe) in zip(toes, legs, strict=True)]
+    return motion.replace(joints=place_ankles(joints, ankles, fps, motion.skeleton).astype(np.float32))
+
+
+def place_ankles(joints: Array, ankles: Sequence[Array], fps: float, skeleton: Skeleton = HUMANML3D) -> Array:
+    """The legs bent so that the ankles are where they are wanted; where a leg is too short, the body gives way.
+
+    Args:
+        joints: (T, J, 3) metres.
+        ankles: (T, 3) for the left and for the right ankle.
+        fps: frames per second.
+        skeleton: the tree of the joints.
+
+    Returns:
+        (T, J, 3) joints: feet keep their direction, knees point where they did, bones keep their lengths.
+    """
+    legs = _legs(skeleton)
     joints = joints + _give_way(joints, ankles, legs, fps)[:, None]
     out = joints.copy()
     for target, (hip, knee, ankle, toe) in zip(ankles, legs, strict=True):
         foot = joints[:, toe] - joints[:, ankle]
         out[:, knee], out[:, ankle] = _bent(joints, target, hip, knee, ankle, toe)
         out[:, toe] = out[:, ankle] + foot
-    return motion.replace(joints=out.astype(np.float32))
+    return out
 
 
 def _body_shift(joints: Array, found: list[Contact], legs: list[tuple[int, int, int, int]], fps: float) -> Array:
@@ -163,12 +180,12 @@ def _body_shift(joints: Array, found: list[Contact], legs: list[tuple[int, int, 
     weight = np.zeros(len(joints))
     for c in found:
         weight[c.start : c.stop] += 1
-    dense = _gaussian(weight, _SIGMA * fps)
+    dense = averaged(weight, _SIGMA * fps, "held")
     for _ in range(3):
         wanted = np.zeros_like(shift)
         for c in found:
             wanted[c.start : c.stop] += _away(joints[:, legs[c.side][3]] + shift, c)
-        shift += _gaussian(wanted, _SIGMA * fps) / np.maximum(dense, 0.25)[:, None]
+        shift += averaged(wanted, _SIGMA * fps, "held") / np.maximum(dense, 0.25)[:, None]
     return shift
 
 
@@ -229,7 +246,7 @@ def _give_way(joints: Array, ankles: Sequence[Array], legs: list[tuple[int, int,
             need += np.where(short > 0, short / np.maximum(distance, 1e-8), 0)[:, None] * line
         if np.abs(need).max() < 5e-4:
             break
-        move += _gaussian(need, width) * 1.5
+        move += averaged(need, width, "held") * 1.5
     return move
 
 
@@ -287,15 +304,7 @@ def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
-def _averaged(values: Array, radius: int) -> Array:
+def _box(values: Array, radius: int) -> Array:
+    """(T,) the mean over 2 x radius + 1 frames."""
     kernel = np.full(2 * radius + 1, 1 / (2 * radius + 1))
     return np.convolve(np.pad(values, radius, mode="edge"), kernel, mode="valid")
-
-
-def _gaussian(values: Array, sigma: float) -> Array:
-    """(T, ...) averaged over time with a Gaussian of `sigma` frames, the ends held."""
-    reach = max(1, round(3 * sigma))
-    kernel = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / max(sigma, 1e-3)))
-    kernel /= kernel.sum()
-    padded = np.pad(values, ((reach, reach), *[(0, 0)] * (values.ndim - 1)), mode="edge")
-    return np.apply_along_axis(np.convolve, 0, padded, kernel, mode="valid")

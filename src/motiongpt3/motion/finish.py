@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.motion.average import averaged
 from motiongpt3.motion.blend import heading, rotate
 from motiongpt3.motion.feet import contacts, slides
 from motiongpt3.motion.feet import fix_feet as hold_feet
@@ -101,9 +102,9 @@ def smoothed(motion: Motion, seconds: float) -> Motion:
     if not 0 < seconds <= 5:
         raise MotionGPT3Error(f"joints are smoothed over a number of seconds in (0, 5], not {seconds}")
     joints = torch.from_numpy(motion.joints.astype(np.float64))
-    flat = _averaged(joints.reshape(len(motion), -1).numpy(), seconds / 4 * motion.fps)
+    placed = torch.from_numpy(averaged(joints.numpy(), seconds / 4 * motion.fps))
     lengths = bone_vectors(joints).norm(dim=-1)
-    placed = set_bone_lengths(torch.from_numpy(flat).reshape(joints.shape), lengths, follow=True)
+    placed = set_bone_lengths(placed, lengths, follow=True)
     return motion.replace(joints=placed.numpy().astype(np.float32))
 
 
@@ -117,7 +118,7 @@ def without_path(motion: Motion) -> Motion:
     feet = joints[:, list(motion.skeleton.contacts[1::2])]
     high = feet[..., 1] - feet[..., 1].min(axis=1, keepdims=True)
     weight = np.exp(-high / _LOW)[..., None]
-    way = _averaged((weight * feet).sum(1) / weight.sum(1), _PATH * motion.fps)
+    way = averaged((weight * feet).sum(1) / weight.sum(1), _PATH * motion.fps)
     way += joints[0, 0] - way[0]
     return motion.replace(joints=(joints - way[:, None] * [1, 0, 1]).astype(np.float32))
 
@@ -129,14 +130,3 @@ def _hold_feet_in_loop(motion: Motion) -> Motion:
     joints = closed(rounds.joints.astype(np.float64), steps, 2 * steps, fade_frames(motion.fps))
     start = (joints[0, 0] - motion.joints[0, 0]) * [1, 0, 1]
     return motion.replace(joints=(joints - start).astype(np.float32))
-
-
-def _averaged(values: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
-    """(T, K) averaged over time with a Gaussian of `sigma` frames; the ends stay, as the motion goes on mirrored there
-    in place and time."""
-    reach = min(max(1, round(3 * sigma)), len(values) - 1)
-    if reach < 1:
-        return values
-    kernel = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / max(sigma, 1e-3)))
-    padded = np.pad(values, ((reach, reach), (0, 0)), mode="reflect", reflect_type="odd")
-    return np.apply_along_axis(np.convolve, 0, padded, kernel / kernel.sum(), mode="valid")
