@@ -248,18 +248,20 @@ def _ankles(
 ) -> list[NDArray[np.float64]]:
     """Where the ankles go, (T, 3) left and right: on the source's scaled ways, beside them by what differs for long.
 
-    Heights are those of the source's toes above where they stand, added to the height that the foot has at rest.
+    Heights are those of the source's toes above where they stand before and after, added to their height at rest.
     """
     found = []
     stands = contacts(motion)
     for side, (ankle, toe) in enumerate(((7, 10), (8, 11))):
         own = motion.joints[:, toe].astype(np.float64)
-        level = [own[c.start : c.stop, 1].mean() for c in stands if c.side == side]
-        low = float(np.median(level)) if level else float(own[:, 1].min())
+        own_stands = [c for c in stands if c.side == side]
+        middles = [(c.start + c.stop) / 2 for c in own_stands]
+        levels = [float(np.median(own[c.start : c.stop, 1])) for c in own_stands]
+        ground = np.interp(np.arange(len(own)), middles, levels) if levels else own[:, 1].min()
         tip = places[toe] if np.isfinite(places[toe]).all() else places[ankle] + [0, -places[ankle, 1], 0.15 * scale]
         foot = turns[:, ankle].numpy() @ (tip - places[ankle])
         wanted = own * scale - foot
-        wanted[:, 1] = (own[:, 1] - low) * scale + tip[1] - foot[:, 1]
+        wanted[:, 1] = np.maximum(own[:, 1] - ground, 0) * scale + tip[1] - foot[:, 1]
         aside = averaged(joints[:, ankle] - wanted, _STEADY * motion.fps) * [1, 0, 1]
         found.append(wanted + aside)
     return found
