@@ -16,6 +16,7 @@ from motiongpt3.errors import MotionGPT3Error
 
 COMMANDS = {
     "generate": ("generate:generate", "motions from sentences, as BVH, npz, npy, mp4, gif or png"),
+    "export": ("export:export", "a motion file in other formats, finished if asked: feet, loop, in place …"),
     "retarget": ("retarget:retarget", "a motion on your own rigged character, a .glb or .vrm file"),
     "info": ("info:info", "what a motion file or a model holds"),
     "data prepare": ("data:prepare", "turn recordings and captions into a data set"),

@@ -95,7 +95,7 @@ def test_real_motions(mocap_dir: Path, tmp_path: Path, changes: dict[str, Any]) 
     assert np.mean(errors) < (4 if "l_collar" in changes.get("without", ()) else 3)
     if "l_foot" not in changes.get("without", ()):
         assert np.abs(heights).max() < 0.03
-        assert np.percentile(slides, 90) < 0.02
+        assert np.percentile(slides, 90) < 0.03
 
 
 def test_the_skin_goes_along(mocap_dir: Path, tmp_path: Path) -> None:

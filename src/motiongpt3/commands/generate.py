@@ -11,9 +11,16 @@ from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat,
 from tqdm import tqdm
 
 from motiongpt3.commands.finishing import add_finish_options, changes, changes_table, finished
-from motiongpt3.commands.options import Parser, add_model_options, load_model, output_files
+from motiongpt3.commands.options import (
+    Parser,
+    add_format_options,
+    add_model_options,
+    load_model,
+    output_files,
+    writable,
+)
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.formats import writable_suffixes
+from motiongpt3.formats import save, writable_suffixes
 from motiongpt3.instructions.prompt import clean_prompt
 
 EXAMPLES = """
@@ -58,6 +65,7 @@ def generate(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--steps", type=PositiveInt, metavar="N", help="sampling steps; the model's own default if left out"
     )
+    add_format_options(parser)
     add_finish_options(parser)
     add_model_options(parser)
     parser.add_argument("--json", action="store_true", help="print what was written as JSON")
@@ -85,7 +93,7 @@ def generate(argv: Sequence[str]) -> int:
             prompt, sample = divmod(number, options.samples)
             changed = changes([raw[number]], [motion], options)
             for out in options.out:
-                file = motion.save(_numbered(Path(out), prompt, sample, alone))
+                file = save(motion, _numbered(Path(out), prompt, sample, alone), options.bvh_dialect, options.body)
                 written.append(
                     {
                         "file": str(file),
@@ -119,7 +127,9 @@ def check_before_loading(model: str | None, prompts: Sequence[str], asked: dict[
 
 def _numbered(out: Path, prompt: int, sample: int, alone: bool) -> Path:
     """The file of one motion; MotionGPT3Error if its format cannot be written."""
-    if out.suffix.lower() not in writable_suffixes():
-        known = ", ".join(writable_suffixes())
-        raise MotionGPT3Error(f"cannot write {out.suffix or 'a file without suffix'}: {out}; writable are {known}")
-    return out if alone else out.with_name(f"{out.stem}_{prompt:03d}_{sample:02d}{out.suffix}")
+    suffix = writable(out)
+    return (
+        out
+        if alone
+        else out.with_name(f"{out.name[: -len(suffix)]}_{prompt:03d}_{sample:02d}{out.name[-len(suffix) :]}")
+    )

@@ -103,6 +103,35 @@ def add_model_options(parser: Parser) -> None:
     )
 
 
+def add_format_options(parser: Parser) -> None:
+    """--bvh-dialect and --body."""
+    parser.add_argument(
+        "--bvh-dialect",
+        type=Literal["ours", "mixamo", "cmu"],
+        default="ours",
+        metavar="ours|mixamo|cmu",
+        help="names and joints of BVH files; ours loses nothing, the others are what tools for Mixamo or CMU expect",
+    )
+    parser.add_argument(
+        "--body",
+        type=Literal["capsules", "mannequin"],
+        default="capsules",
+        metavar="capsules|mannequin",
+        help="who is drawn in films and pictures; the mannequin is that of GLB files",
+    )
+
+
+def writable(out: Path) -> str:
+    """The suffix that decides the format of a file to write; MotionGPT3Error if that cannot be written."""
+    from motiongpt3.formats import suffix_of, writable_suffixes
+
+    suffix = suffix_of(out)
+    if suffix not in writable_suffixes():
+        known = ", ".join(writable_suffixes())
+        raise MotionGPT3Error(f"cannot write {suffix or 'a file without suffix'}: {out}; writable are {known}")
+    return suffix
+
+
 def load_model(model: str | None, device: str) -> MotionGPT3:
     """The model of --model and --device.
 

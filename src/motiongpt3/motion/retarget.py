@@ -28,7 +28,7 @@ REQUIRED = (
 _SPINE = ("spine1", "spine2", "spine3")
 _LIMBS = ("l_knee", "r_knee", "l_ankle", "r_ankle", "l_elbow", "r_elbow", "l_wrist", "r_wrist")
 """Joints at which the bones end whose direction in the rest pose depends on the pose: T, A or another."""
-_STEADY = 0.5
+_STEADY = 1.0
 """Seconds over which the difference between where feet come to be and where they should be is averaged."""
 
 
@@ -119,8 +119,35 @@ class Played:
         return float(np.mean(list(self.errors.values())))
 
 
-def onto(motion: Motion, rest: Rest) -> Played:
+def own_rest(motion: Motion) -> Rest:
+    """The person of a motion as a rig of its own: a T-pose on the floor with the mean lengths of its bones.
+
+    Where several bones start at one joint (pelvis, chest) their directions are the means over the clip, so that a rig
+    in which they are rigid with one another misses least.
+    """
+    fitted = fit(motion)
+    bones = _world(fitted.rotations)
+    joints = motion.joints.astype(np.float64)
+    places = np.zeros((len(HUMANML3D), 3))
+    for joint, parent in enumerate(HUMANML3D.parents[1:], start=1):
+        offset = fitted.rest[joint]
+        if parent in (0, _INDEX["spine3"]):
+            turn = (bones[0] if parent == 0 else _chest(bones)).numpy()
+            mean = (np.swapaxes(turn, -1, -2) @ (joints[:, joint] - joints[:, parent])[..., None])[..., 0].mean(0)
+            offset = mean if np.linalg.norm(mean) > 0.5 * np.linalg.norm(offset) else offset
+        places[joint] = places[parent] + offset
+    places[:, 1] -= places[:, 1].min()
+    return Rest(places, 0.0)
+
+
+def onto(motion: Motion, rest: Rest, same_body: bool = False) -> Played:
     """Put a motion onto a character.
+
+    Args:
+        motion: of HumanML3D's skeleton.
+        rest: the character.
+        same_body: the character has the motion's own bone lengths (`own_rest`): its ankles go exactly where the
+            source's are.
 
     The motion's bones turn from a T-pose (`motion.tpose`). The character's arms and legs are first brought from its
     own rest pose into that T-pose, so T- and A-poses give the same; its trunk keeps the carriage that it has at rest.
@@ -138,8 +165,11 @@ def onto(motion: Motion, rest: Rest) -> Played:
     toward = _into_t_pose(places, has, fitted.directions)
     turns = _turns(fitted.rotations, toward, has)
     joints = _placed(source[:, 0] * scale, turns, places, has)
-    ankles = _ankles(motion, joints, places, scale, turns)
-    joints += np.mean([(a - joints[:, i]) for a, i in zip(ankles, (7, 8), strict=True)], axis=(0, 1)) * [0, 1, 0]
+    if same_body:
+        ankles = [source[:, 7] * scale, source[:, 8] * scale]
+    else:
+        ankles = _ankles(motion, joints, places, scale, turns)
+        joints += np.mean([a - joints[:, i] for a, i in zip(ankles, (7, 8), strict=True)], axis=(0, 1)) * [0, 1, 0]
     stood = np.asarray(place_ankles(_filled(joints, places), ankles, motion.fps), dtype=np.float64)
     for bones in (("l_hip", "l_knee", "l_ankle"), ("r_hip", "r_knee", "r_ankle")):
         for start, end in pairwise(bones):
@@ -184,9 +214,7 @@ def _into_t_pose(
 
 def _turns(local: torch.Tensor, toward: dict[str, NDArray[np.float64]], has: list[str]) -> torch.Tensor:
     """(T, 22, 3, 3) by which the joints that a rig has turn in the world from its rest pose facing +z."""
-    bones: list[torch.Tensor] = []
-    for joint, parent in enumerate(HUMANML3D.parents):
-        bones.append(local[:, joint] if parent < 0 else bones[parent] @ local[:, joint])
+    bones = _world(local)
     turns = torch.eye(3, dtype=local.dtype).expand(len(local), len(HUMANML3D), 3, 3).clone()
 
     def turn(joint: str, bone: str) -> None:
@@ -209,6 +237,14 @@ def _turns(local: torch.Tensor, toward: dict[str, NDArray[np.float64]], has: lis
         ):  # fmt: skip
             turn(side + part, side + bone)
     return turns
+
+
+def _world(local: torch.Tensor) -> list[torch.Tensor]:
+    """22 turns (T, 3, 3) of the bones from the T-pose in the world, of (T, 22, 3, 3) relative to the bone above."""
+    bones: list[torch.Tensor] = []
+    for joint, parent in enumerate(HUMANML3D.parents):
+        bones.append(local[:, joint] if parent < 0 else bones[parent] @ local[:, joint])
+    return bones
 
 
 def _chest(bones: list[torch.Tensor]) -> torch.Tensor:
