@@ -52,7 +52,8 @@ def test_triangles_become_the_samples_they_cover() -> None:
 def test_it_stands_where_the_capsules_do(mocap_dir: Path) -> None:
     motion = recorded(mocap_dir, "test", 3)[1].replace(caption=None)
     bodies = [Scene(motion, 640, 480, body=body).frame(5).astype(int) for body in ("capsules", "mannequin")]
-    empty = np.median([Scene(motion, 640, 480).frame(i) for i in range(0, len(motion), 4)], axis=0)
+    scene = Scene(motion, 640, 480)
+    empty = np.median([scene.frame(i) for i in np.linspace(0, len(motion) - 1, 9).astype(int)], axis=0)
     masks = [np.abs(body - empty).max(-1) > 60 for body in bodies]
     assert masks[1].sum() > 0.6 * masks[0].sum() > 500
     middles = [np.argwhere(mask).mean(0) for mask in masks]

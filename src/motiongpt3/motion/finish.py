@@ -94,7 +94,7 @@ def _seen(pose: NDArray[np.float64], vectors: NDArray[np.float64]) -> NDArray[np
 def smoothed(motion: Motion, seconds: float) -> Motion:
     """Joints averaged over time with a Gaussian four standard deviations of which are `seconds`.
 
-    Bones keep the length that they have in each frame; the first and the last pose stay.
+    Bones keep their lengths, which are averaged alike where they change; the first and the last pose stay.
 
     Raises:
         MotionGPT3Error: `seconds` is not a number in (0, 5].
@@ -103,7 +103,7 @@ def smoothed(motion: Motion, seconds: float) -> Motion:
         raise MotionGPT3Error(f"joints are smoothed over a number of seconds in (0, 5], not {seconds}")
     joints = torch.from_numpy(motion.joints.astype(np.float64))
     placed = torch.from_numpy(averaged(joints.numpy(), seconds / 4 * motion.fps))
-    lengths = bone_vectors(joints).norm(dim=-1)
+    lengths = torch.from_numpy(averaged(bone_vectors(joints).norm(dim=-1).numpy(), seconds / 4 * motion.fps))
     placed = set_bone_lengths(placed, lengths, follow=True)
     return motion.replace(joints=placed.numpy().astype(np.float32))
 
