@@ -62,8 +62,9 @@ def tiny_model_dir(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory
     import torch
 
     from motiongpt3.models.backbone import load_backbone
+    from motiongpt3.models.config import MotionGPT3Config
     from motiongpt3.models.diffusion_head import HeadConfig
-    from motiongpt3.models.motiongpt3 import MotionGPT3, MotionGPT3Config
+    from motiongpt3.models.motiongpt3 import MotionGPT3
     from motiongpt3.models.vae import VAEConfig
 
     vae = VAEConfig(

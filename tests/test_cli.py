@@ -108,7 +108,8 @@ def test_the_installed_command() -> None:
 
 
 def test_unknown_commands(here: Path, capsys: Capture) -> None:
-    assert "no command 'dance'; choose among: generate, info, data" in refused(capsys, "dance")
+    known = "choose among: generate, predict, inbetween, compose, caption"
+    assert f"no command 'dance'; {known}" in refused(capsys, "dance")
     assert "'train stage9'; choose among: train vae, train stage1" in refused(capsys, "train", "stage9")
     assert main([]) == 2
     assert main(["data"]) == 2
@@ -185,7 +186,7 @@ def test_generate_without_seconds_and_in_another_script(tiny_model_dir: Path, he
         (["wa\udcfflk", "-o", "x.bvh"], "not valid UTF-8"),
         (["walk"], "missing: -o"),
         (["-o", "x.bvh"], "missing: PROMPT"),
-        (["walk", "-o", "x.fbx"], "cannot write .fbx: x.fbx; writable are .npz, .npy, .bvh"),
+        (["walk", "-o", "x.fbx"], "cannot write .fbx: x.fbx; writable are .npz, .smpl.npz, .npy, .bvh"),
         (["walk", "-o", "x.amc"], "cannot write .amc"),
         (["walk", "-o", "x.bvh", "-o", "x"], "a file without suffix"),
         (["walk", "-o", "no/such/x.bvh"], "cannot write to the folder no/such"),
@@ -214,6 +215,8 @@ def test_generate_refuses_before_it_loads_a_model(words: list[str], reason: str,
     ("words", "reason"),
     [
         (["--seconds", "5.05"], "at most 5"),
+        (["jump for 80 seconds"], "in the prompt 'jump for 80 seconds.' must be more than 0 and at most 5, not 80"),
+        (["jump with 0 frames"], "at most 5, not 0"),
         (["--seconds", "1e300"], "at most 5"),
         (["--seconds", "inf"], "at most 5"),
         (["--guidance", "1e9"], "guidance must be 0 to 100"),
@@ -226,7 +229,7 @@ def test_generate_refuses_what_the_model_cannot(
     words: list[str], reason: str, tiny_model_dir: Path, here: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the model's configuration alone: nothing heavy is loaded, or downloaded, to say no."""
-    monkeypatch.setattr("motiongpt3.models.motiongpt3.load_backbone", None)
+    monkeypatch.setattr("motiongpt3.models.pretrained.load_backbone", None)
     assert reason in refused(capsys, "generate", "walk", *words, "--model", str(tiny_model_dir), "-o", "new/x.bvh")
 
 
@@ -473,6 +476,33 @@ def test_evaluate_prompts(tiny_model_dir: Path, here: Path, capsys: Capture) -> 
     assert f"{report['plain']['score']:.1%} right" in out
     assert "no/such" in refused(capsys, "evaluate", "prompts", "--json", "no/such/x.json")
     assert "--seeds" in refused(capsys, "evaluate", "prompts", "--seeds", "0")
+
+
+def test_evaluate_captions(
+    packed: Path, tiny_model_dir: Path, here: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from motiongpt3.models.motiongpt3 import MotionGPT3
+
+    seen: list[int] = []
+
+    def caption(model: MotionGPT3, motions: list[Motion]) -> list[str]:
+        seen.extend(len(motion) for motion in motions)
+        return ["a person walks backward.", "a person jumps."][: len(motions)]
+
+    monkeypatch.setattr(MotionGPT3, "caption", caption, raising=False)
+    capsys.readouterr()
+    words = ["evaluate", "captions", "--data", str(packed), "--model", str(tiny_model_dir)]
+    assert main([*words, "--json", "new/x.json"]) == 0
+    out = capsys.readouterr().out
+    assert seen == [70, 75]
+    assert "action word right: 50.0% of 2 captions" in out
+    report = json.loads(Path("new/x.json").read_text())
+    assert (report["clips"], report["distinct"], report["forward_backward"]) == (2, 2, 0.0)
+    assert [entry["caption"] for entry in report["captions"]] == ["a person walks backward.", "a person jumps."]
+    assert main([*words, "--clips", "1"]) == 0
+    assert "1 clips" in capsys.readouterr().out
+    assert "two actions" in refused(capsys, *words, "--judge")
+    assert "missing: --data" in refused(capsys, "evaluate", "captions")
 
 
 def test_evaluate_vae(packed: Path, tiny_vae_dir: Path, tiny_model_dir: Path, here: Path, capsys: Capture) -> None:

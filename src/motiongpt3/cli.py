@@ -15,24 +15,39 @@ from motiongpt3 import __version__
 from motiongpt3.errors import MotionGPT3Error
 
 COMMANDS = {
-    "generate": ("generate:generate", "motions from sentences, as BVH, npz, npy, mp4, gif or png"),
+    "generate": ("generate:generate", "motions from sentences, as BVH, GLB, npz, npy, mp4, gif or png"),
+    "predict": ("continuing:predict", "a motion, and how it goes on"),
+    "inbetween": ("continuing:inbetween", "what happens between two motions, or in a gap of one"),
+    "compose": ("continuing:compose", "several prompts, one continuous motion"),
+    "caption": ("caption:caption", "what happens in a motion, in English"),
+    "chat": ("chat:chat", "free instructions, answered with words, motions or both"),
     "export": ("export:export", "a motion file in other formats, finished if asked: feet, loop, in place …"),
     "retarget": ("retarget:retarget", "a motion on your own rigged character, a .glb or .vrm file"),
     "info": ("info:info", "what a motion file or a model holds"),
+    "serve": ("serve:serve", "the HTTP service: motions for other programs"),
     "data prepare": ("data:prepare", "turn recordings and captions into a data set"),
     "data check": ("data:check", "find what is wrong with a data set"),
     "data augment": ("data:augment", "make a pool of further examples from a data set"),
     "train vae": ("train:vae", "train a motion VAE"),
     "train stage1": ("train:stage1", "train text to motion"),
+    "train stage2": ("train:stage2", "train all tasks, the language model frozen"),
+    "train stage3": ("train:stage3", "train everything on instructions"),
     "convert mld-vae": ("convert:mld_vae", "MLD's published motion VAE as one of ours"),
     "convert evaluator": ("convert:evaluator", "Guo et al.'s published text-motion evaluator as ours"),
     "evaluate prompts": ("evaluate:prompts", "do the motions do what the prompts say?"),
+    "evaluate instructions": ("instructions:instructions", "are instructions answered with what they ask for?"),
+    "evaluate captions": ("evaluate:captions", "do captions of recorded clips say what happens?"),
     "evaluate vae": ("evaluate:vae", "reconstruction errors of a motion VAE, per source"),
     "evaluate quality": ("evaluate:quality", "foot skating, jitter … of real and of generated motions"),
 }
 """Command -> module and function in `motiongpt3.commands`, and what it does."""
 
-EXTRAS = {"pytorch_lightning": "train", "lightning_fabric": "train", "torchmetrics": "evaluate"}
+EXTRAS = {
+    "pytorch_lightning": "train",
+    "lightning_fabric": "train",
+    "torchmetrics": "evaluate",
+    **dict.fromkeys(("fastapi", "fastapi_offline", "uvicorn", "prometheus_client", "pydantic", "starlette"), "serve"),
+}
 """Modules of optional dependencies -> the extra that brings them."""
 
 NOISY = ("pytorch_lightning", "lightning_fabric", "lightning_utilities", "torch", "diffusers", "huggingface_hub")

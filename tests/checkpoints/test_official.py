@@ -17,11 +17,11 @@ from motiongpt3.checkpoints.folder import load_weights, parse_config, read_confi
 from motiongpt3.checkpoints.official import (
     EVALUATOR_NAMES,
     VAE_NAMES,
-    Converted,
     convert_evaluator,
     convert_mld_vae,
     read_statistics,
 )
+from motiongpt3.checkpoints.parts import Converted
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.evaluation.guo import GuoConfig, GuoEvaluator
 from motiongpt3.models.vae import MotionVAE, VAEConfig

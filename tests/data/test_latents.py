@@ -138,7 +138,7 @@ def test_a_batch_depends_on_seed_and_step_alone(clips: ClipBank, vae: MotionVAE,
 
 def test_no_parts_leaves_whole_clips(clips: ClipBank, vae: MotionVAE) -> None:
     held = LatentBank(clips, vae, parts=0)
-    assert torch.equal(held.mean[held.whole_clips()], held.rows(held.whole_clips(), [0] * 4).mean)
+    assert torch.equal(held.mean[0, held.whole_clips()], held.rows(held.whole_clips(), [0] * 4).mean)
     assert [held._ids[i] for i in held.whole_clips().tolist()] == ["a_0", "a_1", "a_3", "a_6"]
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file
 from torch import Tensor
 
 from motiongpt3.errors import MotionGPT3Error
@@ -276,51 +273,3 @@ def test_clear_errors() -> None:
         with pytest.raises(MotionGPT3Error) as caught:
             call()
         assert "\n" not in str(caught.value)
-
-
-# The official two-stream code, recorded.
-
-
-def official(parity_dir: Path, shared: object) -> BimodalTransformer:
-    weights = load_file(parity_dir / "lm_tiny_weights.safetensors")
-    config = StreamConfig("gpt2", 4, 64, 4, 4, 16, 256, max_positions=256)
-    model = BimodalTransformer(Stream(config), Stream(config), shared, isolated="bias")  # type: ignore[arg-type]
-    prefix = "language_model.transformer"
-    names = {"norm_1": "ln_1.fn.{}", "norm_2": "ln_2.fn.{}", "qkv": "c_attn.fn.{}", "out": "c_proj.fn.{}"}
-    names |= {"up": "mlp.fn.{}.c_fc", "down": "mlp.fn.{}.c_proj"}
-    for m, stream in enumerate((model.text, model.motion)):
-        state = {"positions": weights[f"{prefix}.wpe.weight"]}
-        for kind in ("weight", "bias"):
-            state[f"norm.{kind}"] = weights[f"{prefix}.ln_f.fn.{m}.{kind}"]
-            for i in range(4):
-                for ours, theirs in names.items():
-                    tensor = weights[f"{prefix}.h.{i}.{theirs.format(m)}.{kind}"]
-                    state[f"layers.{i}.{ours}.{kind}"] = tensor.t() if tensor.ndim == 2 else tensor
-        stream.load_state_dict(state)
-    return model.eval()
-
-
-@pytest.mark.parametrize("file", ["lm_tiny_io", "lm_tiny_last2_io"])
-@torch.no_grad()
-def test_hidden_states_equal_the_official_code(parity_dir: Path, file: str) -> None:
-    record = load_file(parity_dir / "lm_tiny_io.safetensors")
-    expected = load_file(parity_dir / f"{file}.safetensors")
-    shared, prefix = ("all", "mix.") if file == "lm_tiny_io" else (2, "")
-    model = official(parity_dir, shared)
-    kinds, mask = record["mix.type_ids"], record["mix.attention_mask"].bool()
-    tokens, rows = [], []
-    for m, name in enumerate(("text", "motion")):
-        own = kinds == m
-        order = torch.argsort(~own, dim=1, stable=True)[:, : int(own.sum(1).max())]
-        embeddings = record[f"mix.inputs_embeds_{name}"]
-        index = order[..., None].expand(-1, -1, 64)
-        tokens.append(Tokens(embeddings.gather(1, index), order, own.gather(1, order) & mask.gather(1, order)))
-        rows.append((index, own.gather(1, order)))
-    states = model.hidden_states(*tokens)
-    states[-1] = model(*tokens)  # the record's last is after the final norm
-    for depth, state in enumerate(states):
-        routed = expected[f"{prefix}hidden_{depth}_routed"]
-        for m in range(2):
-            index, own = rows[m]
-            error = (routed.gather(1, index) - state[m])[own & tokens[m].mask].abs().max()
-            assert error <= 1e-4 * max(1.0, routed.abs().max().item()), (depth, m)

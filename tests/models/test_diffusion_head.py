@@ -1,33 +1,18 @@
-"""The diffusion head: its official size is the official head, guidance, batching, both objectives."""
+"""The diffusion head: its official size is guidance, batching, both objectives."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from motiongpt3.models.diffusion_head import DiffusionHead, HeadConfig, time_embedding
 
 TINY = HeadConfig(
     queries=3, hidden=12, latent_tokens=2, latent_channels=4, width=24, depth=2, pool_heads=2, pool_mlp=16, positions=4
-)
-OFFICIAL = HeadConfig(
-    queries=4,
-    hidden=64,
-    latent_tokens=1,
-    latent_channels=32,
-    width=64,
-    depth=3,
-    pool_heads=4,
-    pool_mlp=256,
-    positions=500,
-    objective="epsilon",
 )
 Objective = Literal["epsilon", "flow"]
 OBJECTIVES: list[Objective] = ["epsilon", "flow"]
@@ -43,80 +28,6 @@ def make(objective: Objective = "flow", **changes: Any) -> DiffusionHead:
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-@pytest.fixture(scope="module")
-def official(parity_dir: Path) -> tuple[DiffusionHead, dict[str, Tensor]]:
-    """The recorded weights under our names."""
-    weights = load_file(parity_dir / "diffloss_tiny_weights.safetensors")
-    names = {
-        "net.cond_embed.hid_encoder_layer.": "pool.",
-        "net.cond_embed.cond_proj.": "embed_condition.",
-        "net.time_embed.mlp.": "embed_time.",
-        "net.input_proj.": "embed_latent.",
-        "net.final_layer.adaLN_modulation.": "final_modulation.",
-        "net.final_layer.linear.": "final.",
-    }
-    state = {"no_condition": torch.zeros(4, 64)}
-    state["pool_token"] = weights.pop("net.cond_embed.hidden_embedding")
-    state["pool_positions"] = weights.pop("net.cond_embed.hid_pos.pe").squeeze(1)
-    for name, tensor in weights.items():
-        for theirs, ours in names.items():
-            name = name.replace(theirs, ours)
-        name = name.replace("net.res_blocks.", "blocks.").replace("in_ln", "norm").replace("adaLN_mod", "mod")
-        state[name] = tensor
-    head = DiffusionHead(OFFICIAL).eval()
-    head.load_state_dict(state)
-    return head, load_file(parity_dir / "diffloss_tiny_io.safetensors")
-
-
-def close(ours: Tensor, theirs: Tensor, tolerance: float = 1e-4) -> None:
-    torch.testing.assert_close(ours, theirs, atol=tolerance, rtol=tolerance)
-
-
-@pytest.mark.parametrize("grad", [False, True])
-def test_the_official_size_equals_the_official_network(official: tuple, grad: bool) -> None:
-    head, record = official
-    with torch.set_grad_enabled(grad):
-        condition = head.condition(record["z"])
-        close(condition, record["cond_embed_out"].squeeze(1))
-        close(head.embed_time(time_embedding(record["t"])), record["time_embed_out"])
-        close(head.predict(record["xt"], record["t"], condition), record["net_out"])
-
-
-def test_the_loss_equals_the_official_loss(official: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
-    head, record = official
-    head = DiffusionHead(replace(OFFICIAL, condition_dropping=0.0)).eval()
-    head.load_state_dict(official[0].state_dict())
-    times = (record["loss_t"].double() + 0.5) / 1000
-    # First whether to drop the condition, then the time.
-    uniform: Iterator[Tensor] = iter([torch.ones(6), times])
-    monkeypatch.setattr(torch, "rand", lambda *_, **__: next(uniform))
-    monkeypatch.setattr(torch, "randn", lambda *_, **__: record["loss_noise"])
-    close(head.loss(record["z"], record["x0"], repeat=1).mean(), record["loss"][0])
-
-
-@pytest.mark.parametrize(("name", "guidance"), [("cfg1", 1.0), ("cfg3", 3.0)])
-def test_ancestral_samples_equal_the_official_ones(
-    official: tuple, monkeypatch: pytest.MonkeyPatch, name: str, guidance: float
-) -> None:
-    head, record = official
-    start = record[f"sample_{name}_init"]
-    rows = len(start)
-    noises = iter(record[f"sample_{name}_steps"][:, :rows])
-    monkeypatch.setattr("diffusers.schedulers.scheduling_ddpm.randn_tensor", lambda *_, **__: next(noises))
-    hidden = record[f"sample_{name}_z" if guidance > 1 else "z"][:rows]
-    made = head.sample(hidden, start, 100, guidance, "ddpm")
-    close(made, record[f"sample_{name}"][:rows], 1e-3)
-    assert len(list(noises)) == 1  # none is added in the last step
-
-
-def test_ancestral_sampling_without_noise_equals_temperature_zero(
-    official: tuple, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    head, record = official
-    monkeypatch.setattr("diffusers.schedulers.scheduling_ddpm.randn_tensor", lambda *_, **__: torch.zeros(1))
-    close(head.sample(record["z"], record["sample_temp0_init"], 100, 1.0, "ddpm"), record["sample_temp0"], 1e-3)
 
 
 def test_time_embedding() -> None:

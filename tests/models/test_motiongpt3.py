@@ -16,8 +16,9 @@ from safetensors.torch import load_file, save_file
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.models.backbone import load_backbone
+from motiongpt3.models.config import MotionGPT3Config
 from motiongpt3.models.diffusion_head import HeadConfig
-from motiongpt3.models.motiongpt3 import MotionGPT3, MotionGPT3Config
+from motiongpt3.models.motiongpt3 import MotionGPT3
 from motiongpt3.models.vae import VAEConfig
 from motiongpt3.motion.motion import Motion
 
@@ -100,6 +101,18 @@ def test_more_than_one_batch(model: MotionGPT3) -> None:
         assert distance(alone, together[number]) < 1e-4
 
 
+def test_every_prompt_may_have_its_own_duration_and_seed(model: MotionGPT3) -> None:
+    seconds, seeds = [1.5, None, 0.5, None], [7, 0, 7, 3]
+    prompts = ["walks", "jumps", "walks", "walks"]
+    together = model.generate(prompts, seconds=seconds, seed=seeds, samples=2)
+    for number, motion in enumerate(together):
+        i, k = divmod(number, 2)
+        alone = model.generate(prompts[i], seconds=seconds[i], seed=seeds[i] + k)
+        assert len(alone) == len(motion)
+        assert distance(alone, motion) < 1e-5
+        assert (motion.caption, motion.name) == (prompts[i], f"seed {seeds[i] + k}")
+
+
 def test_the_same_seed_gives_the_same_motion(model: MotionGPT3) -> None:
     first = model.generate("jumps", seed=3)
     torch.manual_seed(99)
@@ -110,6 +123,19 @@ def test_the_same_seed_gives_the_same_motion(model: MotionGPT3) -> None:
 @pytest.mark.parametrize("seconds", [0.01, 0.05, 0.5, 1.0, 1.02, 2.999, 3])
 def test_the_duration_is_exact_to_a_frame(model: MotionGPT3, seconds: float) -> None:
     assert len(model.generate("walks", seconds=seconds)) == max(1, round(seconds * 20))
+
+
+def test_length_words_are_followed_where_no_seconds_are_given(model: MotionGPT3) -> None:
+    """In one call with prompts that leave the length open, and in their order."""
+    prompts = ["walks for two seconds", "jumps", "sits with 25 frames", "takes three steps"]
+    motions = model.generate(prompts, seed=4, samples=2)
+    assert [m.caption for m in motions] == [p for p in prompts for _ in range(2)]
+    assert [len(m) for m in motions[:2] + motions[4:6]] == [40, 40, 25, 25]
+    for prompt, motion in zip(prompts, motions[::2], strict=True):
+        assert distance(model.generate(prompt, seed=4), motion) < 1e-4
+    assert len(model.generate("walks for two seconds", seconds=1)) == 20
+    with pytest.raises(MotionGPT3Error, match=r"in the prompt 'walks for one minute.' must be .* at most 3, not 60"):
+        model.generate(["jumps", "walks for one minute"])
 
 
 def test_a_short_motion_starts_as_a_longer_one_of_a_second(model: MotionGPT3) -> None:
@@ -181,6 +207,10 @@ def test_bones_have_their_lengths(model: MotionGPT3) -> None:
         ({"seconds": 3.01}, "at most 3"),
         ({"seconds": float("nan")}, "at most 3"),
         ({"seconds": float("inf")}, "at most 3"),
+        ({"prompt": ["a", "b"], "seconds": [1]}, "list of 1 for 2 prompts"),
+        ({"prompt": ["a", "b"], "seconds": [1, 4]}, "at most 3"),
+        ({"prompt": ["a", "b"], "seed": [1, 2, 3]}, "list of 3 for 2 prompts"),
+        ({"prompt": ["a", "b"], "seed": [1, -2]}, "seed"),
         ({"samples": 0}, "samples"),
         ({"samples": 10_001}, "samples"),
         ({"seed": -1}, "seed"),

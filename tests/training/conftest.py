@@ -14,8 +14,8 @@ import torch
 
 from motiongpt3.checkpoints.folder import write_folder
 from motiongpt3.data.dataset import Clip, PackedClips
+from motiongpt3.models.config import MotionGPT3Config
 from motiongpt3.models.diffusion_head import HeadConfig
-from motiongpt3.models.motiongpt3 import MotionGPT3Config
 from motiongpt3.models.vae import MotionVAE, VAEConfig
 from motiongpt3.motion.features import joints_to_features
 from motiongpt3.motion.skeleton import HUMANML3D

@@ -7,14 +7,14 @@ finite. Key lists: the official MotionGPT3 code (commit cf5bab7), which uses bot
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from motiongpt3.checkpoints.folder import parse_config
+from motiongpt3.checkpoints.parts import Converted, Part, rename
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.evaluation.guo import CONTACTS, KIND, GuoConfig, GuoEvaluator
 from motiongpt3.formats.arrays import finite, read_npy
@@ -26,8 +26,6 @@ HEADS = 4
 """Attention heads of MLD's VAE, which its tensors do not tell."""
 MAX_BLOCKS = 100
 """Most blocks of half a transformer; MLD's has 4."""
-DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-"""Types that become float32 without loss."""
 VAE_NAMES = {
     "skel_embedding.": "embed.",
     "global_motion_token": "distribution_tokens",
@@ -60,20 +58,6 @@ _EVALUATOR_INSIDE = {
 """How a whole MotionGPT3 checkpoint names the evaluator's networks."""
 
 
-@dataclass(frozen=True)
-class Converted:
-    """A part of a checkpoint under our names; `checkpoints.folder.write_folder` writes it."""
-
-    config: dict[str, Any]
-    """config.json."""
-    tensors: dict[str, Tensor]
-    """model.safetensors: float32, statistics included."""
-    mapped: dict[str, str]
-    """Name in the checkpoint -> name of ours."""
-    ignored: list[str]
-    """Names in the checkpoint that belong to other parts."""
-
-
 def convert_mld_vae(tensors: Mapping[str, Tensor], mean: Tensor, std: Tensor) -> Converted:
     """MLD's motion VAE as a MotionVAE.
 
@@ -89,7 +73,7 @@ def convert_mld_vae(tensors: Mapping[str, Tensor], mean: Tensor, std: Tensor) ->
         MotionGPT3Error: a tensor is missing, unexpected, misshapen, of a wrong type or not finite.
     """
     inside = any(name.startswith("vae.") for name in tensors)
-    part = _Part.of(tensors, {"vae.": ""} if inside else {"": ""})
+    part = Part.of(tensors, {"vae.": ""} if inside else {"": ""})
     width = part.size("global_motion_token", 2, 1)
     if part.size("global_motion_token", 2, 0) != 2:
         raise MotionGPT3Error("this VAE has more than one latent token; only MLD's VAE with one can be converted")
@@ -116,7 +100,9 @@ def convert_mld_vae(tensors: Mapping[str, Tensor], mean: Tensor, std: Tensor) ->
         "latent_mean": torch.zeros(1, width),
         "latent_std": torch.full((1, width), 1 / LATENT_SCALE),
     }
-    return part.fill(lambda: MotionVAE(parse_config(VAEConfig, asdict(config))), VAE_NAMES, "vae", config, statistics)
+    return _converted(
+        part, lambda: MotionVAE(parse_config(VAEConfig, asdict(config))), VAE_NAMES, "vae", config, statistics
+    )
 
 
 def convert_evaluator(tensors: Mapping[str, Tensor], mean: Tensor, std: Tensor) -> Converted:
@@ -131,7 +117,7 @@ def convert_evaluator(tensors: Mapping[str, Tensor], mean: Tensor, std: Tensor) 
         MotionGPT3Error: as `convert_mld_vae`.
     """
     inside = any(name.startswith(tuple(_EVALUATOR_INSIDE)) for name in tensors)
-    part = _Part.of(tensors, _EVALUATOR_INSIDE if inside else _EVALUATOR_ALONE)
+    part = Part.of(tensors, _EVALUATOR_INSIDE if inside else _EVALUATOR_ALONE)
     config = GuoConfig(
         features=part.size("movement_encoder.main.0.weight", 3, 1) + CONTACTS,
         word_channels=part.size("text_encoder.pos_emb.weight", 2, 0),
@@ -143,8 +129,8 @@ def convert_evaluator(tensors: Mapping[str, Tensor], mean: Tensor, std: Tensor) 
         channels=part.size("motion_encoder.output_net.3.weight", 2, 0),
     )
     statistics = _feature_statistics(mean, std, config.features)
-    return part.fill(
-        lambda: GuoEvaluator(parse_config(GuoConfig, asdict(config))), EVALUATOR_NAMES, KIND, config, statistics
+    return _converted(
+        part, lambda: GuoEvaluator(parse_config(GuoConfig, asdict(config))), EVALUATOR_NAMES, KIND, config, statistics
     )
 
 
@@ -156,74 +142,23 @@ def read_statistics(path: str | Path) -> Tensor:
     return torch.from_numpy(array).float()
 
 
-@dataclass(frozen=True)
-class _Part:
-    """The tensors of one part of a checkpoint, named as if there were nothing else in it."""
-
-    tensors: Mapping[str, Tensor]
-    """All of the checkpoint."""
-    names: dict[str, str]
-    """Name within the part -> name in the checkpoint."""
-
-    @classmethod
-    def of(cls, tensors: Mapping[str, Tensor], prefixes: Mapping[str, str]) -> _Part:
-        """What begins with one of `prefixes`, which is replaced by its value."""
-        names = {}
-        for name in tensors:
-            prefix = next((prefix for prefix in prefixes if name.startswith(prefix)), None)
-            if prefix is not None:
-                names[prefixes[prefix] + name.removeprefix(prefix)] = name
-        return cls(tensors, names)
-
-    def size(self, name: str, dims: int, axis: int) -> int:
-        """One size of a tensor that must be there."""
-        if name not in self.names:
-            raise MotionGPT3Error(f"this checkpoint does not fit: {name} is missing")
-        shape = self.tensors[self.names[name]].shape
-        if len(shape) != dims:
-            raise MotionGPT3Error(f"this checkpoint does not fit: {self.names[name]} has shape {tuple(shape)}")
-        return shape[axis]
-
-    def fill(
-        self,
-        make: Callable[[], nn.Module],
-        table: Mapping[str, str],
-        kind: str,
-        config: VAEConfig | GuoConfig,
-        statistics: Mapping[str, Tensor],
-    ) -> Converted:
-        """The part as the state dict of the module that `make` makes, which gets `statistics` besides."""
-        with torch.device("meta"):
-            wanted = {name: tensor.shape for name, tensor in make().state_dict().items() if name not in statistics}
-        back = {ours: theirs for theirs, ours in table.items()}
-        found, mapped = dict(statistics), {}
-        for name, full in self.names.items():
-            ours, tensor = _rename(name, table), self.tensors[full]
-            if ours.endswith("_positions") and tensor.dim() == 3:
-                tensor = tensor.squeeze(1)
-            if ours not in wanted or _rename(ours, back) != name:
-                raise MotionGPT3Error(f"this checkpoint does not fit: unexpected tensor {full}")
-            if tensor.shape != wanted[ours]:
-                shapes = f"{tuple(self.tensors[full].shape)}, which is {tuple(wanted[ours])} in ours"
-                raise MotionGPT3Error(f"this checkpoint does not fit: {full} has shape {shapes}")
-            if tensor.dtype not in DTYPES:
-                raise MotionGPT3Error(f"this checkpoint does not fit: {full} holds {tensor.dtype}, not float32")
-            if not torch.isfinite(tensor).all():
-                raise MotionGPT3Error(f"this checkpoint is damaged: {full} holds values that are not finite")
-            found[ours] = tensor.float()
-            mapped[full] = ours
-        if missing := [name for name in wanted if name not in found]:
-            raise MotionGPT3Error(f"this checkpoint does not fit: {_rename(missing[0], back)} is missing")
-        ignored = [name for name in self.tensors if name not in mapped]
-        return Converted({"format": 1, kind: asdict(config)}, found, mapped, ignored)
+def _converted(
+    part: Part,
+    make: Callable[[], nn.Module],
+    table: Mapping[str, str],
+    kind: str,
+    config: VAEConfig | GuoConfig,
+    statistics: Mapping[str, Tensor],
+) -> Converted:
+    back = {ours: theirs for theirs, ours in table.items()}
+    found, mapped = part.collect(make, lambda ours: rename(ours, back), statistics, _flat_positions)
+    ignored = [name for name in part.tensors if name not in mapped]
+    return Converted({"format": 1, kind: asdict(config)}, found, mapped, ignored)
 
 
-def _rename(name: str, table: Mapping[str, str]) -> str:
-    """The name with a beginning that is in the table replaced."""
-    for old, new in table.items():
-        if name.startswith(old):
-            return new + name.removeprefix(old)
-    return name
+def _flat_positions(ours: str, tensor: Tensor) -> Tensor:
+    """Learned positions (n, 1, width) -> (n, width)."""
+    return tensor.squeeze(1) if ours.endswith("_positions") and tensor.dim() == 3 else tensor
 
 
 def _feature_statistics(mean: Tensor, std: Tensor, features: int) -> dict[str, Tensor]:

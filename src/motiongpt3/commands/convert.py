@@ -14,7 +14,7 @@ from motiongpt3.errors import MotionGPT3Error
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from motiongpt3.checkpoints.official import Converted
+    from motiongpt3.checkpoints.parts import Converted
 
 Convert = Callable[[Mapping[str, "Tensor"], "Tensor", "Tensor"], "Converted"]
 

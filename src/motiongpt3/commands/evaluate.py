@@ -1,10 +1,10 @@
-"""`motiongpt3 evaluate prompts`, `evaluate vae` and `evaluate quality`."""
+"""`motiongpt3 evaluate prompts`, `evaluate captions`, `evaluate vae` and `evaluate quality`."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -69,6 +69,64 @@ def prompts(argv: Sequence[str]) -> int:
                 temporary.write_text(json.dumps(content, indent=2) + "\n")
     for kind, report in reports.items():
         print(f"{kind} prompts (a good model reaches {BARS[kind]:.0%})\n{report.table()}")
+    return 0
+
+
+def captions(argv: Sequence[str]) -> int:
+    """Captions of recorded clips."""
+    parser = Parser(
+        "evaluate captions",
+        "Caption recorded clips and judge the words: the action by a list of synonyms, left and right, forward and "
+        "backward by what people wrote about the clip.",
+        "  motiongpt3 evaluate captions --data data/mocap\n  motiongpt3 evaluate captions --data data/mocap --judge\n",
+    )
+    add_model_options(parser)
+    _add_data_options(parser, "test")
+    parser.add_argument("--clips", type=PositiveInt, metavar="N", help="only N clips, drawn with seed 0")
+    parser.add_argument(
+        "--judge",
+        action="store_true",
+        help="without a model: how the judge judges people's own captions, those of other actions and swapped ones",
+    )
+    parser.add_argument("--json", metavar="FILE", help="also write the numbers and every caption to this file")
+    options = parser.parse_args(argv)
+
+    from motiongpt3.data.dataset import PackedClips
+    from motiongpt3.evaluation.caption_words import Directions, Labelled, judge_captions, validate_judge
+    from motiongpt3.motion.motion import Motion
+
+    file = None if options.json is None else Path(options.json)
+    pack = PackedClips.open(options.data)
+    words = [Labelled(clip.captions, clip.short) for clip in pack.clips]
+    rows = [row for row in _rows(pack, options.split) if words[row].references]
+    if not rows:
+        raise MotionGPT3Error(f"no clip of split {options.split} has a caption")
+    if options.clips:
+        rows = sorted(np.random.default_rng(0).permutation(rows)[: options.clips].tolist())
+    directions = Directions(words)
+    chosen = [words[row] for row in rows]
+    with output_files([file] if file else []):
+        if options.judge:
+            verdict = validate_judge(chosen, directions)
+            content, lines = asdict(verdict), verdict.table()
+        else:
+            model = load_model(options.model, options.device)
+            most = int(model.max_seconds * pack.fps)
+            written: list[str] = []
+            for start in tqdm(range(0, len(rows), 32), "captioning", unit="batch", disable=None):
+                part = [Motion(pack.clip_joints(row)[:most], pack.fps) for row in rows[start : start + 32]]
+                written += model.caption(part)
+            report = judge_captions(written, chosen, directions)
+            every = [
+                {"clip": pack.clips[row].id, "label": clip.label, "caption": text, "references": list(clip.references)}
+                for row, clip, text in zip(rows, chosen, written, strict=True)
+            ]
+            content = {"split": options.split, **report.as_dict(), "captions": every}
+            lines = f"split {options.split}, clips cut at {model.max_seconds:g} s\n{report.table()}"
+        if file:
+            with atomic_path(file) as temporary:
+                temporary.write_text(json.dumps(content, indent=2) + "\n")
+    print(lines)
     return 0
 
 
@@ -177,7 +235,7 @@ def _rows(pack: PackedClips, split: str) -> list[int]:
 def _load_vae(folder: str | None) -> MotionVAE:
     """The VAE of a folder that `train vae` wrote, or of a whole model's folder."""
     from motiongpt3.checkpoints.folder import load_weights, parse_config, read_config
-    from motiongpt3.models.motiongpt3 import EMBEDDED
+    from motiongpt3.models.pretrained import EMBEDDED
     from motiongpt3.models.vae import MotionVAE, VAEConfig
 
     if folder is None and not EMBEDDED.is_dir():

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from motiongpt3.commands.finishing import add_finish_options, changes, changes_table, finished
-from motiongpt3.commands.options import Parser, add_format_options, output_files, writable
+from motiongpt3.commands.options import Parser, add_format_options, add_output_option, output_files, writable
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.formats import load, readable_suffixes, save, suffix_of, writable_suffixes
+from motiongpt3.formats import load, readable_suffixes, save, suffix_of
 from motiongpt3.motion.motion import Motion
 
 EXAMPLES = """
@@ -26,24 +26,15 @@ def export(argv: Sequence[str]) -> int:
     """A motion file in other formats."""
     parser = Parser("export", "Write a motion file in other formats, finished if asked.", EXAMPLES)
     parser.add_argument("motion", metavar="MOTION", help=f"the file to read: {', '.join(readable_suffixes())}")
-    parser.add_argument(
-        "-o",
-        "--out",
-        action="append",
-        metavar="FILE",
-        help=f"file to write; its suffix decides the format ({', '.join(writable_suffixes())}); may be repeated",
-    )
+    add_output_option(parser, required=False)
     parser.add_argument("--fbx", metavar="FILE", help="an FBX file to write with Blender")
     add_format_options(parser)
     add_finish_options(parser)
-    parser.add_argument("--json", action="store_true", help="print what was written as JSON")
     options = parser.parse_args(argv)
-    outs = [Path(out) for out in options.out or []]
+    outs = [writable(out) for out in options.out or []]
     fbx = Path(options.fbx) if options.fbx else None
     if not outs and fbx is None:
         raise MotionGPT3Error("nothing to write: name a file with -o or --fbx (see motiongpt3 export --help)")
-    for out in outs:
-        writable(out)
 
     from motiongpt3.formats.fbx import find_blender
 

@@ -95,7 +95,7 @@ def model_facts(model: Path | None) -> dict[str, Any]:
     from safetensors import SafetensorError, safe_open
 
     from motiongpt3.checkpoints.folder import WEIGHTS, read_config
-    from motiongpt3.models.motiongpt3 import MotionGPT3Config
+    from motiongpt3.models.config import MotionGPT3Config
 
     folder = _model_folder(model)
     config = read_config(folder)
@@ -134,7 +134,7 @@ def model_facts(model: Path | None) -> dict[str, Any]:
 
 
 def _model_folder(model: Path | None) -> Path:
-    from motiongpt3.models.motiongpt3 import EMBEDDED, download
+    from motiongpt3.models.pretrained import EMBEDDED, download
 
     if model is None:
         if not EMBEDDED.is_dir():

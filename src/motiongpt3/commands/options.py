@@ -14,10 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_parsing_settings
+from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.formats import suffix_of, writable_suffixes
+from motiongpt3.instructions.prompt import clean_prompt
 
 if TYPE_CHECKING:
+    from motiongpt3.models.config import MotionGPT3Config
     from motiongpt3.models.motiongpt3 import MotionGPT3
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -121,15 +125,57 @@ def add_format_options(parser: Parser) -> None:
     )
 
 
-def writable(out: Path) -> str:
-    """The suffix that decides the format of a file to write; MotionGPT3Error if that cannot be written."""
-    from motiongpt3.formats import suffix_of, writable_suffixes
+def add_output_option(parser: Parser, more: str = "", required: bool = True) -> None:
+    """-o, which may be repeated, and --json."""
+    parser.add_argument(
+        "-o",
+        "--out",
+        action="append",
+        required=required,
+        metavar="FILE",
+        help=f"file to write; its suffix decides the format ({', '.join(writable_suffixes())}); may be repeated{more}",
+    )
+    parser.add_argument("--json", action="store_true", help="print what was written as JSON")
 
-    suffix = suffix_of(out)
-    if suffix not in writable_suffixes():
+
+def add_drawing_options(parser: Parser, seed: str = "same seed, same motion") -> None:
+    """--seed, --guidance and --steps."""
+    parser.add_argument("--seed", type=NonNegativeInt, default=0, metavar="N", help=seed)
+    parser.add_argument(
+        "--guidance",
+        type=NonNegativeFloat,
+        metavar="G",
+        help="how strictly to follow the words: 1 is plain, more is stricter and less varied; the model's own default "
+        "if left out",
+    )
+    parser.add_argument(
+        "--steps", type=PositiveInt, metavar="N", help="sampling steps; the model's own default if left out"
+    )
+
+
+def check_prompts(prompts: Sequence[str]) -> None:
+    """MotionGPT3Error for a prompt that is empty, endless or not text."""
+    for prompt in prompts:
+        if any("\ud800" <= letter <= "\udfff" for letter in prompt):
+            raise MotionGPT3Error(f"the prompt {prompt[:40]!r} is not valid UTF-8 text")
+        clean_prompt(prompt)
+
+
+def writable(out: str | Path) -> Path:
+    """The path; MotionGPT3Error if its format cannot be written."""
+    out = Path(out)
+    if suffix_of(out) not in writable_suffixes():
         known = ", ".join(writable_suffixes())
-        raise MotionGPT3Error(f"cannot write {suffix or 'a file without suffix'}: {out}; writable are {known}")
-    return suffix
+        raise MotionGPT3Error(f"cannot write {out.suffix or 'a file without suffix'}: {out}; writable are {known}")
+    return out
+
+
+def settings_at_hand(model: str | None) -> MotionGPT3Config | None:
+    """The configuration of a model that is on this disk, read without loading it."""
+    from motiongpt3.models.pretrained import EMBEDDED, read_settings
+
+    folder = EMBEDDED if model is None else Path(model)
+    return read_settings(folder)[0] if model is None or folder.is_dir() else None
 
 
 def load_model(model: str | None, device: str) -> MotionGPT3:

@@ -35,6 +35,24 @@ def stage1(argv: Sequence[str]) -> int:
     return _train(argv, "stage1", text, Stage1Config, train_stage1)
 
 
+def stage2(argv: Sequence[str]) -> int:
+    """Train all tasks, the language model frozen."""
+    from motiongpt3.training.align import AlignConfig
+    from motiongpt3.training.commands import train_align
+
+    text = "Train all tasks on short prompts, the language model frozen. Needs --start. Writes OUT/model."
+    return _train(argv, "stage2", text, AlignConfig, train_align)
+
+
+def stage3(argv: Sequence[str]) -> int:
+    """Train instructions."""
+    from motiongpt3.training.align import AlignConfig
+    from motiongpt3.training.commands import train_align
+
+    text = "Train everything on instructions. Needs --start. Writes OUT/model."
+    return _train(argv, "stage3", text, AlignConfig, train_align)
+
+
 def training_parser(stage: str, description: str, config: type) -> Parser:
     """The parser of a training command: every field of its configuration class is an option."""
     parser = Parser(f"train {stage}", description, EXAMPLES.format(stage=stage))
@@ -54,7 +72,7 @@ def _train(argv: Sequence[str], stage: str, text: str, kind: type, run: Callable
     options = parser.instantiate(parser.parse_args(argv))
     config: Any = kind(**{field.name: options[field.name] for field in fields(kind)})
     last = Path(config.run.out) / "checkpoints" / "last.ckpt"
-    if options.resume and options.start:
+    if options.resume and options.start and stage in ("vae", "stage1"):
         raise MotionGPT3Error("--resume goes on from a checkpoint and --start from other weights; give one of them")
     if last.is_file() and not options.resume:
         raise MotionGPT3Error(f"{config.run.out} holds a run already: add --resume, or choose another --run.out")

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from motiongpt3.data.augment import base_action
 from motiongpt3.data.batch import ClipBank
 from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.files import atomic_path
 from motiongpt3.instructions.prompt import clean_prompt
 from motiongpt3.models.vae import MotionVAE
 from motiongpt3.motion.motion import mirror_text
@@ -38,6 +44,20 @@ class LatentBatch:
     clips: list[str]
 
 
+@dataclass(frozen=True)
+class EndsBatch:
+    """The beginnings and the ends of B clips, each as a latent distribution of its own.
+
+    Attributes:
+        mean, log_variance: (2, B, N, D), beginnings first.
+        frames: (2, B) frames of each; 0 where the clip is too short to leave anything between.
+    """
+
+    mean: Tensor
+    log_variance: Tensor
+    frames: Tensor
+
+
 class LatentBank(nn.Module):
     """Latent distributions of clips, of their mirror images and of random parts of them.
 
@@ -51,6 +71,9 @@ class LatentBank(nn.Module):
         seed: decides the parts.
         balance: clips are drawn in proportion to (clips of the same action, styles aside) ** -balance.
         pool_share: of the draws, how many go to clips made by `data augment` (ids that begin with "pool").
+        ends: also encode a random beginning and a random end of every entry, for prediction and in-betweening.
+        cache: keep the latents in this file and take them from it.
+        labels: a clip's short label is one of its captions. `labels` holds that of every entry, "" where it has none.
     """
 
     mean: Tensor
@@ -64,18 +87,21 @@ class LatentBank(nn.Module):
         seed: int = 0,
         balance: float = 0.5,
         pool_share: float = 0.4,
+        ends: bool = False,
+        cache: Path | None = None,
+        labels: bool = True,
     ) -> None:
         super().__init__()
         rng = np.random.default_rng(seed)
         longest = vae.config.max_frames
         index: dict[str, int] = {}
-        rows, self._options, self._ids = [], [], []
+        rows, self._options, self._ids, self.labels = [], [], [], []
 
         def options(captions: Sequence[str]) -> list[int]:
             return [index.setdefault(clean_prompt(text), len(index)) for text in captions]
 
         for number, clip in enumerate(bank.clips):
-            whole = [*clip.captions, *([clip.short] if clip.short else [])]
+            whole = [*clip.captions, *([clip.short] if clip.short and labels else [])]
             safe = [text for text, fine in zip(clip.captions, clip.crop_safe, strict=True) if fine]
             pieces = [(0, clip.frames, True)] if whole and clip.frames <= longest else []
             for _ in range(parts + clip.frames // longest * 2 if safe else 0):
@@ -88,6 +114,7 @@ class LatentBank(nn.Module):
                     rows.append((number, offset, length, mirrored, is_whole, len(pieces)))
                     self._options.append(options([mirror_text(t) for t in texts] if mirrored else texts))
                     self._ids.append(clip.id)
+                    self.labels.append(mirror_text(clip.short) if mirrored else clip.short)
         if not rows:
             split = bank.clips[0].split
             raise MotionGPT3Error(
@@ -97,43 +124,90 @@ class LatentBank(nn.Module):
         table = np.array(rows)
         self._frames, self._whole = torch.from_numpy(table[:, 2]), torch.from_numpy(table[:, 4].astype(bool))
         self._weights = torch.from_numpy(_weights(bank, table, balance, pool_share))
-        self._encode(bank, vae, torch.from_numpy(table))
+        spans = [table[:, :3]]
+        if ends:
+            least = vae.config.min_frames
+            lengths = _ends(table[:, 2], least, rng)
+            self._ends_frames = torch.from_numpy(lengths)
+            spare = np.where(lengths > 0, lengths, np.minimum(table[:, 2], least))  # encoded, never used
+            beginnings = np.stack([table[:, 0], table[:, 1], spare[0]], 1)
+            spans += [beginnings, np.stack([table[:, 0], table[:, 1] + table[:, 2] - spare[1], spare[1]], 1)]
+        swapped = table[:, 3:4]
+        wanted = torch.from_numpy(np.concatenate([np.concatenate([part, swapped], 1) for part in spans]))
+        latents = self._stored(cache, bank, vae, wanted)
+        for name, tensor in zip(("mean", "log_variance"), latents, strict=True):
+            self.register_buffer(name, tensor.view(len(spans), len(table), *tensor.shape[1:]), persistent=False)
+
+    def _stored(self, file: Path | None, bank: ClipBank, vae: MotionVAE, table: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance (E, N, D), from the file if it holds those of this table."""
+        if file is None:
+            return self._encode(bank, vae, table)
+        weights = torch.stack([parameter.double().sum() for parameter in vae.parameters()])
+        digest = hashlib.sha256(" ".join(self._ids).encode())
+        for tensor in (table, bank.starts, weights.detach(), vae.feature_mean):
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        if file.is_file():
+            with safe_open(file, "pt") as stored:
+                if (stored.metadata() or {}).get("of") == digest.hexdigest():
+                    device = bank.features.device
+                    return stored.get_tensor("mean").to(device), stored.get_tensor("log_variance").to(device)
+        mean, log_variance = self._encode(bank, vae, table)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(file) as temporary:
+            tensors = {"mean": mean.cpu(), "log_variance": log_variance.cpu()}
+            save_file(tensors, temporary, metadata={"of": digest.hexdigest()})
+        return mean, log_variance
 
     @torch.no_grad()
-    def _encode(self, bank: ClipBank, vae: MotionVAE, table: Tensor, size: int = 256) -> None:
+    def _encode(self, bank: ClipBank, vae: MotionVAE, table: Tensor, size: int = 256) -> tuple[Tensor, Tensor]:
+        """Mean and log variance (E, N, D) of rows (clip, offset, length, mirrored) of the table."""
         device = bank.features.device
         table = table.to(device)
         shape = (len(table), vae.config.latent_tokens, vae.config.latent_channels)
         mean, log_variance = torch.empty(shape, device=device), torch.empty(shape, device=device)
-        for rows in table[:, 2].argsort().split(size):
-            clips, offsets, lengths, mirrored = table[rows, :4].unbind(1)
-            features = bank.take(clips, offsets, lengths, mirrored.bool())
-            mean[rows], log_variance[rows] = vae.encode(vae.normalise(features), lengths)
-        self.register_buffer("mean", mean, persistent=False)
-        self.register_buffer("log_variance", log_variance, persistent=False)
+        batches = table[:, 2].argsort().split(size)
+        for rows in tqdm(batches, desc="latents", disable=None if len(batches) > 20 else True):
+            clip, offset, length, mirror = table[rows].unbind(1)
+            features = bank.take(clip, offset, length, mirror.bool())
+            mean[rows], log_variance[rows] = vae.encode(vae.normalise(features), length)
+        return mean, log_variance
 
     def __len__(self) -> int:
         return len(self._ids)
 
     def batch(self, size: int, seed: int, step: int) -> LatentBatch:
         """Batch number `step`, a function of seed and step alone."""
+        return self.rows(*self.draw(size, seed, step))
+
+    def draw(self, size: int, seed: int, step: int) -> tuple[Tensor, list[int]]:
+        """Entries (B,) of batch number `step` and a caption of each."""
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         picked = torch.multinomial(self._weights, size, replacement=True, generator=generator)
         draw = torch.rand(size, generator=generator).tolist()
-        return self.rows(picked, [options[int(u * len(options))] for u, options in self._choices(picked, draw)])
+        return picked, [options[int(u * len(options))] for u, options in self._choices(picked, draw)]
+
+    def ends(self, picked: Tensor) -> EndsBatch:
+        """Beginnings and ends of entries (B,)."""
+        there = picked.to(self.mean.device)
+        frames = self._ends_frames[:, picked].to(there.device)
+        return EndsBatch(self.mean[1:, there], self.log_variance[1:, there], frames)
 
     def rows(self, picked: Tensor, captions: list[int]) -> LatentBatch:
         """Entries (B,) with the given captions."""
         device = self.mean.device
         there = picked.to(device)
         return LatentBatch(
-            self.mean[there],
-            self.log_variance[there],
+            self.mean[0, there],
+            self.log_variance[0, there],
             self._frames[picked].to(device),
             self._whole[picked].to(device),
             captions,
-            [self._ids[i] for i in picked.tolist()],
+            self.names(picked),
         )
+
+    def names(self, picked: Tensor) -> list[str]:
+        """Clip ids of entries (B,)."""
+        return [self._ids[i] for i in picked.tolist()]
 
     def first_captions(self, picked: Tensor) -> list[int]:
         """The first caption of each entry (B,): what validation uses."""
@@ -145,6 +219,17 @@ class LatentBank(nn.Module):
 
     def _choices(self, picked: Tensor, draw: list[float]) -> list[tuple[float, list[int]]]:
         return [(u, self._options[i]) for u, i in zip(draw, picked.tolist(), strict=True)]
+
+
+def _ends(frames: np.ndarray, least: int, rng: np.random.Generator) -> np.ndarray:
+    """(2, E) lengths of a beginning and an end of E entries: a third to two thirds of the frames together.
+
+    Each has at least `least` frames, and both are 0 where fewer than 5 frames would be left between them.
+    """
+    given = rng.uniform(1 / 3, 2 / 3, len(frames)) * frames
+    share = rng.uniform(0.3, 0.7, len(frames))
+    lengths = np.stack([given * share, given * (1 - share)]).astype(int).clip(min=least)
+    return np.where(frames - lengths.sum(0) >= 5, lengths, 0)
 
 
 def _weights(bank: ClipBank, table: np.ndarray, balance: float, pool_share: float) -> np.ndarray:

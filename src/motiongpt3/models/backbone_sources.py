@@ -67,11 +67,8 @@ class BackboneFiles:
 
     def read(self) -> tuple[Mapping[str, Any], dict[str, Tensor], Tokenizer]:
         """Config, weights (memory-mapped) and tokenizer; MotionGPT3Error if one is damaged."""
-        settings = _read_json(self.folder / "config.json")
-        try:
-            tokenizer = Tokenizer.from_str(_read_text(self.folder / "tokenizer.json"))
-        except Exception as error:  # the library raises nothing narrower
-            raise MotionGPT3Error(f"{self.folder / 'tokenizer.json'} is damaged: {_line(error)}") from None
+        settings = read_json(self.folder / "config.json")
+        tokenizer = read_tokenizer(self.folder / "tokenizer.json")
         weights: dict[str, Tensor] = {}
         for path in self.weights:
             try:
@@ -229,7 +226,18 @@ def _read_text(path: Path) -> str:
         raise MotionGPT3Error(f"cannot read {path}: {_line(error)}") from None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_tokenizer(path: Path) -> Tokenizer:
+    """A tokenizer.json; MotionGPT3Error if it is missing, damaged or far too large."""
+    try:
+        return Tokenizer.from_str(_read_text(path))
+    except MotionGPT3Error:
+        raise
+    except Exception as error:  # the library raises nothing narrower
+        raise MotionGPT3Error(f"{path} is damaged: {_line(error)}") from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; MotionGPT3Error if it is missing, damaged or far too large."""
     try:
         content = json.loads(_read_text(path))
     except (json.JSONDecodeError, RecursionError) as error:

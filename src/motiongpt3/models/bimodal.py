@@ -170,14 +170,15 @@ class _AttentionCall(NamedTuple):
 def visible(queries: Places, keys: Places) -> Tensor:
     """(B, Q, K) bool: which key each query sees: real, not later than the query, of the same segment.
 
-    The last Q keys must be the queries' own; each query sees its own key even where it is padding, because a softmax
-    over nothing is NaN.
+    The last Q keys must be the queries' own; a query that would see nothing, which is padding, sees its own key,
+    because a softmax over nothing is NaN.
     """
     seen = keys.positions[:, None] <= queries.positions[:, :, None]
     seen &= keys.mask[:, None]
     seen &= keys.segments[:, None] == queries.segments[:, :, None]
     count = queries.mask.shape[1]
-    seen[:, :, keys.mask.shape[1] - count :] |= torch.eye(count, dtype=torch.bool, device=seen.device)
+    own = torch.eye(count, dtype=torch.bool, device=seen.device) & ~seen.any(2, keepdim=True)
+    seen[:, :, keys.mask.shape[1] - count :] |= own
     return seen
 
 

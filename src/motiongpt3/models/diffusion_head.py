@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.models.schedule import alpha_bars, make_scheduler
 
 
 @dataclass(frozen=True)
@@ -141,16 +142,10 @@ class DiffusionHead(nn.Module):
             time = t.flatten() * self.config.train_steps
         else:
             time = (uniform(total) * self.config.train_steps).long().clamp(max=self.config.train_steps - 1)
-            alpha = self.alpha_bars(device)[time].view(-1, 1, 1)
+            alpha = torch.from_numpy(alpha_bars(self.config)).float().to(device)[time].view(-1, 1, 1)
             noisy, target = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise, noise
         error = F.mse_loss(self.predict(noisy, time, condition).float(), target, reduction="none")
         return error.flatten(1).mean(1).view(batch, repeat).mean(1)
-
-    def alpha_bars(self, device: torch.device) -> Tensor:
-        """(train_steps,) cumulative products of 1 - beta, betas linear between beta_start and beta_end."""
-        config = self.config
-        betas = torch.linspace(config.beta_start, config.beta_end, config.train_steps, dtype=torch.float64)
-        return torch.cumprod(1 - betas, dim=0).float().to(device)
 
     @torch.no_grad()
     def sample(
@@ -175,8 +170,6 @@ class DiffusionHead(nn.Module):
         Returns:
             (B, N, D).
         """
-        from motiongpt3.models.schedule import make_scheduler
-
         scheduler = make_scheduler(self.config, steps, sampler)
         condition = self.condition(hidden)
         if guidance != 1.0:

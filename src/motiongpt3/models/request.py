@@ -10,20 +10,21 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.instructions.lengths import parse_length
 from motiongpt3.instructions.prompt import clean_prompt
 
 if TYPE_CHECKING:
-    from motiongpt3.models.motiongpt3 import MotionGPT3Config
+    from motiongpt3.models.config import MotionGPT3Config
 
 
 @dataclass(frozen=True)
 class Request:
-    """Cleaned captions, duration in frames (None: the model decides), and how to draw."""
+    """Per prompt the cleaned caption, duration in frames (None: the model decides) and seed; and how to draw."""
 
     captions: list[str]
-    frames: int | None
+    frames: list[int | None]
+    seeds: list[int]
     samples: int
-    seed: int
     guidance: float
     steps: int
 
@@ -31,13 +32,15 @@ class Request:
 def check_request(
     config: MotionGPT3Config,
     prompts: Sequence[str],
-    seconds: float | None = None,
+    seconds: float | Sequence[float | None] | None = None,
     samples: int = 1,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     guidance: float | None = None,
     steps: int | None = None,
 ) -> Request:
     """The arguments of `MotionGPT3.generate`, checked against a model's sizes; None takes the model's default.
+
+    Without `seconds` the length words of a prompt ("for three seconds", "with 80 frames") are followed.
 
     Raises:
         MotionGPT3Error: no prompt, an empty or endless one, or a number of the wrong kind or out of range.
@@ -48,24 +51,53 @@ def check_request(
         if not isinstance(prompt, str):
             raise MotionGPT3Error(f"a prompt must be text, not {type(prompt).__name__}")
     captions = [clean_prompt(text) for text in prompts]
-    samples, seed = _whole("samples", samples), _whole("seed", seed)
+    samples = _whole("samples", samples)
     steps = config.steps if steps is None else _whole("steps", steps)
     guidance = config.guidance if guidance is None else _number("guidance", guidance)
     if not 1 <= samples <= 10_000:
         raise MotionGPT3Error(f"samples must be 1 to 10000, not {samples}")
-    if not 0 <= seed < 2**62:
-        raise MotionGPT3Error(f"seed must be a whole number from 0 to 2^62, not {seed}")
     if not 0 <= guidance <= 100:
         raise MotionGPT3Error(f"guidance must be 0 to 100, not {guidance}")
     if not 1 <= steps <= 1000:
         raise MotionGPT3Error(f"steps must be 1 to 1000, not {steps}")
-    frames = None
-    if seconds is not None:
-        seconds, most = _number("seconds", seconds), config.max_seconds
-        if not (math.isfinite(seconds) and 0 < seconds <= most):
-            raise MotionGPT3Error(f"seconds must be more than 0 and at most {most:g}, not {seconds:g}")
-        frames = max(round(seconds * config.fps), 1)
-    return Request(captions, frames, samples, seed, guidance, steps)
+    durations = _each("seconds", seconds, len(captions))
+    frames = [_frames(config, text, value) for text, value in zip(captions, durations, strict=True)]
+    seeds = [_seed(value) for value in _each("seed", seed, len(captions))]
+    return Request(captions, frames, seeds, samples, guidance, steps)
+
+
+def _each(name: str, value: Any, count: int) -> list[Any]:
+    """One value per prompt: a list has them, anything else stands for all."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return [value] * count
+    if len(value) != count:
+        raise MotionGPT3Error(f"{name} is a list of {len(value)} for {count} prompts: give one for all or one for each")
+    return list(value)
+
+
+def _frames(config: MotionGPT3Config, caption: str, seconds: Any) -> int | None:
+    """Seconds, or without them the caption's length words, as frames."""
+    name = "seconds"
+    if seconds is None:
+        seconds, name = parse_length(caption, config.fps), f"the seconds in the prompt {caption[:60]!r}"
+    if seconds is None:
+        return None
+    return max(round(check_seconds(seconds, config.max_seconds, name) * config.fps), 1)
+
+
+def _seed(seed: Any) -> int:
+    number = _whole("seed", seed)
+    if not 0 <= number < 2**62:
+        raise MotionGPT3Error(f"seed must be a whole number from 0 to 2^62, not {number}")
+    return number
+
+
+def check_seconds(seconds: float, most: float, name: str = "seconds") -> float:
+    """A duration as a float; MotionGPT3Error unless it is a number above 0 and at most `most`."""
+    seconds = _number(name, seconds)
+    if not (math.isfinite(seconds) and 0 < seconds <= most):
+        raise MotionGPT3Error(f"{name} must be more than 0 and at most {most:g}, not {seconds:g}")
+    return seconds
 
 
 def _whole(name: str, value: Any) -> int:

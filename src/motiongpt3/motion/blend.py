@@ -13,14 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.motion.legs import bend
+from motiongpt3.motion.legs import LEGS, place_ankle
 from motiongpt3.motion.skeleton import HUMANML3D
 
 Array = NDArray[np.floating[Any]]
 Part = Literal["upper", "arms", "left arm", "right arm"]
 
 _PARENTS = np.array(HUMANML3D.parents[1:])
-_LEGS = ((1, 4, 7, 10), (2, 5, 8, 11))
 _PARTS: dict[Part, list[int]] = {
     "upper": [3, 6, 9, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21],
     "arms": [16, 17, 18, 19, 20, 21],
@@ -67,8 +66,8 @@ def bones(joints: Array) -> Array:
 
 
 def assemble(root: Array, vectors: Array, lengths: Array) -> Array:
-    """(T, 22, 3) joints from pelvis positions (T, 3), bone directions (T, 21, 3) and bone lengths (21,) in metres."""
-    vectors = _unit(vectors) * lengths[:, None]
+    """(T, 22, 3) joints from pelvis positions (T, 3), bone directions (T, 21, 3) and lengths (21,) or (T, 21)."""
+    vectors = _unit(vectors) * lengths[..., None]
     joints = np.empty((len(root), 22, 3))
     joints[:, 0] = root
     for joint, parent in enumerate(_PARENTS, start=1):
@@ -202,8 +201,8 @@ class _Seam:
 
     @staticmethod
     def between(first: Array, second: Array, frames: int | None) -> _Seam:
-        ground = _ground(first, at_end=True)
-        shift = np.array([0.0, ground - _ground(second, at_end=False), 0.0])
+        ground = ground_height(first, at_end=True)
+        shift = np.array([0.0, ground - ground_height(second, at_end=False), 0.0])
         first = first[-3:].astype(np.float64)
         velocity = _velocity(first, at_end=True)
         second = rotate(second, float(heading(first[-1:])[0]) - float(heading(second[:1])[0])) + shift
@@ -215,8 +214,8 @@ class _Seam:
         lengths = np.arange(_SHORTEST, usual + 1) if frames is None else np.array([frames])
         lengths = np.unique(np.minimum(lengths, len(second)))
         even = (first[-1] + velocity - second[0])[0, flat] + change * lengths[:, None] / 2
-        on = [_planted(first[-1], velocity, ground, leg) and _planted(second[0], step, ground, leg) for leg in _LEGS]
-        moves = [first[-1, leg[2], flat] - second[0, leg[2], flat] for leg in _LEGS]
+        on = [_planted(first[-1], velocity, ground, leg) and _planted(second[0], step, ground, leg) for leg in LEGS]
+        moves = [first[-1, leg[2], flat] - second[0, leg[2], flat] for leg in LEGS]
         if all(on) and speed < 0.015 and np.linalg.norm(moves[0] - moves[1]) < 2 * _SLIDE:
             moves = [(moves[0] + moves[1]) / 2]
         else:
@@ -228,7 +227,7 @@ class _Seam:
             best = min(best, (float(misses[at]), int(lengths[at]), move), key=lambda choice: choice[0])
         misfit, count, move = best
         second[..., flat] += move
-        away = [np.linalg.norm((first[-1] + velocity - second[0])[leg[2], flat]) for leg in _LEGS]
+        away = [np.linalg.norm((first[-1] + velocity - second[0])[leg[2], flat]) for leg in LEGS]
         if frames is None and max(away) > _SLIDE:
             count = min(max(count, _STEP if speed < 0.03 else 10), len(second))
         return _Seam(first, second, count, ground, (on[0], on[1]), misfit)
@@ -247,11 +246,11 @@ class _Seam:
         frames[_UPPER] = longer
         root = second[:longer, 0].copy()
         root[:count] += _decay(first[:, 0], second[:, 0], count)
-        steady = [leg[3] - 1 for leg, planted in zip(_LEGS, self.planted, strict=True) if planted]
+        steady = [leg[3] - 1 for leg, planted in zip(LEGS, self.planted, strict=True) if planted]
         out = assemble(root, _turn_decay(before, after[:longer], frames, steady), lengths)
         ankles = self._ankles()
-        for leg, ankle in zip(_LEGS, ankles, strict=True):
-            self._place(out[:count], leg, ankle, lengths)
+        for leg, ankle in zip(LEGS, ankles, strict=True):
+            place_ankle(out[:count], leg, ankle, lengths, self.ground, heading(out[:count]))
         out[count:, _STAND] = second[count:longer, _STAND]
         return np.concatenate([out, second[longer:]])
 
@@ -260,11 +259,11 @@ class _Seam:
         first, second, count = self.first, self.second, self.frames
         s = np.arange(count) / count
         due = first[-1] + _velocity(first, at_end=True)
-        away = [float(np.linalg.norm((second[0] - due)[leg[2], [0, 2]])) for leg in _LEGS]
+        away = [float(np.linalg.norm((second[0] - due)[leg[2], [0, 2]])) for leg in LEGS]
         both = all(self.planted) and min(away) > _SLIDE
         later = int(np.argmin(away))
         paths = []
-        for side, leg in enumerate(_LEGS):
+        for side, leg in enumerate(LEGS):
             own, at = second[:count, leg[2]], first[-1, leg[2]]
             if self.planted[side] and both:
                 path = at + (own - at) * eased((s - (0.4 if side == later else 0.0)) / 0.6)[:, None]
@@ -281,36 +280,6 @@ class _Seam:
                 path[:, 1] += min(0.15 * travel, 0.1) * 16 * (done * (1 - done)) ** 2 * low
             paths.append(path)
         return paths
-
-    def _place(self, out: Array, leg: tuple[int, int, int, int], target: Array, lengths: Array) -> None:
-        """Bend one leg of `out` so that its ankle is at `target`, as far as it reaches; the toes stay above ground."""
-        hip, knee, ankle, toe = leg
-        thigh, shin = lengths[knee - 1], lengths[ankle - 1]
-        line = target - out[:, hip]
-        distance = np.linalg.norm(line, axis=-1)
-        full = thigh + shin
-        free = np.linalg.norm(out[:, ankle] - out[:, hip], axis=-1).clip(0.96 * full, 0.9999 * full)
-        room = np.maximum(
-            0.997 * full - free, 0.004
-        )  # a leg that is too short stretches smoothly, never quite straight
-        over = np.maximum(distance - free, 0)
-        reach = np.minimum(distance, free) + room * (1 - np.exp(-over / room))
-        reach = np.clip(reach, abs(thigh - shin) + 1e-4, 0.9999 * full)
-        yaw = heading(out)
-        ahead = np.stack([np.sin(yaw), 0 * yaw, np.cos(yaw)], axis=-1)
-        moved = np.linalg.norm(target - out[:, ankle], axis=-1, keepdims=True)
-        pole = out[:, knee] - out[:, hip]
-        pole = pole + ahead * np.minimum(4 * moved, 0.8)  # a leg that moves far bends its knee forward
-        foot = out[:, toe] - out[:, ankle]
-        out[:, knee], out[:, ankle] = bend(out[:, hip], line, reach, thigh, shin, pole)
-        out[:, toe] = out[:, ankle] + foot
-        length = lengths[toe - 1]
-        lowest = np.clip(self.ground - out[:, ankle, 1], -0.98 * length, 0)
-        down = np.maximum(foot[:, 1], lowest)
-        flat = np.linalg.norm(foot[:, [0, 2]], axis=-1)
-        foot *= (np.sqrt(np.maximum(length**2 - down**2, 0)) / np.maximum(flat, 1e-6))[:, None]
-        foot[:, 1] = down
-        out[:, toe] = out[:, ankle] + foot
 
 
 def _decay(before: Array, after: Array, frames: int) -> Array:
@@ -381,7 +350,7 @@ def _planted(pose: Array, velocity: Array, ground: float, leg: tuple[int, int, i
     return bool(low and np.linalg.norm(velocity[toe, [0, 2]]) < _PLANTED_SPEED)
 
 
-def _ground(joints: Array, *, at_end: bool) -> float:
+def ground_height(joints: Array, *, at_end: bool) -> float:
     """Height of the ground at one end: the lowest joint of the clip, or of that end if the person stands elsewhere."""
     lowest = joints[..., 1].min(axis=1)
     near = lowest[-15:] if at_end else lowest[:15]

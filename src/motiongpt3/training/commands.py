@@ -9,6 +9,7 @@ import torch
 
 from motiongpt3.checkpoints.folder import load_weights, write_folder
 from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.training.align import AlignConfig, AlignTraining
 from motiongpt3.training.loop import fit
 from motiongpt3.training.stage1 import Stage1Config, Stage1Training
 from motiongpt3.training.vae import VAETraining, VAETrainingConfig
@@ -47,6 +48,17 @@ def train_stage1(config: Stage1Config, resume: bool = False, start: Path | None 
     if start is not None:
         load_weights(module.model, start, absent=("backbone.",))
         load_weights(module.model.vae, config.vae)  # the latents are this VAE's, whatever the start was trained with
+    fit(module, resume, progress)
+    folder = Path(config.run.out) / "model"
+    module.model.save_pretrained(folder)
+    return folder
+
+
+def train_align(config: AlignConfig, resume: bool = False, start: Path | None = None, progress: bool = True) -> Path:
+    """Stage 2 or 3; as `train_stage1`, but a model to start from is needed."""
+    if start is None:
+        raise MotionGPT3Error(f"stage {config.stage} goes on from a trained model: give its folder with --start")
+    module = AlignTraining(config, start, device(config.run.accelerator))
     fit(module, resume, progress)
     folder = Path(config.run.out) / "model"
     module.model.save_pretrained(folder)

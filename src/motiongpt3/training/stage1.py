@@ -16,7 +16,8 @@ from motiongpt3.data.dataset import PackedClips
 from motiongpt3.data.latents import LatentBank, LatentBatch
 from motiongpt3.models.backbone import load_backbone
 from motiongpt3.models.bimodal import attention_kernel
-from motiongpt3.models.motiongpt3 import MotionGPT3, MotionGPT3Config
+from motiongpt3.models.config import MotionGPT3Config
+from motiongpt3.models.motiongpt3 import MotionGPT3
 from motiongpt3.models.vae import VAEConfig
 from motiongpt3.training.loop import RunConfig, TrainingModule, check_settings
 from motiongpt3.training.text_cache import TextCache

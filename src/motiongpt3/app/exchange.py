@@ -1,0 +1,113 @@
+"""Motions in and out of the service: uploads read with care, answers as JSON or as a file."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from motiongpt3.app.schemas import MAX_SECONDS, MAX_UPLOAD, File, Joints
+from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.formats import load, save
+from motiongpt3.motion.motion import Motion
+
+JSON = "application/json"
+FILES = {"application/x-npz": "npz", "application/x-bvh": "bvh", "model/gltf-binary": "glb"}
+"""Media types of the files that a client can ask for with Accept, and their suffixes."""
+
+
+class NotAcceptable(Exception):
+    """The client accepts nothing that the service can give."""
+
+
+class TooLarge(Exception):
+    """An upload is larger than MAX_UPLOAD."""
+
+
+def media_type(accept: str | None) -> str:
+    """JSON or the type of a file: what an Accept header likes best, JSON where it has no preference.
+
+    Raises:
+        NotAcceptable: nothing of it is on offer.
+    """
+    offers = (JSON, *FILES)
+    wishes = _wishes(accept or "*/*")
+    for kind in sorted(wishes, key=lambda kind: -wishes[kind]):
+        for offer in offers:
+            if kind in (offer, "*/*", offer.partition("/")[0] + "/*"):
+                return offer
+    raise NotAcceptable(f"this answer comes as {', '.join(offers)}")
+
+
+def _wishes(accept: str) -> dict[str, float]:
+    """Media ranges of an Accept header and their qualities, in its order."""
+    wishes = {}
+    for wish in accept.split(",")[:50]:
+        kind, *options = (part.strip().lower() for part in wish.split(";"))
+        text = next((option[2:] for option in options if option.startswith("q=")), "1")
+        wishes[kind] = float(text) if re.fullmatch(r"[01](\.\d{0,3})?", text) else 0.0
+    return {kind: quality for kind, quality in wishes.items() if quality > 0}
+
+
+def read_motion(given: Joints | File) -> Motion:
+    """The motion that a client gave.
+
+    A file goes through a temporary one with a name of ours to the reader of its format.
+
+    Raises:
+        TooLarge: the file has more than MAX_UPLOAD bytes.
+        MotionGPT3Error: it is no base64, no such file, or longer than MAX_SECONDS.
+    """
+    if isinstance(given, Joints):
+        with np.errstate(over="ignore"):  # such numbers are refused
+            motion = Motion(given.joints, given.fps)
+    else:
+        try:
+            data = base64.b64decode(given.data, validate=True)
+        except (binascii.Error, ValueError):
+            raise MotionGPT3Error("data is not base64") from None
+        if len(data) > MAX_UPLOAD:
+            raise TooLarge(f"a motion file has at most {MAX_UPLOAD // 10**6} MB")
+        with TemporaryDirectory(prefix="motiongpt3-") as folder:
+            path = Path(folder) / f"motion.{given.format}"
+            path.write_bytes(data)
+            try:
+                motion = load(path)
+            except MotionGPT3Error as error:
+                raise MotionGPT3Error(str(error).replace(str(path), path.name)) from None
+    if motion.seconds > MAX_SECONDS:
+        raise MotionGPT3Error(f"the motion has {motion.seconds:.4g} seconds; at most {MAX_SECONDS} are read")
+    return motion
+
+
+def as_json(motions: Sequence[Motion], seeds: Sequence[int]) -> bytes:
+    """The `Motions` answer: positions in metres to six decimals."""
+    return json.dumps(
+        {
+            "motions": [
+                {
+                    "caption": motion.caption,
+                    "seed": seed,
+                    "frames": len(motion),
+                    "fps": motion.fps,
+                    "seconds": motion.seconds,
+                    "joints": motion.joints.astype(np.float64).round(6).tolist(),
+                }
+                for motion, seed in zip(motions, seeds, strict=True)
+            ]
+        },
+        separators=(",", ":"),
+        allow_nan=False,
+    ).encode()
+
+
+def as_file(motion: Motion, suffix: str) -> bytes:
+    """The bytes of a motion file."""
+    with TemporaryDirectory(prefix="motiongpt3-") as folder:
+        return save(motion, Path(folder) / f"motion.{suffix}").read_bytes()

@@ -1,0 +1,189 @@
+"""The paths of the service."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Header, Response
+
+from motiongpt3.app.engine import Engine
+from motiongpt3.app.exchange import FILES, JSON, NotAcceptable, as_file, as_json, media_type, read_motion
+from motiongpt3.app.guard import BODY_LIMIT
+from motiongpt3.app.metrics import CONTENT_TYPE, Metrics
+from motiongpt3.app.queue import Job
+from motiongpt3.app.schemas import (
+    MAX_MOTIONS,
+    MAX_SECONDS,
+    MAX_UPLOAD,
+    CaptionRequest,
+    Captions,
+    ComposeRequest,
+    Error,
+    File,
+    GenerateRequest,
+    InbetweenRequest,
+    Joints,
+    ModelInfo,
+    Motions,
+    PredictRequest,
+    Status,
+)
+from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.motion.motion import Motion
+
+R = TypeVar("R")
+Accept = Annotated[str | None, Header(include_in_schema=False)]
+
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    code: {"model": Error, "description": why}
+    for code, why in {
+        400: "the body is no JSON",
+        401: "the token is missing or wrong",
+        406: "nothing that Accept names can be given",
+        408: "the request took too long to arrive",
+        413: "the request or a file in it is too large",
+        415: "the body is not declared as JSON",
+        422: "something in the request is wrong",
+        429: "too much is waiting: come again after Retry-After seconds",
+        500: "a defect of the service",
+        503: "it took too long, or the service is stopping",
+    }.items()
+}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_MOTIONS: dict[int | str, dict[str, Any]] = {
+    **_ERRORS,
+    200: {"model": Motions, "description": "the motions", "content": dict.fromkeys(FILES, _BINARY)},
+}
+
+
+def body_limits() -> dict[str, int]:
+    """Bytes of a request's body, for paths that take motions."""
+    one = MAX_UPLOAD * 4 // 3 + BODY_LIMIT
+    return {"/v1/caption": one, "/v1/predict": one, "/v1/inbetween": 2 * one}
+
+
+def state_routes(engine: Engine, name: str, metrics: Metrics) -> APIRouter:
+    """Health, readiness, the model, and the metrics."""
+    router = APIRouter(tags=["state"])
+    few: dict[int | str, dict[str, Any]] = {code: _ERRORS[code] for code in (401, 413)}
+
+    @router.get("/v1/health")
+    async def health() -> Status:
+        """The process is alive."""
+        return Status(status="ok")
+
+    @router.get("/v1/ready", responses={503: _ERRORS[503], 413: _ERRORS[413]}, response_model=Status)
+    async def ready() -> Any:
+        """There is room in the queue."""
+        if not engine.queue.open or engine.queue.length >= engine.queue.limit:
+            return Response(Error(detail="not ready").model_dump_json(), 503, media_type=JSON)
+        return Status(status="ready")
+
+    @router.get("/v1/model", responses=few)
+    async def model() -> ModelInfo:
+        """What is served."""
+        config = engine.model.config
+        return ModelInfo(
+            name=name,
+            tasks=list(engine.tasks),
+            max_seconds=config.max_seconds,
+            fps=config.fps,
+            guidance=config.guidance,
+            steps=config.steps,
+        )
+
+    @router.get("/metrics", responses={**few, 200: {"content": {"text/plain": {}}}}, response_class=Response)
+    async def prometheus() -> Response:
+        """Counters for Prometheus."""
+        return Response(metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+
+    return router
+
+
+def task_routes(engine: Engine) -> APIRouter:
+    """What the model can do."""
+    router = APIRouter(prefix="/v1", tags=["tasks"])
+    reading = asyncio.Semaphore(2)  # a hostile file may take memory and time: few at once
+
+    async def given(*motions: Joints | File) -> list[Motion]:
+        async with reading:
+            return [await asyncio.to_thread(read_motion, motion) for motion in motions]
+
+    if "generate" in engine.tasks:
+
+        @router.post("/generate", responses=_MOTIONS, response_model=None)
+        async def generate(asked: GenerateRequest, accept: Accept = None) -> Response:
+            """Motions from sentences."""
+            prompts = [asked.prompt] if isinstance(asked.prompt, str) else asked.prompt
+            count = len(prompts) * asked.samples
+            if count > MAX_MOTIONS:
+                raise MotionGPT3Error(f"that is {count} motions; one request makes at most {MAX_MOTIONS}")
+            kind = _kind(accept, count)
+            job = engine.generate(prompts, asked.seconds, asked.samples, asked.seed, asked.guidance, asked.steps)
+            seeds = [asked.seed + k for _ in prompts for k in range(asked.samples)]
+            return await _answer(job, kind, seeds)
+
+    if "caption" in engine.tasks:
+
+        @router.post("/caption", responses=_ERRORS)
+        async def caption(asked: CaptionRequest) -> Captions:
+            """Sentences about a motion."""
+            job = engine.caption(await given(asked.motion), asked.samples, asked.beams, asked.seed)
+            return Captions(captions=(await _wait(job))[0])
+
+    if "predict" in engine.tasks:
+
+        @router.post("/predict", responses=_MOTIONS, response_model=None)
+        async def predict(asked: PredictRequest, accept: Accept = None) -> Response:
+            """The motion, and how it goes on."""
+            kind = _kind(accept)
+            (motion,) = await given(asked.motion)
+            return await _answer(engine.predict(motion, asked.seconds, asked.prompt, asked.seed), kind, [asked.seed])
+
+    if "inbetween" in engine.tasks:
+
+        @router.post("/inbetween", responses=_MOTIONS, response_model=None)
+        async def inbetween(asked: InbetweenRequest, accept: Accept = None) -> Response:
+            """The first motion, what leads to the second, and the second."""
+            kind = _kind(accept)
+            start, end = await given(asked.start, asked.end)
+            job = engine.inbetween(start, end, asked.seconds, asked.prompt, asked.seed)
+            return await _answer(job, kind, [asked.seed])
+
+    if "compose" in engine.tasks:
+
+        @router.post("/compose", responses=_MOTIONS, response_model=None)
+        async def compose(asked: ComposeRequest, accept: Accept = None) -> Response:
+            """One action after the other, as one motion."""
+            kind = _kind(accept)
+            if sum(part.seconds or 0 for part in asked.parts) > MAX_SECONDS:
+                raise MotionGPT3Error(f"one motion has at most {MAX_SECONDS} seconds; ask for less")
+            job = engine.compose([(part.prompt, part.seconds) for part in asked.parts], asked.seed)
+            return await _answer(job, kind, [asked.seed])
+
+    return router
+
+
+async def _wait(job: Job[R]) -> list[R]:
+    """The results of a job; it is cancelled when the request is."""
+    return await asyncio.wrap_future(job)
+
+
+async def _answer(job: Job[Motion], kind: str, seeds: Sequence[int]) -> Response:
+    motions = await _wait(job)
+    if kind == JSON:
+        return Response(await asyncio.to_thread(as_json, motions, seeds), media_type=JSON)
+    suffix = FILES[kind]
+    content = await asyncio.to_thread(as_file, motions[0], suffix)
+    return Response(
+        content, media_type=kind, headers={"Content-Disposition": f'attachment; filename="motion.{suffix}"'}
+    )
+
+
+def _kind(accept: str | None, motions: int = 1) -> str:
+    kind = media_type(accept)
+    if kind != JSON and motions > 1:
+        raise NotAcceptable(f"a file holds one motion, and these are {motions}: ask for {JSON}, or one by one")
+    return kind

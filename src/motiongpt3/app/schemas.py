@@ -1,0 +1,181 @@
+"""What the service takes and gives, as JSON. Unknown fields, wrong types, NaN and numbers out of range are refused."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag
+
+MAX_UPLOAD = 20_000_000
+"""Bytes of an uploaded file."""
+MAX_PROMPT = 300
+"""Characters of a prompt: twice the longest training caption. One long prompt slows the whole batch it is in."""
+MAX_MOTIONS = 64
+"""Motions of one request."""
+MAX_FRAMES = 12_000
+"""Frames of a motion given as joints: ten minutes at 20 frames per second."""
+MAX_SECONDS = 600
+"""Seconds of a motion that is given or asked for, whatever the model could do."""
+
+Prompt = Annotated[str, Field(min_length=1, max_length=MAX_PROMPT, examples=["a person walks forward"])]
+Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, examples=[4.0])]
+Seed = Annotated[int, Field(ge=0, lt=2**53, description="The same seed gives the same motion.")]
+Point = Annotated[list[float], Field(min_length=3, max_length=3), FailFast()]
+Frame = Annotated[list[Point], Field(min_length=22, max_length=22), FailFast()]
+Frames = Annotated[list[Frame], Field(min_length=1, max_length=MAX_FRAMES), FailFast()]  # not an error per number
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Joints(_Strict):
+    """A motion as positions; what the service gives can be given back as it is."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    joints: Frames
+    """Frames of 22 joints (HumanML3D's order) of x, y, z: metres, y up."""
+    fps: Annotated[float, Field(gt=0, le=1000)] = 20.0
+    """Frames per second."""
+
+
+class File(_Strict):
+    """A motion file."""
+
+    format: Literal["bvh", "npz", "npy"]
+    """What kind of file it is."""
+    data: Annotated[str, Field(min_length=4, max_length=MAX_UPLOAD // 3 * 4 + 4)]
+    """Its bytes in base64; at most 20 MB before the encoding."""
+
+
+def _kind(value: Any) -> str:
+    return "file" if isinstance(value, File) or (isinstance(value, dict) and "data" in value) else "joints"
+
+
+def _number(value: Any) -> str:
+    return "list" if isinstance(value, list) else "sentence"
+
+
+Prompts = Annotated[list[Prompt], Field(min_length=1, max_length=MAX_MOTIONS)]
+PromptOrPrompts = Annotated[
+    Annotated[Prompt, Tag("sentence")] | Annotated[Prompts, Tag("list")], Discriminator(_number)
+]
+MotionIn = Annotated[Annotated[Joints, Tag("joints")] | Annotated[File, Tag("file")], Discriminator(_kind)]
+
+
+class GenerateRequest(_Strict):
+    """Motions from sentences."""
+
+    prompt: PromptOrPrompts
+    """What the person does, in an English sentence; or a list of such."""
+    seconds: Seconds | None = None
+    """Duration, up to the model's `max_seconds`; null: the model decides."""
+    samples: Annotated[int, Field(ge=1, le=MAX_MOTIONS)] = 1
+    """Motions per prompt; sample k uses seed + k. At most 64 motions in all."""
+    seed: Seed = 0
+    guidance: Annotated[float, Field(ge=0, le=100)] | None = None
+    """How strictly to follow the words; null: the model's own setting."""
+    steps: Annotated[int, Field(ge=1, le=100)] | None = None
+    """Sampling steps; null: the model's own setting."""
+
+
+class CaptionRequest(_Strict):
+    """Sentences about a motion."""
+
+    motion: MotionIn
+    samples: Annotated[int, Field(ge=1, le=16)] = 1
+    """Captions to give."""
+    beams: Annotated[int, Field(ge=1, le=16)] = 1
+    """Width of the beam search; 1 is greedy for one sample, and draws for more."""
+    seed: Seed = 0
+
+
+class PredictRequest(_Strict):
+    """How a motion goes on."""
+
+    motion: MotionIn
+    seconds: Seconds
+    """How much to add."""
+    prompt: Prompt | None = None
+    seed: Seed = 0
+
+
+class InbetweenRequest(_Strict):
+    """A motion that leads from one to another."""
+
+    start: MotionIn
+    end: MotionIn
+    seconds: Seconds
+    """Length of the gap."""
+    prompt: Prompt | None = None
+    seed: Seed = 0
+
+
+class Part(_Strict):
+    """One action of a composition."""
+
+    prompt: Prompt
+    seconds: Seconds | None = None
+    """Duration; null: the model decides."""
+
+
+class ComposeRequest(_Strict):
+    """One action after the other, as one motion."""
+
+    parts: Annotated[list[Part], Field(min_length=1, max_length=16)]
+    seed: Seed = 0
+
+
+class MotionOut(BaseModel):
+    """A motion."""
+
+    caption: str | None
+    """What happens, as far as it is known."""
+    seed: int
+    frames: int
+    fps: float
+    seconds: float
+    joints: list[Frame]
+    """Frames of 22 joints of x, y, z: metres to six decimals, y up."""
+
+
+class Motions(BaseModel):
+    """Motions, prompt by prompt and sample by sample."""
+
+    motions: list[MotionOut]
+
+
+class Captions(BaseModel):
+    """Sentences about the motion."""
+
+    captions: list[str]
+
+
+class Status(BaseModel):
+    """Whether the service is well."""
+
+    status: Literal["ok", "ready"]
+
+
+class ModelInfo(BaseModel):
+    """What is served."""
+
+    name: str
+    tasks: list[str]
+    max_seconds: float
+    """Longest motion that it generates."""
+    fps: float
+    guidance: float
+    """Used where a request gives none."""
+    steps: int
+    """Used where a request gives none."""
+    max_prompt_characters: int = MAX_PROMPT
+    max_motions_per_request: int = MAX_MOTIONS
+    max_upload_bytes: int = MAX_UPLOAD
+
+
+class Error(BaseModel):
+    """Why a request was not done, in one line."""
+
+    detail: str

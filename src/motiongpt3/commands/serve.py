@@ -1,0 +1,119 @@
+"""`motiongpt3 serve`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+from collections.abc import Sequence
+from ipaddress import ip_address
+from pathlib import Path
+
+from jsonargparse.typing import NonNegativeFloat, PositiveFloat, PositiveInt
+
+from motiongpt3.commands.options import Parser, add_model_options, load_model
+from motiongpt3.errors import MotionGPT3Error
+
+TOKEN = "MOTIONGPT3_TOKEN"
+"""Environment variable with the token that clients must send."""
+
+EXAMPLES = f"""
+  motiongpt3 serve
+      then http://127.0.0.1:8000/docs tells what can be asked for
+  {TOKEN}=$(cat token) motiongpt3 serve --host 0.0.0.0 --device cuda --batch 32
+"""
+
+logger = logging.getLogger(__name__)
+
+
+def serve(argv: Sequence[str]) -> int:
+    """The HTTP service."""
+    parser = Parser("serve", f"Serve a model over HTTP. If {TOKEN} is set, clients must send it.", EXAMPLES)
+    parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on")
+    parser.add_argument("--port", type=int, default=8000, metavar="N", help="port to listen on; 0: a free one")
+    parser.add_argument("--batch", type=PositiveInt, default=8, metavar="B", help="most motions drawn at once")
+    parser.add_argument(
+        "--wait-ms", type=NonNegativeFloat, default=10.0, metavar="W", help="how long a motion waits for others to join"
+    )
+    parser.add_argument(
+        "--queue", type=PositiveInt, default=256, metavar="N", help="most motions that wait, 64 or more"
+    )
+    parser.add_argument(
+        "--time-limit", type=PositiveFloat, default=60.0, metavar="S", help="seconds a request may take"
+    )
+    parser.add_argument(
+        "--cors-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="web pages of this origin, such as https://example.org, may call the service; may be repeated",
+    )
+    add_model_options(parser)
+    options = parser.parse_args(argv)
+    token = os.environ.get(TOKEN)
+    if token is not None and not re.fullmatch("[!-~]+", token):
+        raise MotionGPT3Error(f"{TOKEN} must be one word of plain letters, digits and signs")
+
+    import uvicorn
+
+    from motiongpt3.app.engine import Engine
+    from motiongpt3.app.queue import BatchQueue
+    from motiongpt3.app.schemas import MAX_MOTIONS
+    from motiongpt3.app.service import ServiceConfig, create_app
+
+    if options.queue < MAX_MOTIONS:
+        raise MotionGPT3Error(f"--queue must be at least {MAX_MOTIONS}, the motions of one request")
+    with _listen(options.host, options.port) as listener:
+        model = load_model(options.model, options.device)
+        model.generate("a person stands")  # the first one is slow
+        engine = Engine(model, BatchQueue(options.batch, options.wait_ms / 1000, options.queue))
+        config = ServiceConfig(
+            name=Path(options.model).name if options.model else "mini",
+            time_limit=options.time_limit,
+            token=token,
+            cors_origins=tuple(options.cors_origin),
+        )
+        server = uvicorn.Server(
+            uvicorn.Config(
+                create_app(engine, config),
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=round(options.time_limit) + 5,
+            )
+        )
+        host, port = listener.getsockname()[:2]
+        if token is None and not ip_address(host).is_loopback:
+            logger.warning(f"anyone who reaches {host} can use this service; set {TOKEN} to change that")
+        print(f"http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
+        try:
+            server.run(sockets=[listener])
+        finally:
+            engine.close(finish=False)
+    return 0
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        MotionGPT3Error: there is no such address, or the port is taken or not allowed.
+    """
+    if not 0 <= port <= 65535:
+        raise MotionGPT3Error(f"--port must be 0 to 65535, not {port}")
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind)
+        if os.name != "nt":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+            listener.listen(1024)
+        except OSError:
+            listener.close()
+            raise
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise MotionGPT3Error(f"cannot listen on {host}, port {port}: {reason}") from None
+    return listener

@@ -1,0 +1,351 @@
+"""Continuing, filling in and composing motions: windows that the model draws, fitted to frames that stay as they are.
+
+The model draws at its own frame rate; a motion of another rate is read at the model's, and the new frames go back to
+the motion's along a spline. Given frames are never computed again: they come back bit for bit. A motion longer than the
+model's window is drawn window by window, each of which sees the last frames of the one before, so memory stays flat.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.instructions.prompt import clean_prompt
+from motiongpt3.models.request import check_request, check_seconds
+from motiongpt3.models.windows import draw_window
+from motiongpt3.motion.blend import assemble, bones, ground_height
+from motiongpt3.motion.conditioning import KNOWN, condition
+from motiongpt3.motion.motion import MAX_FRAMES, Motion
+from motiongpt3.motion.retarget import to_skeleton
+from motiongpt3.motion.skeleton import HUMANML3D
+from motiongpt3.motion.spline import cubic
+
+if TYPE_CHECKING:
+    from motiongpt3.models.config import MotionGPT3Config
+    from motiongpt3.models.motiongpt3 import MotionGPT3
+
+Array = NDArray[np.floating[Any]]
+Progress = Callable[[Sequence[Any]], Iterator[Any]]
+Prompts = Sequence[str | tuple[str, float]]
+
+READ_SECONDS = 2.0
+"""How much of a given motion the model reads beside a seam."""
+SLACK = 6
+"""Frames by which a drawn window may be early or late."""
+
+
+class Propose(Protocol):
+    """Draws a window of motion at the model's frame rate; anywhere, facing anywhere."""
+
+    def __call__(
+        self, before: Motion | None, after: Motion | None, frames: int, prompt: str | None, seed: int
+    ) -> Motion:
+        """`frames` frames that begin roughly with those of `before` and end roughly with those of `after`."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """A part of a composed motion: what was asked for, and its frames."""
+
+    prompt: str
+    start: int
+    end: int
+
+
+def proposals(model: MotionGPT3, guidance: float | None = None, steps: int | None = None) -> Propose:
+    """What draws windows.
+
+    A model of stage 1 cannot read what is given: it draws the new part from words, and everything else is left to the
+    fitting. Without words, someone who travels walks on and someone who does not stands.
+    """
+
+    def propose(before: Motion | None, after: Motion | None, frames: int, prompt: str | None, seed: int) -> Motion:
+        if model.config.stage > 1 and before is not None:
+            words = None if prompt is None else clean_prompt(prompt)
+            return draw_window(model, before, after, frames, words, seed, guidance, steps)
+        lead, trail = (max(0, len(given) - SLACK - KNOWN) if given is not None else 0 for given in (before, after))
+        words = prompt or ("a person walks forward." if _travels(before, after, frames) else "a person stands still.")
+        seconds = (frames - lead - trail) / model.config.fps
+        drawn = model.generate(words, seconds=seconds, seed=seed, guidance=guidance, steps=steps)
+        joints = np.concatenate([drawn.joints[:1].repeat(lead, 0), drawn.joints, drawn.joints[-1:].repeat(trail, 0)])
+        return drawn.replace(joints=joints)
+
+    return propose
+
+
+def predict(
+    model: MotionGPT3,
+    motion: Motion,
+    seconds: float,
+    prompt: str | None = None,
+    seed: int = 0,
+    guidance: float | None = None,
+    steps: int | None = None,
+    progress: Progress = iter,
+    propose: Propose | None = None,
+) -> Motion:
+    """See `MotionGPT3.predict`."""
+    config = model.config
+    check_predict(config, motion, seconds, prompt, seed, guidance, steps)
+    count = max(round(seconds * motion.fps), 1)
+    read = _read(motion, config.fps, READ_SECONDS, backward=True)
+    ground = ground_height(motion.joints, at_end=True)
+    frames = math.ceil(count * config.fps / motion.fps - 1e-6)
+    windows = _windows(frames, len(read), config)
+    draw = propose or proposals(model, guidance, steps)
+    track = [read]
+    for number, size in enumerate(progress(windows)):
+        track.append(_extend(track, len(read), size, draw, prompt, seed + number, config.fps, ground))
+    new = _at_rate(np.concatenate([read[-KNOWN:], *track[1:]]), min(len(read), KNOWN), count, config.fps / motion.fps)
+    return motion.replace(joints=np.concatenate([motion.joints, new]), caption=prompt or motion.caption)
+
+
+def inbetween(
+    model: MotionGPT3,
+    start: Motion,
+    end: Motion,
+    seconds: float,
+    prompt: str | None = None,
+    seed: int = 0,
+    guidance: float | None = None,
+    steps: int | None = None,
+    progress: Progress = iter,
+    propose: Propose | None = None,
+) -> Motion:
+    """See `MotionGPT3.inbetween`."""
+    config = model.config
+    check_inbetween(config, start, end, seconds, prompt, seed, guidance, steps)
+    count = max(round(seconds * start.fps), 1)
+    gap = max(1, round((count + 1) * config.fps / start.fps))
+    rate = start.fps * gap / (count + 1)  # close to the model's, with the last given frame and the next on its grid
+    before = _read(start, rate, READ_SECONDS, backward=True)
+    after = _read(end, rate, READ_SECONDS, backward=False)
+    ground = ground_height(start.joints, at_end=True)
+    draw = propose or proposals(model, guidance, steps)
+    most = max(1, config.vae.max_frames - len(before) - len(after))
+    windows = [*_windows(max(0, gap - 1 - most), len(before), config), min(gap - 1, most)]
+    track = [before]
+    for number, size in enumerate(progress(windows)):
+        if number < len(windows) - 1:
+            track.append(_extend(track, len(before), size, draw, prompt, seed + number, config.fps, ground))
+        elif size:
+            context = _tail(track, len(before))
+            frames = len(context) + size + len(after)
+            window = draw(_seen(context, config.fps), _seen(after, config.fps), frames, prompt, seed + number)
+            track.append(condition(window.joints, size, context, after, ground, SLACK))
+    known = before[-KNOWN:]
+    new = _at_rate(np.concatenate([known, *track[1:], after[:KNOWN]]), len(known), count, gap / (count + 1))
+    joined = np.concatenate([start.joints, new, end.joints])
+    return start.replace(joints=joined, caption=prompt or start.caption)
+
+
+def compose(
+    model: MotionGPT3,
+    prompts: Prompts,
+    seed: int = 0,
+    guidance: float | None = None,
+    steps: int | None = None,
+    progress: Progress = iter,
+    propose: Propose | None = None,
+) -> tuple[Motion, list[Span]]:
+    """See `MotionGPT3.compose`; also tells which frames belong to which prompt."""
+    config = model.config
+    asked = check_compose(config, prompts, seed, guidance, steps)
+    lengths = decided_frames(model, [text for text, _ in asked])
+    draw = propose or proposals(model, guidance, steps)
+    read = round(READ_SECONDS * config.fps)
+    track: list[Array] = []
+    spans: list[Span] = []
+    number = end = 0
+    for (text, frames), decided in progress(list(zip(asked, lengths, strict=True))):
+        wanted = decided if frames is None else frames
+        spans.append(Span(text, end, end + wanted))
+        end += wanted
+        if not track:
+            first = min(wanted, config.vae.max_frames)
+            track.append(draw(None, None, first, text, seed).joints[:first])
+            wanted -= first
+            number += 1
+        for size in _windows(wanted, read, config):
+            track.append(_extend(track, read, size, draw, text, seed + number, config.fps, 0.0))
+            number += 1
+    caption = "; ".join(text for text, _ in asked)
+    return Motion(np.concatenate(track), config.fps, caption, f"seed {seed}"), spans
+
+
+def check_predict(
+    config: MotionGPT3Config,
+    motion: Motion,
+    seconds: float,
+    prompt: str | None = None,
+    seed: int = 0,
+    guidance: float | None = None,
+    steps: int | None = None,
+) -> None:
+    """Refuse what `MotionGPT3.predict` cannot do, from the model's sizes alone.
+
+    Raises:
+        MotionGPT3Error: see `MotionGPT3.predict`.
+    """
+    _check_words(config, prompt, seed, guidance, steps)
+    _check_given(config, motion, "the motion")
+    check_seconds(seconds, (MAX_FRAMES - len(motion)) / motion.fps)
+
+
+def check_inbetween(
+    config: MotionGPT3Config,
+    start: Motion,
+    end: Motion,
+    seconds: float,
+    prompt: str | None = None,
+    seed: int = 0,
+    guidance: float | None = None,
+    steps: int | None = None,
+) -> None:
+    """Refuse what `MotionGPT3.inbetween` cannot do, as `check_predict`."""
+    _check_words(config, prompt, seed, guidance, steps)
+    _check_given(config, start, "the motion before the gap")
+    _check_given(config, end, "the motion after the gap")
+    if start.fps != end.fps:
+        raise MotionGPT3Error(
+            f"the motions have {start.fps:g} and {end.fps:g} frames per second; resample one of them first"
+        )
+    check_seconds(seconds, (MAX_FRAMES - len(start) - len(end)) / start.fps)
+
+
+def check_compose(
+    config: MotionGPT3Config, prompts: Prompts, seed: int = 0, guidance: float | None = None, steps: int | None = None
+) -> list[tuple[str, int | None]]:
+    """Each prompt with its frames at the model's rate, None where the model decides.
+
+    Raises:
+        MotionGPT3Error: see `MotionGPT3.compose`.
+    """
+    if isinstance(prompts, str) or not isinstance(prompts, Sequence):
+        raise MotionGPT3Error("compose takes a list of prompts")
+    asked: list[tuple[str, int | None]] = []
+    for item in prompts:
+        text, seconds = (item, None) if isinstance(item, str) else _pair(item)
+        if seconds is not None:
+            check_seconds(seconds, MAX_FRAMES / config.fps)
+        asked.append((text, None if seconds is None else max(round(seconds * config.fps), 1)))
+    check_request(config, [text for text, _ in asked], None, 1, seed, guidance, steps)
+    if sum(frames or config.vae.max_frames for _, frames in asked) > MAX_FRAMES:
+        raise MotionGPT3Error(f"the prompts ask for more than the {MAX_FRAMES} frames a motion may have")
+    return asked
+
+
+@torch.inference_mode()
+def decided_frames(model: MotionGPT3, captions: Sequence[str]) -> list[int]:
+    """The frames that the model's length head gives each caption."""
+    frames: list[int] = []
+    for at in range(0, len(captions), 32):
+        cache, start = model.read(model.tokens([clean_prompt(text) for text in captions[at : at + 32]]))
+        logits, _ = model.think(cache, start, None)
+        frames += [int(n) for n in model.predicted_frames(logits)]
+    return frames
+
+
+def _check_words(
+    config: MotionGPT3Config, prompt: str | None, seed: int, guidance: float | None, steps: int | None
+) -> None:
+    check_request(config, ["someone moves" if prompt is None else prompt], None, 1, seed, guidance, steps)
+
+
+def _check_given(config: MotionGPT3Config, motion: Motion, what: str) -> None:
+    if not isinstance(motion, Motion):
+        raise MotionGPT3Error(f"{what} must be a Motion, not {type(motion).__name__}")
+    if motion.skeleton != HUMANML3D:
+        raise MotionGPT3Error(f"{what} has another skeleton than the 22 joints of HumanML3D")
+    least = config.vae.min_frames / config.fps
+    if motion.seconds < least - 1e-6:
+        raise MotionGPT3Error(f"{what} has {motion.seconds:.3g} s; the model reads {least:g} s or more")
+
+
+def _pair(item: Any) -> tuple[str, float]:
+    if isinstance(item, tuple | list) and len(item) == 2 and isinstance(item[0], str):
+        return item[0], item[1]
+    raise MotionGPT3Error(f"each prompt must be text or (text, seconds), not {str(item)[:60]!r}")
+
+
+def _read(motion: Motion, rate: float, seconds: float, *, backward: bool) -> Array:
+    """(T, 22, 3) up to `seconds` at another rate, of the end with its last frame (backward) or of the beginning."""
+    last = len(motion) - 1
+    frames = min(round(seconds * rate), math.floor(last * rate / motion.fps + 1e-6) + 1)
+    at = np.arange(frames) * (motion.fps / rate)
+    if rate == motion.fps:
+        return motion.joints[-frames:] if backward else motion.joints[:frames]
+    wanted = math.ceil(at[-1]) + 8
+    if backward:
+        joints = motion.joints[-wanted:]
+        return cubic(joints, len(joints) - 1 - at[::-1])
+    return cubic(motion.joints[:wanted], at)
+
+
+def _seen(given: Array, fps: float) -> Motion:
+    """Given frames as the model knows people."""
+    return Motion(to_skeleton(given), fps)
+
+
+def _tail(track: Sequence[Array], frames: int) -> Array:
+    """The last frames of what there is."""
+    parts: list[Array] = []
+    for part in reversed(track):
+        parts.insert(0, part[-(frames - sum(map(len, parts))) :])
+        if sum(map(len, parts)) == frames:
+            break
+    return np.concatenate(parts)
+
+
+def _windows(frames: int, read: int, config: MotionGPT3Config) -> list[int]:
+    """New frames of each window, about as many in each."""
+    most = max(1, config.vae.max_frames - read - SLACK)
+    count = -(-frames // most)
+    return [frames // count + (number < frames % count) for number in range(count)]
+
+
+def _extend(
+    track: Sequence[Array],
+    read: int,
+    size: int,
+    draw: Propose,
+    prompt: str | None,
+    seed: int,
+    fps: float,
+    ground: float,
+) -> Array:
+    """`size` frames more."""
+    context = _tail(track, read)
+    window = draw(_seen(context, fps), None, len(context) + size + SLACK, prompt, seed)
+    return condition(window.joints, size, context, None, ground, SLACK)
+
+
+def _at_rate(joints: Array, known: int, count: int, step: float) -> NDArray[np.float32]:
+    """(count, 22, 3): frames `step` samples apart after the sample `known` - 1, with the bones as long as sampled."""
+    at = known - 1 + step * np.arange(1, count + 1)
+    if np.allclose(at, np.round(at), atol=1e-6):
+        return joints[np.round(at).astype(np.int64)].astype(np.float32)
+    smooth = cubic(joints, at)
+    sizes = np.linalg.norm(bones(joints), axis=-1)
+    low = np.clip(np.floor(at).astype(np.int64), 0, len(joints) - 2)
+    weight = np.clip(at - low, 0, 1)[:, None]
+    lengths = sizes[low] * (1 - weight) + sizes[low + 1] * weight
+    return assemble(smooth[:, 0], bones(smooth), lengths).astype(np.float32)
+
+
+def _travels(before: Motion | None, after: Motion | None, frames: int) -> bool:
+    """Whether the pelvis goes, or has to go, at more than 0.3 m/s."""
+    if before is None:
+        return False
+    if after is None:
+        path, seconds = before.joints[-1, 0] - before.joints[0, 0], before.seconds
+    else:
+        path, seconds = after.joints[0, 0] - before.joints[-1, 0], frames / before.fps - before.seconds - after.seconds
+    return float(np.linalg.norm(path[[0, 2]])) > 0.3 * seconds

@@ -1,0 +1,135 @@
+"""Motions in words: the captions that the model writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.instructions.prompt import Prompt
+from motiongpt3.instructions.tasks import build
+from motiongpt3.models.layout import Piece, Shown, Words, lay_out
+from motiongpt3.models.reading import Motions, encode
+from motiongpt3.models.writing import Decoding, Writer
+from motiongpt3.motion.motion import Motion
+from motiongpt3.motion.skeleton import HUMANML3D
+
+if TYPE_CHECKING:
+    from motiongpt3.models.config import MotionGPT3Config
+    from motiongpt3.models.kv_cache import KVCache
+    from motiongpt3.models.motiongpt3 import MotionGPT3
+
+Progress = Callable[[Sequence[Any]], Iterator[Any]]
+
+BATCH = 32
+"""Motions that are read together."""
+MAX_SAMPLES = 100
+"""Most captions of one motion."""
+SAMPLED = Decoding(temperature=0.8, top_p=0.9)
+"""How several captions of one motion are drawn."""
+
+
+def caption(
+    model: MotionGPT3,
+    motions: Sequence[Motion],
+    samples: int = 1,
+    beams: int = 1,
+    seed: int = 0,
+    decoding: Decoding | None = None,
+    progress: Progress = iter,
+) -> list[list[str]]:
+    """See `MotionGPT3.caption`: for each motion its captions."""
+    check_caption(model.config, motions, samples)
+    if decoding is None:
+        base = SAMPLED if samples > 1 and beams == 1 else Decoding()
+        decoding = Decoding(temperature=base.temperature, top_p=base.top_p, beams=beams, seed=seed)
+    parts = [(number, part) for number, motion in enumerate(motions) for part in split(motion, model.config)]
+    jobs = [(number, part, sample) for number, part in parts for sample in range(samples)]
+    found: dict[tuple[int, int], list[str]] = {}
+    for batch in progress([jobs[at : at + BATCH] for at in range(0, len(jobs), BATCH)]):
+        seeds = [decoding.seed + sample for _, _, sample in batch]
+        texts = model.describe([part for _, part, _ in batch], decoding, seeds)
+        for (number, _, sample), text in zip(batch, texts, strict=True):
+            found.setdefault((number, sample), []).append(text)
+    return [[" ".join(found[number, sample]) for sample in range(samples)] for number in range(len(motions))]
+
+
+def check_caption(config: MotionGPT3Config, motions: Sequence[Motion], samples: int = 1) -> None:
+    """Refuse what cannot be captioned.
+
+    Raises:
+        MotionGPT3Error: no motion, one that is too short or of another skeleton, or a number out of range.
+    """
+    if not motions:
+        raise MotionGPT3Error("there is no motion to describe")
+    if type(samples) is not int or not 1 <= samples <= MAX_SAMPLES:
+        raise MotionGPT3Error(f"samples must be a whole number from 1 to {MAX_SAMPLES}, not {samples!r}")
+    for motion in motions:
+        if not isinstance(motion, Motion):
+            raise MotionGPT3Error(f"a motion to describe must be a Motion, not {type(motion).__name__}")
+        if motion.skeleton != HUMANML3D:
+            raise MotionGPT3Error("the motion has another skeleton than the 22 joints of HumanML3D")
+        least = config.vae.min_frames / config.fps
+        if motion.seconds < least - 1e-6:
+            raise MotionGPT3Error(f"the motion has {motion.seconds:.3g} s; the model reads {least:g} s or more")
+
+
+def split(motion: Motion, config: MotionGPT3Config) -> list[Motion]:
+    """A motion at the model's rate in as few parts of like length as the model can read."""
+    there = motion.resample(config.fps)
+    count = -(-len(there) // config.vae.max_frames)
+    ends = [len(there) * number // count for number in range(count + 1)]
+    return [there[first:last] for first, last in pairwise(ends)]
+
+
+@torch.inference_mode()
+def describe(model: MotionGPT3, motions: Sequence[Motion], decoding: Decoding, seeds: Sequence[int]) -> list[str]:
+    """See `MotionGPT3.describe`."""
+    prompt = build("motion_to_caption", model.config.prompt_style)
+    rows = [question(model, prompt, number) for number in range(len(motions))]
+    given = encode(model.vae, motions, model.config.fps)
+    logits, cache, places = start_writing(model, rows, given)
+    answers = Writer(model.backbone, model.transformer).write(logits, cache, places, decoding, stops(model), seeds)
+    return [sentence(model.backbone.decode(ids)) for ids in answers]
+
+
+def question(model: MotionGPT3, prompt: Prompt, first: int = 0) -> list[Piece]:
+    """The pieces of a prompt's question, its motions numbered from `first`."""
+    row: list[Piece] = []
+    for piece in prompt.question:
+        if isinstance(piece, str):
+            row.append(Words(tuple(model.backbone.tokenizer.encode(piece, add_special_tokens=False).ids)))
+        else:
+            row.append(Shown(first + sum(isinstance(other, Shown) for other in row)))
+    return row
+
+
+def start_writing(
+    model: MotionGPT3, rows: Sequence[Sequence[Piece]], given: Motions
+) -> tuple[torch.Tensor, KVCache, torch.Tensor]:
+    """Read rows that end in words: logits (B, vocabulary + 2) of what follows, the cache, and (B,) its place."""
+    from motiongpt3.models.kv_cache import KVCache
+
+    cache = KVCache()
+    layout = lay_out(rows, model.motion_tokens).to(given.latents.device)
+    words, _ = model(layout, given, None, cache)
+    last = layout.mask.sum(1) - 1
+    logits = model.backbone.logits(words[torch.arange(len(rows), device=last.device), last]).float()
+    return logits, cache, layout.ends
+
+
+def stops(model: MotionGPT3) -> list[int]:
+    """Tokens that end an answer."""
+    from motiongpt3.instructions.prompt import turn_end
+
+    ids = model.backbone.tokenizer.encode(turn_end(model.config.prompt_style), add_special_tokens=False).ids
+    return [ids[0], model.backbone.eos_id]
+
+
+def sentence(text: str) -> str:
+    """Words as a sentence: a capital, single spaces."""
+    words = " ".join(text.split())
+    return words[:1].upper() + words[1:]

@@ -1,0 +1,202 @@
+"""Words out of the text stream: greedy, sampled or by beams, one token at a time behind a cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.models.bimodal import BimodalTransformer
+from motiongpt3.models.kv_cache import KVCache
+from motiongpt3.models.stream import Tokens
+
+if TYPE_CHECKING:
+    from transformers import LogitsProcessor
+
+    from motiongpt3.models.backbone import TextBackbone
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How words are chosen."""
+
+    max_tokens: int = 60
+    """Longest answer, in tokens."""
+    temperature: float = 0.0
+    """0 takes the likeliest token; above, tokens are drawn."""
+    top_k: int = 0
+    """Draw among this many likeliest tokens; 0: all."""
+    top_p: float = 1.0
+    """Draw among the likeliest tokens that make up this probability."""
+    repetition_penalty: float = 1.0
+    """Divides the odds of tokens that the answer holds already; 1: does not."""
+    beams: int = 1
+    """Answers kept side by side; above 1 the temperature does not count."""
+    seed: int = 0
+    """Of the draws."""
+    forbidden: tuple[int, ...] = field(default=())
+    """Tokens that are never written."""
+
+    def __post_init__(self) -> None:
+        for name, least, most in (("max_tokens", 1, 10_000), ("top_k", 0, 10**6), ("beams", 1, 64)):
+            value = getattr(self, name)
+            if type(value) is not int or not least <= value <= most:
+                raise MotionGPT3Error(f"{name} must be a whole number from {least} to {most}, not {value!r}")
+        for name, low, high in (("temperature", 0.0, 100.0), ("top_p", 1e-6, 1.0), ("repetition_penalty", 0.01, 100.0)):
+            if not low <= getattr(self, name) <= high:
+                raise MotionGPT3Error(f"{name} must be {low:g} to {high:g}, not {getattr(self, name)!r}")
+
+
+class Writer:
+    """Continues the text behind a cache.
+
+    Args:
+        backbone: embeddings and output weights.
+        transformer: runs the text stream.
+    """
+
+    def __init__(self, backbone: TextBackbone, transformer: BimodalTransformer) -> None:
+        self.backbone = backbone
+        self.transformer = transformer
+
+    @torch.inference_mode()
+    def step(self, ids: Tensor, places: Tensor, cache: KVCache) -> Tensor:
+        """Run one token of each row; logits (B, vocabulary + 2) of the next one.
+
+        Args:
+            ids: (B,) tokens.
+            places: (B,) their positions.
+            cache: what stands before; extended.
+        """
+        hidden, _ = self.transformer(Tokens.of(self.backbone.embed(ids[:, None]), start=places), None, cache)
+        assert hidden is not None
+        return self.backbone.logits(hidden[:, 0]).float()
+
+    @torch.inference_mode()
+    def write(
+        self,
+        logits: Tensor,
+        cache: KVCache,
+        places: Tensor,
+        decoding: Decoding,
+        stop: Sequence[int],
+        seeds: Sequence[int] | None = None,
+    ) -> list[list[int]]:
+        """Answers of B rows, each without the token that stopped it.
+
+        Args:
+            logits: (B, vocabulary + 2) of the first token.
+            cache: what stands before; extended by everything written.
+            places: (B,) position of the first token.
+            decoding: how tokens are chosen.
+            stop: tokens that end an answer.
+            seeds: (B,) of the rows' draws; None: `decoding.seed` + row.
+        """
+        if decoding.beams > 1:
+            return self._beams(logits, cache, places, decoding, stop)
+        choose = _chooser(decoding, seeds or range(decoding.seed, decoding.seed + len(logits)))
+        written = torch.zeros(len(logits), 0, dtype=torch.long, device=logits.device)
+        ends = torch.tensor(list(stop), device=logits.device)
+        open_ = torch.ones(len(logits), dtype=torch.bool, device=logits.device)
+        for count in range(decoding.max_tokens):
+            ids = torch.where(open_, choose(written, logits), ends[0])
+            written = torch.cat([written, ids[:, None]], 1)
+            open_ &= ~torch.isin(ids, ends)
+            if not open_.any() or count + 1 == decoding.max_tokens:
+                break
+            logits = self.step(ids, places + count, cache)
+        return [_before(row, stop) for row in written.tolist()]
+
+    def speak(
+        self, logits: Tensor, cache: KVCache, places: Tensor, decoding: Decoding, stop: Sequence[int], seed: int
+    ) -> tuple[list[int], int | None]:
+        """One row, token by token: what was written, and the token that ended it (None: the answer grew too long).
+
+        Arguments as in `write`, with a batch of one. The cache holds what was written, not the token that ended it.
+        """
+        choose = _chooser(decoding, [seed])
+        written = torch.zeros(1, 0, dtype=torch.long, device=logits.device)
+        for count in range(decoding.max_tokens):
+            ids = choose(written, logits)
+            if int(ids) in stop:
+                return written[0].tolist(), int(ids)
+            written = torch.cat([written, ids[:, None]], 1)
+            logits = self.step(ids, places + count, cache)
+        return written[0].tolist(), None
+
+    def _beams(
+        self, logits: Tensor, cache: KVCache, places: Tensor, decoding: Decoding, stop: Sequence[int]
+    ) -> list[list[int]]:
+        """Beam search by mean log probability of a token, each row on its own."""
+        beams, rows = decoding.beams, len(logits)
+        scores = _forbid(logits, decoding).log_softmax(-1)
+        total, first = scores.topk(beams, -1)  # (rows, beams)
+        written = first[..., None]
+        table = cache.select(torch.arange(rows, device=logits.device).repeat_interleave(beams))
+        ends = torch.tensor(list(stop), device=logits.device)
+        done = torch.isin(first, ends)
+        lengths = torch.ones_like(total)
+        for count in range(decoding.max_tokens - 1):
+            if done.all():
+                break
+            flat = written[..., -1].flatten()
+            following = self.step(flat, places.repeat_interleave(beams) + count, table)
+            gain = _forbid(following, decoding).log_softmax(-1).view(rows, beams, -1)
+            closed = torch.full_like(gain, -torch.inf)
+            closed[..., ends[0]] = 0.0  # a finished answer stays as it is
+            gain = torch.where(done[..., None], closed, gain)
+            grown = (lengths + (~done).float())[..., None]
+            _, best = ((total[..., None] + gain) / grown).flatten(1).topk(beams, -1)
+            parent, token = best // gain.shape[-1], best % gain.shape[-1]
+            at = torch.arange(rows, device=logits.device)[:, None]
+            total = total[at, parent] + gain[at, parent, token]
+            lengths, was_done = grown[..., 0][at, parent], done[at, parent]
+            written = torch.cat([written[at, parent], token[..., None]], -1)
+            done = was_done | torch.isin(token, ends)
+            table = table.select((at * beams + parent).flatten())
+        winner = (total / lengths).argmax(-1)
+        return [_before(written[row, k].tolist(), stop) for row, k in enumerate(winner.tolist())]
+
+
+def _forbid(logits: Tensor, decoding: Decoding) -> Tensor:
+    if decoding.forbidden:
+        logits = logits.index_fill(1, torch.tensor(decoding.forbidden, device=logits.device), -torch.inf)
+    return logits
+
+
+def _chooser(decoding: Decoding, seeds: Sequence[int]) -> Callable[[Tensor, Tensor], Tensor]:
+    """(written (B, n), logits (B, V)) -> the next ids (B,), by transformers' logits processors."""
+    processors: list[LogitsProcessor] = []
+    if decoding.repetition_penalty != 1.0 or (decoding.temperature and (decoding.top_k or decoding.top_p < 1)):
+        from transformers import RepetitionPenaltyLogitsProcessor, TopKLogitsWarper, TopPLogitsWarper
+
+        if decoding.repetition_penalty != 1.0:
+            processors.append(RepetitionPenaltyLogitsProcessor(decoding.repetition_penalty))
+        if decoding.temperature and decoding.top_k:
+            processors.append(TopKLogitsWarper(decoding.top_k))
+        if decoding.temperature and decoding.top_p < 1:
+            processors.append(TopPLogitsWarper(decoding.top_p))
+    draws = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def choose(written: Tensor, logits: Tensor) -> Tensor:
+        logits = _forbid(logits, decoding)
+        if decoding.temperature:
+            logits = logits / decoding.temperature
+        for process in processors:
+            logits = process(written, logits)
+        if not decoding.temperature:
+            return logits.argmax(-1)
+        shares = logits.softmax(-1).cpu()
+        picked = [torch.multinomial(p, 1, generator=g) for p, g in zip(shares, draws, strict=True)]
+        return torch.cat(picked).to(logits.device)
+
+    return choose
+
+
+def _before(ids: list[int], stop: Sequence[int]) -> list[int]:
+    """The tokens before the first that stops."""
+    return ids[: next((i for i, number in enumerate(ids) if number in stop), len(ids))]

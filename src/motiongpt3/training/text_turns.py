@@ -1,0 +1,91 @@
+"""Plain conversation to train on: the untouched text backbone answers our questions.
+
+No corpus of conversations ships with the package; what keeps the language from fading is the model's own.
+
+    python -m motiongpt3.training.text_turns src/motiongpt3/instructions/templates/text_turns.yaml
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+import yaml
+from tqdm import tqdm
+
+from motiongpt3.files import atomic_path
+from motiongpt3.instructions.prompt import Message, Style, chat_pieces, turn_end
+from motiongpt3.instructions.templates import questions
+from motiongpt3.models.backbone import TextBackbone, load_backbone
+from motiongpt3.models.bimodal import BimodalTransformer
+from motiongpt3.models.kv_cache import KVCache
+from motiongpt3.models.stream import Stream, Tokens
+
+MAX_TOKENS = 60
+_SENTENCE_END = re.compile(r"(?<![0-9])[.!?][\"')]*(?=\s|$)")
+
+
+def write_text_turns(
+    path: Path, backbone: TextBackbone, texts: Sequence[str], style: Style = "chatml", batch: int = 32
+) -> int:
+    """Write the backbone's greedy answers to questions as YAML; returns how many it gave a whole sentence to.
+
+    Raises MotionGPT3Error where the file cannot be written.
+    """
+    turns: dict[str, str] = {}
+    for begin in tqdm(range(0, len(texts), batch), "answering", disable=None):
+        part = texts[begin : begin + batch]
+        for question, (answer, ended) in zip(part, greedy_answers(backbone, part, style), strict=True):
+            kept = answer.strip() if ended else whole_sentences(answer)
+            if kept:
+                turns[question] = kept
+    with atomic_path(path) as temporary:
+        head = "# Written by `python -m motiongpt3.training.text_turns`: the untouched backbone's greedy answers.\n"
+        temporary.write_text(
+            head + yaml.safe_dump(turns, allow_unicode=True, sort_keys=False, width=120), encoding="utf-8"
+        )
+    return len(turns)
+
+
+@torch.no_grad()
+def greedy_answers(
+    backbone: TextBackbone, texts: Sequence[str], style: Style, max_tokens: int = MAX_TOKENS
+) -> Iterator[tuple[str, bool]]:
+    """The answers to one batch of questions, and whether each came to its own end within `max_tokens`."""
+    stop = {backbone.eos_id, *backbone.tokenize([turn_end(style)])[0][0].tolist()[:1]}
+    prompts = ["".join(map(str, chat_pieces([Message("user", (text,))], style))) for text in texts]
+    ids, mask = backbone.tokenize(prompts)
+    text_only = BimodalTransformer(backbone.stream, Stream(backbone.config.for_motion(8, 8)), 0)
+    cache = KVCache()
+    hidden, _ = text_only(Tokens.of(backbone.embed(ids), mask), None, cache)
+    assert hidden is not None
+    last = hidden[torch.arange(len(ids)), mask.sum(1) - 1]
+    written: list[list[int]] = [[] for _ in texts]
+    ended = [False] * len(texts)
+    for _ in range(max_tokens):
+        chosen = backbone.logits(last[:, None])[:, 0, : backbone.vocabulary].argmax(-1)
+        for row, token in enumerate(chosen.tolist()):
+            ended[row] = ended[row] or token in stop
+            if not ended[row]:
+                written[row].append(token)
+        if all(ended):
+            break
+        hidden, _ = text_only(Tokens.of(backbone.embed(chosen[:, None]), start=cache.next_position()), None, cache)
+        assert hidden is not None
+        last = hidden[:, 0]
+    return zip([backbone.decode(row) for row in written], ended, strict=True)
+
+
+def whole_sentences(text: str) -> str:
+    """A cut text up to the end of its last whole sentence; empty without one. The "1." of a list ends none."""
+    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
+    return text[: ends[-1]].strip() if ends else ""
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    count = write_text_turns(Path(sys.argv[1]), load_backbone(dtype=torch.float32).freeze(), questions())
+    sys.stdout.write(f"{count} of {len(questions())} questions answered\n")
