@@ -34,6 +34,7 @@ _SHORT, _LONG = 1.5, 4.0  # frames in which an offset fades: the larger, the slo
 _GENTLE = 0.02  # metres per frame^3; offset / frames^3 is about the third difference of the fading
 _ARM = 0.3  # metres; what a bone that turns moves
 _SURE = 1  # steps before and after which must be planted too
+_NEAR = 0.08  # metres; a toe that is farther from where it was drawn goes there at once
 _HOLD = 1.0  # of the speed of planted toes
 _SLOW, _LOW = 0.03, 0.07  # metres per frame and metres above the ground at which a toe counts as planted
 
@@ -210,7 +211,9 @@ def _faded(drawn: Array, first: Array, last: Array | None, planted: Array, groun
     facing = heading(out)
     for side, (_, _, ankle, toe) in enumerate(LEGS):
         path = drawn[:, toe]
-        toes = path[new] + fade(given[:, toe] - path, 1.0, path, planted[:, side])
+        away = given[:, toe] - path
+        holds = planted[:, side] * (np.linalg.norm(away, axis=-1).max() < _NEAR)
+        toes = path[new] + fade(away, 1.0, path, holds)
         place_ankle(out, LEGS[side], toes - (out[:, toe] - out[:, ankle]), lengths, ground, facing)
     return out
 

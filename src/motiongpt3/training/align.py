@@ -26,6 +26,7 @@ from motiongpt3.models.pretrained import backbone_names, read_settings
 from motiongpt3.models.reading import Motions
 from motiongpt3.training.examples import Examples, Lesson
 from motiongpt3.training.imitation import Imitation
+from motiongpt3.training.keep import KeptTextToMotion
 from motiongpt3.training.loop import RunConfig, TrainingModule, check_settings
 
 LENGTHS = (0, 12, 26, 52, 104, 208)
@@ -53,6 +54,10 @@ class AlignConfig:
     """Clips per step whose motion tokens also learn to stand for the words of their label, the text stream frozen."""
     imitate_weight: float = 1.0
     """Weight of that."""
+    keep: Path | None = None
+    """Folder of a stage 1 model whose text to motion is kept: its hidden states are what the queries' stay close to."""
+    keep_weight: float = 10.0
+    """Weight of the mean squared difference from them."""
     noise_levels: int = 4
     """Noise levels per drawn motion and step."""
     text_weight: float = 1.0
@@ -121,6 +126,7 @@ class AlignTraining(TrainingModule):
         )
         self.held = LatentBank(held, vae, parts=0, ends=True, labels=False)
         stage: Literal[2, 3] = 2 if config.stage == "2" else 3
+        self.kept = KeptTextToMotion(self.model, config.keep) if config.keep else None
         self.imitation = Imitation(self.model, self.bank.labels) if config.imitate else None
         self.examples = Examples(self.model, config.tasks, stage, config.learn_prompts)
 
@@ -156,9 +162,10 @@ class AlignTraining(TrainingModule):
             [bank.captions[i] for i in captions], motions.frames.view(3, -1), batch.whole, seed
         )
 
-        words, targets, thoughts, drawn, whole = [], [], [], [], []
+        words, targets, thoughts, drawn, whole, strayed = [], [], [], [], [], []
         for group in by_length(lessons):
-            logits, wanted, hidden = self.run_group(group, motions)
+            logits, wanted, hidden, stray = self.run_group(group, motions)
+            strayed.append(stray)
             words.append(logits)
             targets.append(wanted)
             thoughts.append(hidden)
@@ -169,11 +176,17 @@ class AlignTraining(TrainingModule):
         return {
             "words": F.cross_entropy(torch.cat(words).float(), wanted) if len(wanted) else nothing,
             "diffusion": self._diffusion(hidden, latents[drawn], generator) if drawn else nothing,
+            "keep": torch.cat(strayed).mean() if sum(map(len, strayed)) else nothing,
             "length": self._length(hidden, motions.frames[drawn], torch.tensor(whole)) if any(whole) else nothing,
         }
 
-    def run_group(self, group: list[Lesson], motions: Motions) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits and targets of the learned words (W, vocabulary), (W,), and hidden states of the drawn motions."""
+    def run_group(self, group: list[Lesson], motions: Motions) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """One pass over lessons of like length.
+
+        Returns:
+            logits and targets of the learned words (W, vocabulary), (W,); hidden states of the drawn motions
+            (R, K + 1, motion width); and how far those that follow words alone are from the kept ones, (R,) or (0,).
+        """
         model, rows = self.model, []
         shown: list[int] = []
         drawn: list[int] = []
@@ -190,12 +203,16 @@ class AlignTraining(TrainingModule):
             picked = torch.tensor([different[tuple(head)] for head in heads], device=self.device)
             cache, starts = cache.select(picked), places[picked].tolist()
         layout = lay_out(rows, model.motion_tokens, starts).to(self.device)
+        kept = None
+        if self.kept is not None and cache is not None and drawn and not shown:
+            kept = self.kept.hidden(cache, layout.slot_positions[:, 0], motions.frames[drawn])
         read = Motions(motions.latents[shown], motions.frames[shown])
         with attention_kernel(self.kernel):
             words, hidden = model(layout, read, motions.frames[drawn] if drawn else None, cache)
         learned = layout.targets != IGNORE
         said = words[learned] if words is not None else hidden.new_zeros(0, model.backbone.config.width)
-        return model.backbone.logits(said), layout.targets[learned], hidden
+        stray = hidden.new_zeros(0) if kept is None else (hidden - kept).float().square().mean((1, 2))
+        return model.backbone.logits(said), layout.targets[learned], hidden, stray
 
     def _diffusion(self, hidden: Tensor, latents: Tensor, generator: torch.Generator) -> Tensor:
         return self.model.head.loss(hidden[:, 1:], latents, self.config.noise_levels, generator).mean()
@@ -213,7 +230,7 @@ class AlignTraining(TrainingModule):
         losses = self.losses(self.bank, picked, captions, seed)
         config = self.config
         loss = config.text_weight * losses["words"] + config.motion_weight * losses["diffusion"]
-        loss = loss + config.length_weight * losses["length"]
+        loss = loss + config.length_weight * losses["length"] + config.keep_weight * losses["keep"]
         if self.imitation is not None:
             losses["imitation"] = self._imitate(seed)
             loss = loss + config.imitate_weight * losses["imitation"]
