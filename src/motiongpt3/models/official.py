@@ -14,7 +14,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.instructions.official import Profile, Task, question
@@ -24,12 +23,10 @@ from motiongpt3.models.holders import OUTPUT, Holders
 from motiongpt3.models.kv_cache import KVCache
 from motiongpt3.models.motiongpt3 import Job, MotionGPT3
 from motiongpt3.models.official_sequence import OfficialRows, token_ids
+from motiongpt3.models.reading import distributions
 from motiongpt3.models.stream import Tokens
 from motiongpt3.models.writing import Decoding
-from motiongpt3.motion.features import canonicalise, joints_to_features
-from motiongpt3.motion.kinematics import set_bone_lengths
 from motiongpt3.motion.motion import Motion
-from motiongpt3.motion.retarget import to_skeleton
 
 STEPS: dict[Profile, int] = {"default": 20, "official": 100}
 """Sampling steps of a profile, unless one asks for others."""
@@ -94,8 +91,9 @@ class OfficialMotionGPT3(MotionGPT3):
 
     def joints(self, latents: Tensor, lengths: Tensor) -> Tensor:
         """Normalised latents (B, 1, D) and lengths (B,) -> joints (B, max length, J, 3); bones are ours by default."""
-        joints = self.vae.decode_joints(latents, lengths)
-        return joints if self.config.profile == "official" else set_bone_lengths(joints)
+        if self.config.profile == "official":
+            return self.vae.decode_joints(latents, lengths)
+        return super().joints(latents, lengths)
 
     def _draw(self, jobs: list[Job], guidance: float, steps: int) -> list[np.ndarray]:
         texts = list(dict.fromkeys(job.caption for job in jobs))
@@ -123,17 +121,9 @@ class OfficialMotionGPT3(MotionGPT3):
         Raises:
             MotionGPT3Error: a motion is shorter or longer than the VAE reads, or is of another skeleton.
         """
-        config, device = self.config.vae, self.vae.feature_mean.device
-        clips = [_features(motion, self.config.fps) for motion in motions]
-        for clip in clips:
-            if not config.min_frames <= len(clip) <= config.max_frames:
-                span = f"{config.min_frames / self.config.fps:g} to {config.max_frames / self.config.fps:g} seconds"
-                raise MotionGPT3Error(f"the model reads motions of {span}, not of {len(clip) / self.config.fps:g}")
-        lengths = torch.tensor([len(clip) for clip in clips], device=device)
-        features = self.vae.normalise(pad_sequence(clips, batch_first=True).to(device))
-        mean, log_variance = self.vae.encode(features, lengths)
+        mean, log_variance, _ = distributions(self.vae, motions, self.config.fps)
         if self.config.profile == "official":
-            noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(seed)).to(device)
+            noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(seed)).to(mean.device)
             mean = mean + torch.exp(0.5 * log_variance) * noise
         return self.vae.normalise_latents(mean)
 
@@ -172,10 +162,3 @@ class OfficialMotionGPT3(MotionGPT3):
         latents = self.read_motions(motions, seeds[0])
         written = self.write(self.rows("m2t", [""] * len(motions)), list(latents))
         return [self.backbone.decode(ids).strip() for ids in written]
-
-
-def _features(motion: Motion, fps: float) -> Tensor:
-    """(T, F) HumanML3D features of a motion brought to a rate, to the skeleton's bone lengths and to the origin."""
-    there = motion.resample(fps)
-    joints = torch.from_numpy(to_skeleton(there.joints, there.skeleton))
-    return joints_to_features(canonicalise(joints, there.skeleton), there.skeleton, fps=fps)

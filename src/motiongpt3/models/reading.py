@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +14,10 @@ from motiongpt3.models.vae import MotionVAE
 from motiongpt3.motion.features import canonicalise, joints_to_features
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.retarget import to_skeleton
+from motiongpt3.motion.skeleton import HUMANML3D
+
+if TYPE_CHECKING:
+    from motiongpt3.models.config import MotionGPT3Config
 
 
 class Motions(NamedTuple):
@@ -25,7 +29,14 @@ class Motions(NamedTuple):
 
 @torch.no_grad()
 def encode(vae: MotionVAE, motions: Sequence[Motion], fps: float) -> Motions:
-    """The means of motions' latent distributions, normalised.
+    """The means of motions' latent distributions, normalised; arguments and errors as in `distributions`."""
+    mean, _, frames = distributions(vae, motions, fps)
+    return Motions(vae.normalise_latents(mean), frames)
+
+
+@torch.no_grad()
+def distributions(vae: MotionVAE, motions: Sequence[Motion], fps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """What the VAE says of motions: means and log variances (R, N, D), not normalised, and durations in frames (R,).
 
     Args:
         vae: encodes them.
@@ -43,9 +54,10 @@ def encode(vae: MotionVAE, motions: Sequence[Motion], fps: float) -> Motions:
             span = f"{config.min_frames / fps:g} to {config.max_frames / fps:g} seconds"
             raise MotionGPT3Error(f"the model reads motions of {span}, not of {length / fps:g}: cut or extend it")
     if not features:
-        return Motions(torch.zeros(0, config.latent_tokens, config.latent_channels, device=device), frames)
-    mean, _ = vae.encode(vae.normalise(pad_sequence(features, batch_first=True)), frames)
-    return Motions(vae.normalise_latents(mean), frames)
+        nothing = torch.zeros(0, config.latent_tokens, config.latent_channels, device=device)
+        return nothing, nothing, frames
+    mean, log_variance = vae.encode(vae.normalise(pad_sequence(features, batch_first=True)), frames)
+    return mean, log_variance, frames
 
 
 def motion_features(motion: Motion, fps: float) -> Tensor:
@@ -53,3 +65,20 @@ def motion_features(motion: Motion, fps: float) -> Tensor:
     there = motion.resample(fps)
     joints = torch.from_numpy(to_skeleton(there.joints, there.skeleton))
     return joints_to_features(canonicalise(joints, there.skeleton), there.skeleton, fps=fps)
+
+
+def readable(motion: Any, config: MotionGPT3Config, name: str) -> Motion:
+    """The motion at the model's rate.
+
+    Raises:
+        MotionGPT3Error: it is no motion, too short or of another skeleton; `name` says which one.
+    """
+    if not isinstance(motion, Motion):
+        raise MotionGPT3Error(f"{name} must be a Motion, not {type(motion).__name__}")
+    if motion.skeleton != HUMANML3D:
+        raise MotionGPT3Error(f"{name} has another skeleton than the 22 joints of HumanML3D")
+    there = motion.resample(config.fps)
+    if len(there) < config.vae.min_frames:
+        least = config.vae.min_frames / config.fps
+        raise MotionGPT3Error(f"{name} has {there.seconds:.3g} s; the model reads {least:g} s or more")
+    return there
