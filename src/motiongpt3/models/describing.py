@@ -70,7 +70,7 @@ def check_caption(
     """
     if not motions:
         raise MotionGPT3Error("there is no motion to describe")
-    if type(samples) is not int or not 1 <= samples <= MAX_SAMPLES:
+    if not isinstance(samples, int) or not 1 <= samples <= MAX_SAMPLES:
         raise MotionGPT3Error(f"samples must be a whole number from 1 to {MAX_SAMPLES}, not {samples!r}")
     if decoding is None:
         decoding = replace(SAMPLED if samples > 1 else Decoding(), beams=beams, seed=seed)

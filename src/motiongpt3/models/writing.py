@@ -45,11 +45,11 @@ class Decoding:
     def __post_init__(self) -> None:
         for name, least, most in (("max_tokens", 1, 10_000), ("top_k", 0, 10**6), ("beams", 1, 64)):
             value = getattr(self, name)
-            if type(value) is not int or not least <= value <= most:
+            if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
                 raise MotionGPT3Error(f"{name} must be a whole number from {least} to {most}, not {value!r}")
         for name, low, high in (("temperature", 0.0, 100.0), ("top_p", 1e-6, 1.0), ("repetition_penalty", 0.01, 100.0)):
             value = getattr(self, name)
-            if type(value) not in (int, float) or not low <= value <= high:
+            if not isinstance(value, int | float) or not low <= value <= high:
                 raise MotionGPT3Error(f"{name} must be a number from {low:g} to {high:g}, not {value!r}")
         check_seed(self.seed)
 
