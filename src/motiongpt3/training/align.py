@@ -220,7 +220,7 @@ class AlignTraining(TrainingModule):
         with attention_kernel(self.kernel):
             words, hidden = model(layout, read, motions.frames[drawn] if drawn else None, cache)
         learned = layout.targets != IGNORE
-        said = words[learned] if words is not None else hidden.new_zeros(0, model.backbone.config.width)
+        said = words[learned] if words is not None else model.backbone.embedding[:0]
         stray = hidden.new_zeros(0) if kept is None else (hidden - kept).float().square().mean((1, 2))
         return model.backbone.logits(said), layout.targets[learned], hidden, stray
 

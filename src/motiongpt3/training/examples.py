@@ -30,6 +30,10 @@ IN_WORDS = (
     "length_to_caption",
 )
 """Tasks that are answered in words alone, besides plain text."""
+TOLD = "caption_length_to_motion"
+"""The task whose words say how long the motion is."""
+IMPLIED = (BARE, "caption_to_motion")
+"""Tasks whose words imply it, where the motion is a whole recording."""
 WITHOUT_MOTION = ("caption_to_length", "length_to_caption", PLAIN)
 """Tasks that a frozen text stream can learn nothing from."""
 
@@ -109,8 +113,8 @@ class Examples:
         for clip, (task, caption) in enumerate(zip(drawn, captions, strict=True)):
             name = _possible(task, table[START][clip] > 0, complete[clip])
             prompt = self._prompt(name, caption, table[WHOLE][clip], rng)
-            told = complete[clip] if name != "caption_length_to_motion" else True
-            lessons.append(self._lesson(prompt, clip, len(captions), told and "caption" in name))
+            told = name == TOLD or (complete[clip] and name in IMPLIED)
+            lessons.append(self._lesson(prompt, clip, len(captions), told))
         return lessons
 
     def _prompt(self, task: str, caption: str, frames: int, rng: np.random.Generator) -> Prompt:
