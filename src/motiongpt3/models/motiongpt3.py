@@ -292,7 +292,7 @@ class MotionGPT3(Pretrained):
         rows = torch.tensor([texts.index((job.caption, job.frames)) for job in jobs], device=device)
         lengths = (self.predicted_frames(logits) if asked is None else asked)[rows]
         latents = self.draw_latents(hidden[rows], [job.seed for job in jobs], guidance, steps)
-        joints = set_bone_lengths(self.vae.decode_joints(latents, lengths)).cpu().numpy()
+        joints = self.joints(latents, lengths).cpu().numpy()
         return [clip[: job.frames or int(n)] for clip, job, n in zip(joints, jobs, lengths, strict=True)]
 
     def draw_latents(
@@ -304,6 +304,10 @@ class MotionGPT3(Pretrained):
         steps = self.config.steps if steps is None else steps
         guidance = self.config.guidance if guidance is None else guidance
         return self.head.sample(hidden, noise.to(hidden.device), steps, guidance)
+
+    def joints(self, latents: Tensor, lengths: Tensor) -> Tensor:
+        """Normalised latents (B, N, D) and lengths (B,) -> joints (B, longest, J, 3) with the skeleton's bones."""
+        return set_bone_lengths(self.vae.decode_joints(latents, lengths))
 
     @overload
     def caption(
@@ -353,6 +357,8 @@ class MotionGPT3(Pretrained):
             MotionGPT3Error: a motion that is too short or of another skeleton, a number out of range, or a model that
                 was trained for text to motion alone.
         """
+        if not isinstance(motion, Motion | Sequence):
+            raise MotionGPT3Error(f"give a Motion or a list of them, not {type(motion).__name__}")
         motions = [motion] if isinstance(motion, Motion) else list(motion)
         found = describing.caption(self, motions, samples, beams, seed, decoding, progress)
         return found[0][0] if isinstance(motion, Motion) and samples == 1 else [text for each in found for text in each]

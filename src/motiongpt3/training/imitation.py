@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.instructions.tasks import build
 from motiongpt3.models.describing import question
 from motiongpt3.models.kv_cache import KVCache
@@ -30,11 +31,16 @@ class Imitation:
     Args:
         model: its text stream must not change while this is used.
         labels: of all clips; "" stands for none.
+
+    Raises:
+        MotionGPT3Error: there is no label.
     """
 
     def __init__(self, model: MotionGPT3, labels: Sequence[str]) -> None:
         self.model = model
         self.known = {label: number for number, label in enumerate(dict.fromkeys(filter(None, labels)))}
+        if not self.known:
+            raise MotionGPT3Error("no clip has a label to imitate: set imitate to 0")
         prompt = build("motion_to_caption", model.config.prompt_style)
         heads, _ = split_at_motion([question(model, prompt)], model.backbone.start_of_motion)
         self.head = heads[0]
