@@ -206,8 +206,8 @@ def test_what_does_not_fit_is_named(checkpoint: dict[str, Tensor], read: Read) -
     refused({"lm.language_model.lm_head.weight": head + 1}, "lm_head.weight is not the table of words")
     refused({name: None for name in checkpoint if name.startswith("vae.")}, "no vae.*")
     refused({name: None for name in checkpoint if name.startswith("lm.")}, "missing")
+    small = Tokenizer(models.WordLevel({str(i): i for i in range(5)}, unk_token="0"))
     with pytest.raises(MotionGPT3Error, match="tokenizer has 5 words"):
-        small = Tokenizer(models.WordLevel({str(i): i for i in range(5)}, unk_token="0"))
         convert_official(checkpoint, mean, std, small, heads)
 
 
