@@ -317,3 +317,21 @@ def test_the_vae_is_read_with_the_lengths_of_the_model(make: Callable) -> None:
     ends = module.bank.ends(torch.arange(len(module.bank)))
     assert ends.frames[ends.frames > 0].min() >= 8
     assert (ends.frames > 0).any(1).all()
+
+
+def test_text_to_motion_stays_close_to_a_kept_model(make: Callable, stage1_folder: Path) -> None:
+    """At the start it is that model; then the weight of the difference decides how far it strays."""
+    strayed = []
+    for name, weight in (("loose", 0.0), ("tight", 300.0)):
+        module = make(name, keep=stage1_folder, keep_weight=weight, steps=20, checkpoint_minutes=60.0)
+        rows = torch.arange(12)
+
+        def distance(module: AlignTraining = module, rows: Tensor = rows) -> float:
+            with torch.no_grad():
+                return float(module.losses(module.bank, rows, module.bank.first_captions(rows), 1, False)["keep"])
+
+        assert distance() < 1e-6
+        assert not any("teacher" in name or "kept" in name for name, _ in module.named_parameters())
+        fit(module, progress=False)
+        strayed.append(distance())
+    assert strayed[1] < 0.5 * strayed[0]
