@@ -101,7 +101,9 @@ def tiny_reader_dir(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFacto
                 if "norm" not in name:
                     parameter.mul_(8)
         model.backbone.special.normal_(std=0.02)
-        model.understand.weight.normal_()
+        for parameter in model.understand.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_()
         model.shown.normal_()
         model.queries.normal_()
         model.head.no_condition.normal_()

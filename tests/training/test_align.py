@@ -102,7 +102,7 @@ def test_stage_2_leaves_the_text_stream_and_the_vae_alone(make: Callable) -> Non
     found = moved(module)
     assert not any(name.startswith(("model.backbone.", "model.vae.")) for name in found)
     assert {name for name, p in module.named_parameters() if p.requires_grad} == found
-    assert {"model.understand.weight", "model.shown", "model.queries", "model.head.final.weight"} <= found
+    assert {"model.understand.0.weight", "model.shown", "model.queries", "model.head.final.weight"} <= found
     assert not any(name.startswith("model.backbone.") for name in module.state_dict())
 
 
