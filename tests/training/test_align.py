@@ -21,6 +21,7 @@ from motiongpt3.models.diffusion_head import HeadConfig
 from motiongpt3.models.low_rank import low_rank_layers
 from motiongpt3.models.motiongpt3 import MotionGPT3
 from motiongpt3.models.vae import MotionVAE, VAEConfig
+from motiongpt3.training import align
 from motiongpt3.training.align import AlignConfig, AlignTraining
 from motiongpt3.training.commands import train_align
 from motiongpt3.training.loop import fit
@@ -197,7 +198,7 @@ def test_losses_are_means_over_words_and_motions(make: Callable, monkeypatch: py
 
     for in_words in (True, False):
         grouped = losses(in_words)
-        monkeypatch.setattr("motiongpt3.training.align.by_length", lambda lessons: [lessons])
+        monkeypatch.setattr(align, "by_length", lambda lessons: [lessons])
         together = losses(in_words)
         monkeypatch.undo()
         torch.testing.assert_close(grouped["words"], together["words"], atol=2e-3, rtol=2e-3)
