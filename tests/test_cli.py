@@ -186,7 +186,7 @@ def test_generate_without_seconds_and_in_another_script(tiny_model_dir: Path, he
         (["wa\udcfflk", "-o", "x.bvh"], "not valid UTF-8"),
         (["walk"], "missing: -o"),
         (["-o", "x.bvh"], "missing: PROMPT"),
-        (["walk", "-o", "x.fbx"], "cannot write .fbx: x.fbx; writable are .npz, .npy, .bvh"),
+        (["walk", "-o", "x.fbx"], "cannot write .fbx: x.fbx; writable are .npz, .smpl.npz, .npy, .bvh"),
         (["walk", "-o", "x.amc"], "cannot write .amc"),
         (["walk", "-o", "x.bvh", "-o", "x"], "a file without suffix"),
         (["walk", "-o", "no/such/x.bvh"], "cannot write to the folder no/such"),

@@ -21,6 +21,8 @@ COMMANDS = {
     "compose": ("continuing:compose", "several prompts, one continuous motion"),
     "caption": ("caption:caption", "what happens in a motion, in English"),
     "chat": ("chat:chat", "free instructions, answered with words, motions or both"),
+    "export": ("export:export", "a motion file in other formats, finished if asked: feet, loop, in place …"),
+    "retarget": ("retarget:retarget", "a motion on your own rigged character, a .glb or .vrm file"),
     "info": ("info:info", "what a motion file or a model holds"),
     "serve": ("serve:serve", "the HTTP service: motions for other programs"),
     "data prepare": ("data:prepare", "turn recordings and captions into a data set"),

@@ -68,7 +68,7 @@ class Glb:
                 place = _linear(self.times, moved[number].astype(float), seconds)
             if seconds is not None and number in turned:
                 turn = _slerp(self.times, turned[number].astype(float), seconds)
-            found[:, number, :3, :3] = _matrix(turn)
+            found[:, number, :3, :3] = _matrix(turn) * np.array(node.get("scale", (1, 1, 1)), float)
             found[:, number, :3, 3] = place
         parents = self.parents
 

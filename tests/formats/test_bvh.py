@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.formats import load, save
 from motiongpt3.formats.bvh import parse
+from motiongpt3.formats.bvh_rigs import BvhDialect
+from motiongpt3.formats.dialects import match
 from motiongpt3.motion.kinematics import bone_vectors
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.skeleton import HUMANML3D
@@ -265,3 +267,29 @@ def test_damaged_text_never_crashes(data: st.DataObject) -> None:
 def test_a_long_file_is_read_in_pieces(tmp_path: Path) -> None:
     motion = invented(9, frames=4100, wildness=1.5)
     np.testing.assert_allclose(load(save(motion, tmp_path / "long.bvh")).joints, motion.joints, atol=1e-4)
+
+
+@pytest.mark.parametrize(("dialect", "mean"), [("mixamo", 0.02), ("cmu", 0.05)])
+def test_other_dialects_come_back(mocap_dir: Path, tmp_path: Path, dialect: BvhDialect, mean: float) -> None:
+    """Rigs whose hips, chest and shoulders are rigid lose a little; nothing jumps, and the feet stay on the floor."""
+    for motion in recorded(mocap_dir, "test", 8):
+        found = load(save(motion, tmp_path / "clip.bvh", bvh_dialect=dialect))
+        assert len(found) == len(motion)
+        assert np.linalg.norm(found.joints - motion.joints, axis=-1).mean() < mean, motion.name
+        feet = [7, 8, 10, 11]
+        assert np.linalg.norm(found.joints[:, feet] - motion.joints[:, feet], axis=-1).mean() < mean, motion.name
+
+
+def test_dialects_have_their_programs_names(tmp_path: Path) -> None:
+    motion = invented(0, wildness=0.3)
+    names = {
+        dialect: [node.name for node in parse(save(motion, path, bvh_dialect=dialect).read_text(), "x").nodes]
+        for dialect in ("ours", "mixamo", "cmu")
+        for path in [tmp_path / "clip.bvh"]
+    }
+    assert match(names["ours"], "x").name == "motiongpt3"
+    assert match(names["mixamo"], "x").name == "Mixamo"
+    assert match(names["cmu"], "x").name == "CMU (cgspeed)"
+    assert {"mixamorig:Hips", "mixamorig:LeftToeBase"} <= set(names["mixamo"])
+    with pytest.raises(MotionGPT3Error, match="ours, mixamo, cmu"):
+        save(motion, tmp_path / "clip.bvh", bvh_dialect="unreal")  # type: ignore[arg-type]

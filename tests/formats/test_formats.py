@@ -23,7 +23,9 @@ def test_importing_loads_nothing_heavy() -> None:
 
 def test_suffixes() -> None:
     assert set(formats.readable_suffixes()) == {".npz", ".npy", ".bvh", ".amc"}
-    assert set(formats.writable_suffixes()) == {".npz", ".npy", ".bvh", ".glb", ".mp4", ".gif", ".png"}
+    assert set(formats.writable_suffixes()) == {
+        ".npz", ".smpl.npz", ".npy", ".bvh", ".glb", ".mp4", ".gif", ".png"
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".npy", ".bvh", ".BVH", ".Npz"])

@@ -59,19 +59,23 @@ def awkward() -> dict[str, Motion]:
 
 
 def validate(motions: dict[str, Motion], folder: Path) -> None:
-    """Write all and have Khronos' validator read them; skip where it is not installed."""
+    """Write all and have Khronos' validator read them."""
+    validate_files([save(motion, folder / f"{number}.glb") for number, motion in enumerate(motions.values())])
+
+
+def validate_files(files: list[Path]) -> None:
+    """Have Khronos' validator read files; skip where it is not installed."""
     node, package = shutil.which("node"), Path(os.environ.get("GLTF_VALIDATOR", "node_modules/gltf-validator"))
     if node is None:
         pytest.skip("no node on the PATH: install Node.js to run the official glTF validator")
     if not package.is_dir():
         pytest.skip("no gltf-validator: npm install gltf-validator, and set GLTF_VALIDATOR to its folder")
-    files = [str(save(motion, folder / f"{number}.glb")) for number, motion in enumerate(motions.values())]
-    command = [node, "-e", VALIDATE, str(package.resolve()), *files]
+    command = [node, "-e", VALIDATE, str(package.resolve()), *map(str, files)]
     reports = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout)
-    for name, report in zip(motions, reports, strict=True):
+    for file, report in zip(files, reports, strict=True):
         issues = report["issues"]
         assert (issues["numErrors"], issues["numWarnings"], issues["numInfos"], issues["numHints"]) == (0,) * 4, (
-            name,
+            file.name,
             issues["messages"],
         )
         assert report["info"]["animationCount"] == 1

@@ -10,9 +10,11 @@ from typing import Any
 from jsonargparse.typing import PositiveFloat, PositiveInt
 from tqdm import tqdm
 
+from motiongpt3.commands.finishing import add_finish_options, changes, changes_table, finished
 from motiongpt3.commands.options import (
     Parser,
     add_drawing_options,
+    add_format_options,
     add_model_options,
     add_output_option,
     check_prompts,
@@ -21,10 +23,12 @@ from motiongpt3.commands.options import (
     settings_at_hand,
     writable,
 )
+from motiongpt3.formats import save, suffix_of
 
 EXAMPLES = """
   motiongpt3 generate "a person walks forward and waves with the right hand" -o wave.mp4 -o wave.bvh
   motiongpt3 generate "someone squats" --seconds 4 --seed 7 -o squat.npz
+  motiongpt3 generate "a person walks forward" --seconds 6 --fix-feet --loop --in-place --fps 30 -o walk.glb
   motiongpt3 generate "a person jumps" "a person kicks" --samples 3 -o out/clip.bvh
       writes out/clip_000_00.bvh … out/clip_001_02.bvh: the prompt, then the sample
 """
@@ -44,6 +48,8 @@ def generate(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--samples", type=PositiveInt, default=1, metavar="K", help="motions per prompt")
     add_drawing_options(parser, "same seed, same motion; sample k uses N + k")
+    add_format_options(parser)
+    add_finish_options(parser)
     add_model_options(parser)
     options = parser.parse_args(argv)
 
@@ -59,12 +65,14 @@ def generate(argv: Sequence[str]) -> int:
             **asked,
             progress=lambda batches: iter(tqdm(batches, "generating", unit="batch", disable=None)),
         )
-        motions = made if isinstance(made, list) else [made]
+        raw = made if isinstance(made, list) else [made]
+        motions = [finished(motion, options) for motion in raw]
         written = []
         for number, motion in enumerate(tqdm(motions, "writing", unit="motion", disable=None)):
             prompt, sample = divmod(number, options.samples)
+            changed = changes([raw[number]], [motion], options)
             for out in options.out:
-                file = motion.save(_numbered(Path(out), prompt, sample, alone))
+                file = save(motion, _numbered(Path(out), prompt, sample, alone), options.bvh_dialect, options.body)
                 written.append(
                     {
                         "file": str(file),
@@ -73,12 +81,15 @@ def generate(argv: Sequence[str]) -> int:
                         "frames": len(motion),
                         "seconds": motion.seconds,
                     }
+                    | ({"finish": changed} if changed else {})
                 )
     if options.json:
         print(json.dumps(written, indent=2))
     else:
         for entry in written:
             print(f"{entry['file']}: {entry['frames']} frames, {entry['seconds']:.2f} s")
+        if changed := changes(raw, motions, options):
+            print(changes_table(changed))
     return 0
 
 
@@ -93,4 +104,6 @@ def check_before_loading(model: str | None, prompts: Sequence[str], asked: dict[
 def _numbered(out: Path, prompt: int, sample: int, alone: bool) -> Path:
     """The file of one motion; MotionGPT3Error if its format cannot be written."""
     out = writable(out)
-    return out if alone else out.with_name(f"{out.stem}_{prompt:03d}_{sample:02d}{out.suffix}")
+    length = len(suffix_of(out))
+    stem, suffix = out.name[:-length], out.name[-length:]
+    return out if alone else out.with_name(f"{stem}_{prompt:03d}_{sample:02d}{suffix}")

@@ -17,7 +17,7 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_parsing_setti
 from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.formats import writable_suffixes
+from motiongpt3.formats import suffix_of, writable_suffixes
 from motiongpt3.instructions.prompt import clean_prompt
 
 if TYPE_CHECKING:
@@ -107,13 +107,31 @@ def add_model_options(parser: Parser) -> None:
     )
 
 
-def add_output_option(parser: Parser, more: str = "") -> None:
-    """-o, which may be repeated."""
+def add_format_options(parser: Parser) -> None:
+    """--bvh-dialect and --body."""
+    parser.add_argument(
+        "--bvh-dialect",
+        type=Literal["ours", "mixamo", "cmu"],
+        default="ours",
+        metavar="ours|mixamo|cmu",
+        help="names and joints of BVH files; ours loses nothing, the others are what tools for Mixamo or CMU expect",
+    )
+    parser.add_argument(
+        "--body",
+        type=Literal["capsules", "mannequin"],
+        default="capsules",
+        metavar="capsules|mannequin",
+        help="who is drawn in films and pictures; the mannequin is that of GLB files",
+    )
+
+
+def add_output_option(parser: Parser, more: str = "", required: bool = True) -> None:
+    """-o, which may be repeated, and --json."""
     parser.add_argument(
         "-o",
         "--out",
         action="append",
-        required=True,
+        required=required,
         metavar="FILE",
         help=f"file to write; its suffix decides the format ({', '.join(writable_suffixes())}); may be repeated{more}",
     )
@@ -146,7 +164,7 @@ def check_prompts(prompts: Sequence[str]) -> None:
 def writable(out: str | Path) -> Path:
     """The path; MotionGPT3Error if its format cannot be written."""
     out = Path(out)
-    if out.suffix.lower() not in writable_suffixes():
+    if suffix_of(out) not in writable_suffixes():
         known = ", ".join(writable_suffixes())
         raise MotionGPT3Error(f"cannot write {out.suffix or 'a file without suffix'}: {out}; writable are {known}")
     return out

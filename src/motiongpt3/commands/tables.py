@@ -14,8 +14,13 @@ UNITS = {
     "jitter": "m/s³",
     "bone_variation": "mm",
     "max_speed": "m/s",
+    "contact_slide": "cm",
+    "contact_slide_max": "cm",
+    "travel": "m",
+    "loop_pose": "cm",
+    "loop_speed": "m/s",
 }
-"""Units of the fields of `motion.quality.Quality`."""
+"""Units of the fields of `motion.quality.Quality` and of `motion.finish.report`."""
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

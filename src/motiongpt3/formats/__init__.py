@@ -5,9 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.motion import Motion
+
+if TYPE_CHECKING:
+    from motiongpt3.formats.bvh_rigs import BvhDialect
+    from motiongpt3.formats.drawing import Body
 
 MAX_BYTES = 2**30
 """Larger files are refused: an hour of motion capture as text is smaller."""
@@ -24,6 +29,7 @@ class _Format:
 
 _FORMATS = {
     ".npz": _Format("npz"),
+    ".smpl.npz": _Format("smpl", reads=False),  # Reading goes by .npz, which knows such files by their arrays.
     ".npy": _Format("humanml3d"),
     ".bvh": _Format("bvh"),
     ".amc": _Format("asf_amc", writes=False),
@@ -32,6 +38,7 @@ _FORMATS = {
     ".gif": _Format("video", reads=False),
     ".png": _Format("png", reads=False),
 }
+_DRAWN = (".mp4", ".gif", ".png")
 
 
 def load(path: str | Path) -> Motion:
@@ -66,24 +73,40 @@ def load(path: str | Path) -> Motion:
     return motion
 
 
-def save(motion: Motion, path: str | Path) -> Path:
+def save(motion: Motion, path: str | Path, bvh_dialect: BvhDialect = "ours", body: Body = "capsules") -> Path:
     """Write a motion; the suffix decides the format (`writable_suffixes`). Returns the path.
 
     A reader sees the old file or the new one, never half of it.
+
+    Args:
+        motion: what to write.
+        path: where; its folder has to be there.
+        body: who is drawn in films and pictures: capsules, or the mannequin of the GLB files.
+        bvh_dialect: names and hierarchy of a BVH file, see `motiongpt3.formats.bvh.write`.
 
     Raises:
         MotionGPT3Error: an unknown suffix, or the file cannot be written.
     """
     target = Path(path)
-    form = _FORMATS.get(target.suffix.lower())
+    suffix = suffix_of(target)
+    form = _FORMATS.get(suffix)
     if form is None or not form.writes:
         raise MotionGPT3Error(
             f"cannot write {target.suffix or 'a file without suffix'}: {target}; {_known('writable')}"
         )
     if target.is_dir():
         raise MotionGPT3Error(f"{target} is a folder; give a file name")
-    import_module(f"motiongpt3.formats.{form.module}").write(motion, target)
+    options: dict[str, str] = {"dialect": bvh_dialect} if suffix == ".bvh" else {}
+    if suffix in _DRAWN:
+        options = {"body": body}
+    import_module(f"motiongpt3.formats.{form.module}").write(motion, target, **options)
     return target
+
+
+def suffix_of(path: Path) -> str:
+    """The suffix that decides the format, in lower case; of two where these are known together (.smpl.npz)."""
+    two = "".join(path.suffixes[-2:]).lower()
+    return two if two in _FORMATS else path.suffix.lower()
 
 
 def readable_suffixes() -> tuple[str, ...]:

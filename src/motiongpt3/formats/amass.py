@@ -21,6 +21,8 @@ from motiongpt3.motion.retarget import to_skeleton
 from motiongpt3.motion.skeleton import HUMANML3D
 
 VARIABLE = "MOTIONGPT3_SMPLH"
+REST = "rest_joints"
+"""Under this name our files have the (22, 3) joints of the rest pose."""
 _JOINTS = len(HUMANML3D)
 
 
@@ -29,7 +31,7 @@ def read(path: Path) -> Motion:
 
     Joints of the rest body (J_regressor times v_template, shaped by betas where the model has shapedirs) are posed
     by forward kinematics, turned from z up to y up as HumanML3D does, (x, y, z) -> (-x, z, y), and given its bone
-    lengths.
+    lengths. Files of ours (`formats.smpl`) hold the rest joints themselves and need no body model.
 
     Raises:
         MotionGPT3Error: no body model, or arrays missing, of the wrong shape or not finite.
@@ -40,6 +42,8 @@ def read(path: Path) -> Motion:
             raise MotionGPT3Error(f"{path.name} has poses and trans but no mocap_framerate: it is no AMASS file")
         poses, trans, fps = file.numbers("poses"), file.numbers("trans"), file.number(rate)
         betas = file.numbers("betas").ravel() if "betas" in file else np.zeros(0)
+        own = file.numbers(REST) if REST in file else None
+        caption = file.text("caption")
         gender = (file.text("gender") or "neutral") if "gender" in file else "neutral"
     frames = len(poses) if poses.ndim else 0
     if poses.ndim != 2 or poses.shape[1] < 3 * _JOINTS or trans.shape != (frames, 3) or not 1 <= frames <= MAX_FRAMES:
@@ -47,10 +51,12 @@ def read(path: Path) -> Motion:
             f"{path.name}: poses {poses.shape} and trans {trans.shape} should be (frames, {3 * _JOINTS} or more) "
             "and (frames, 3)"
         )
-    rest = _rest_joints(_model(path, gender), betas)
+    if own is not None and own.shape != (_JOINTS, 3):
+        raise MotionGPT3Error(f"{path.name}: {REST} must have shape ({_JOINTS}, 3), not {own.shape}")
+    rest = _rest_joints(_model(path, gender), betas) if own is None else own
     turned = roma.rotvec_to_rotmat(torch.from_numpy(poses[:, : 3 * _JOINTS].reshape(frames, _JOINTS, 3))).numpy()
-    joints = _pose(rest, turned) + trans[:, None]
-    return Motion(to_skeleton(joints[..., [0, 2, 1]] * [-1, 1, 1]), fps=fps, name=path.stem)
+    joints = (_pose(rest, turned) + trans[:, None])[..., [0, 2, 1]] * [-1, 1, 1]
+    return Motion(to_skeleton(joints) if own is None else joints, fps=fps, caption=caption, name=path.stem)
 
 
 def _model(path: Path, gender: str) -> Path:

@@ -17,12 +17,11 @@ from numpy.typing import NDArray
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.files import atomic_path
-from motiongpt3.formats.dialects import END, OWN, OWN_HELPERS, OWN_NAMES, match
+from motiongpt3.formats.bvh_rigs import BvhDialect, BvhJoint, figure
+from motiongpt3.formats.dialects import END, OWN, match
 from motiongpt3.formats.guards import read_text, require_humanml3d, snap_fps
-from motiongpt3.formats.rig import fit
 from motiongpt3.motion.motion import MAX_FRAMES, Motion
 from motiongpt3.motion.retarget import to_skeleton
-from motiongpt3.motion.skeleton import HUMANML3D
 
 MAX_BYTES = 256 * 2**20
 MAX_HEADER = 2**21
@@ -236,75 +235,51 @@ def _number(token: str, what: str, name: str) -> float:
     return number
 
 
-_TIPS = {"head": 0.12, "l_foot": 0.06, "r_foot": 0.06, "l_wrist": 0.08, "r_wrist": 0.08}
-
-
-def write(motion: Motion, path: Path) -> None:
-    """Write a BVH file: Mixamo's joint names, rest in a T-pose, y up, centimetres, ZXY angles without jumps.
+def write(motion: Motion, path: Path, dialect: BvhDialect = "ours") -> None:
+    """Write a BVH file: rest in a T-pose, y up, centimetres, ZXY angles without jumps.
 
     A bone of the file has one length: the mean over the clip. Each joint is aimed at where it was, so what the
-    lengths lose hardly adds up along a limb. Where several bones start at one joint, joints without length
-    (`LHipJoint`, `LowerBack` ...) turn each on its own, because hips and spine are not rigid with one another in
-    real data.
+    lengths lose hardly adds up along a limb.
+
+    Args:
+        motion: of HumanML3D's skeleton.
+        path: the file.
+        dialect: names and hierarchy, see `formats.bvh_rigs.figure`: "ours" (Mixamo's names, and joints without length
+            that turn one bone each, so that nothing is lost), "mixamo" or "cmu".
 
     Raises:
-        MotionGPT3Error: another skeleton than HumanML3D's, or the folder cannot be written.
+        MotionGPT3Error: another skeleton than HumanML3D's, no such dialect, or the folder cannot be written.
     """
     require_humanml3d(motion, "BVH")
-    fitted = fit(motion)
-    offsets = fitted.rest / _CENTIMETRE
-    tips = {HUMANML3D.index(name): fitted.directions[HUMANML3D.index(name)] * size for name, size in _TIPS.items()}
-
+    shown = figure(motion, dialect)
     lines: list[str] = ["HIERARCHY"]
-    order: list[int] = []  # the bone that each written joint turns; -1 for none
-    _write_joint(0, "", offsets, tips, lines, order)
+    _write_joint(0, "", shown.joints, lines)
     lines += ["MOTION", f"Frames: {len(motion)}", f"Frame Time: {1 / motion.fps:.10g}"]
-    used = [bone for bone in order if bone >= 0]
-    angles = np.zeros((len(motion), len(order), 3))
-    angles[:, [i for i, bone in enumerate(order) if bone >= 0]] = _smooth_angles(fitted.rotations[:, used])
-    rows = np.concatenate([fitted.root / _CENTIMETRE, angles.reshape(len(motion), -1)], axis=1)
+    angles = _smooth_angles(shown.rotations)
+    rows = np.concatenate([shown.root / _CENTIMETRE, angles.reshape(len(motion), -1)], axis=1)
     template = " ".join(["%.5f"] * rows.shape[1])
     lines += [template % tuple(row) for row in rows.tolist()]
     with atomic_path(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="ascii")
 
 
-def _write_joint(
-    joint: int,
-    indent: str,
-    offsets: NDArray[np.float64],
-    tips: dict[int, NDArray[np.float64]],
-    lines: list[str],
-    order: list[int],
-) -> None:
-    """Append the joint and all below it. A joint with one child turns that child's bone; at a branch helpers do."""
-    children = [child for child, parent in enumerate(HUMANML3D.parents) if parent == joint]
-    branch = len(children) > 1
-    turns = 0 if joint == 0 else children[0] if len(children) == 1 else -1
-    _open_joint(OWN_NAMES[HUMANML3D.names[joint]], indent, offsets[joint], joint == 0, lines)
-    order.append(turns)
-    for child in children:
-        if branch:
-            _open_joint(OWN_HELPERS[HUMANML3D.names[child]], indent + "\t", np.zeros(3), False, lines)
-            order.append(child)
-            _write_joint(child, indent + "\t\t", offsets, tips, lines, order)
-            lines.append(indent + "\t}")
-        else:
-            _write_joint(child, indent + "\t", offsets, tips, lines, order)
-    if not children:
-        end = "\t" + indent
-        lines += [f"{end}End Site", end + "{", f"{end}\tOFFSET {_triple(tips[joint] / _CENTIMETRE)}", end + "}"]
-    lines.append(indent + "}")
-
-
-def _open_joint(name: str, indent: str, offset: NDArray[np.float64], root: bool, lines: list[str]) -> None:
-    channels = "6 Xposition Yposition Zposition Zrotation" if root else "3 Zrotation"
+def _write_joint(number: int, indent: str, joints: list[BvhJoint], lines: list[str]) -> None:
+    """Append a joint and all below it."""
+    joint = joints[number]
+    channels = "3 Zrotation" if number else "6 Xposition Yposition Zposition Zrotation"
     lines += [
-        f"{indent}{'ROOT' if root else 'JOINT'} {name}",
+        f"{indent}{'JOINT' if number else 'ROOT'} {joint.name}",
         indent + "{",
-        f"{indent}\tOFFSET {_triple(offset)}",
+        f"{indent}\tOFFSET {_triple(joint.offset / _CENTIMETRE)}",
         f"{indent}\tCHANNELS {channels} Xrotation Yrotation",
     ]
+    for child, other in enumerate(joints):
+        if other.parent == number:
+            _write_joint(child, indent + "\t", joints, lines)
+    if joint.tip is not None:
+        end = "\t" + indent
+        lines += [f"{end}End Site", end + "{", f"{end}\tOFFSET {_triple(joint.tip / _CENTIMETRE)}", end + "}"]
+    lines.append(indent + "}")
 
 
 def _triple(vector: NDArray[np.float64]) -> str:

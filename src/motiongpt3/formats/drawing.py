@@ -1,4 +1,4 @@
-"""Drawing a motion without a graphics card: a shaded capsule figure on a checkered floor, with its caption.
+"""Drawing a motion without a graphics card: a shaded figure on a checkered floor, with its caption.
 
 Every capsule is shaded pixel by pixel with numpy (its projection is a tapered stroke, its normal that of a ball
 rolled along it) into a colour and a depth buffer, edges anti-aliased by coverage. Lines and words are Pillow's.
@@ -7,18 +7,24 @@ rolled along it) into a colour and a depth buffer, edges anti-aliased by coverag
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.formats.camera import Camera, facing, fitted, front
 from motiongpt3.formats.figure import Figure, figure_of
+from motiongpt3.formats.guards import require_humanml3d
 from motiongpt3.formats.lettering import INK, Colour, clean_text, font, legend, wrap
+from motiongpt3.formats.skin import FINE, Skin, fragments
+from motiongpt3.motion.average import averaged
 from motiongpt3.motion.motion import Motion
 
 Array = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
+Body = Literal["capsules", "mannequin"]
 
 PAPER: Colour = (247, 248, 250)
 RULE: Colour = (222, 226, 232)
@@ -81,13 +87,42 @@ class Canvas:
         buffer = self.depth[rows, columns]
         cover *= depth < buffer
         lit = (across_x * _LIGHT[0] + across_y * _LIGHT[1]) / radius + bulge * _LIGHT[2]
-        half = 0.5 + 0.5 * lit
-        shade = 0.46 + 0.66 * half * half + 0.10 * bulge
-        shine = 46.0 * np.clip(lit, 0.0, 1.0) ** 12
-        paint = np.minimum(shade[..., None] * colour + shine[..., None], 255.0)
+        paint = _lit(colour, lit, bulge)
         region = self.colour[rows, columns]
         region += (cover * alpha)[..., None] * (paint - region)
         np.copyto(buffer, depth, where=cover > 0.5)
+
+    def skin(self, camera: Camera, skin: Skin, frame: int, shift: Array | None = None, alpha: float = 1.0) -> None:
+        """Draw the mannequin of one frame, moved by (3,) `shift` metres."""
+        vertices, normals = skin.surface(frame)
+        if shift is not None:
+            vertices = vertices + shift
+        seen = camera.project(vertices)
+        box = self._box(seen[:, :2].min(axis=0), seen[:, :2].max(axis=0), 1.0)
+        if box is None:
+            return
+        left, top, right, bottom = box
+        number, owner, share, depth = fragments(camera, vertices, skin.triangles, box)
+        corners = skin.triangles[owner]
+        normal = np.einsum("sk,ski->si", share, (normals @ camera.axes.T)[corners])
+        normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-6)
+        bulge = np.maximum(-normal[:, 2], 0.0)
+        lit = normal[:, 0] * _LIGHT[0] + normal[:, 1] * _LIGHT[1] + bulge * _LIGHT[2]
+        colour = np.einsum("sk,ski->si", share, skin.colours[corners])
+        rows, columns = (bottom - top) * FINE, (right - left) * FINE
+        paint = np.zeros((rows * columns, 4), dtype=np.float32)
+        far = np.full(rows * columns, np.inf, dtype=np.float32)
+        paint[number, :3] = _lit(colour, lit, bulge)
+        paint[number, 3] = 1.0
+        far[number] = depth
+        behind = self.depth[top:bottom, left:right].repeat(FINE, 0).repeat(FINE, 1).ravel()
+        paint[far >= behind] = 0.0
+        blocks = paint.reshape(bottom - top, FINE, right - left, FINE, 4).mean(axis=(1, 3))
+        region = self.colour[top:bottom, left:right]
+        region += alpha * (blocks[..., :3] - blocks[..., 3:] * region)
+        near = far.reshape(bottom - top, FINE, right - left, FINE).min(axis=(1, 3))
+        buffer = self.depth[top:bottom, left:right]
+        np.copyto(buffer, near, where=(blocks[..., 3] > 0.5) & (near < buffer))
 
     def shadow(self, camera: Camera, figure: Figure, points: Array, level: float) -> None:
         """Darken the floor y = `level` under a figure: sharp where it touches, soft and weak where it is high."""
@@ -175,6 +210,14 @@ class Canvas:
         return np.rint(np.clip(self.colour, 0, 255)).astype(np.uint8)
 
 
+def _lit(colour: Array, lit: Array, bulge: Array) -> Array:
+    """(..., 3) a colour in the light: `lit` is the cosine to the light, `bulge` that to the camera."""
+    half = 0.5 + 0.5 * lit
+    shade = 0.46 + 0.66 * half * half + 0.10 * bulge
+    shine = 46.0 * np.clip(lit, 0.0, 1.0) ** 12
+    return np.asarray(np.minimum(shade[..., None] * colour + shine[..., None], 255.0), dtype=np.float32)
+
+
 def _pixels(box: tuple[int, int, int, int], origin: Array, squash: float = 1.0) -> tuple[slice, slice, Array, Array]:
     """The rows and columns of a box, and where its pixels' middles lie from `origin`, y over `squash`."""
     left, top, right, bottom = box
@@ -226,9 +269,10 @@ class Scene:
     Args:
         motion: what to draw, of any length and frame rate.
         width, height: size of the whole picture in pixels, made even. A caption takes a column at the right.
+        body: "capsules", or "mannequin" for the surface of our GLB files.
     """
 
-    def __init__(self, motion: Motion, width: int = 800, height: int = 480) -> None:
+    def __init__(self, motion: Motion, width: int = 800, height: int = 480, body: Body = "capsules") -> None:
         self.motion, self.width, self.height = motion, max(320, width // 2 * 2), max(240, height // 2 * 2)
         self._panel = 0
         words = clean_text(motion.caption or "")
@@ -237,7 +281,8 @@ class Scene:
         self._view = self.width - self._panel
         joints = motion.joints
         self.figure = figure_of(motion.skeleton, joints)
-        self.level = floor_level(joints) - SOLE * self.figure.scale
+        self.skin = skin_of(motion, body)
+        self.level = floor_level(joints) - (0.0 if self.skin else SOLE * self.figure.scale)
         self._points = self.figure.points(joints)
         self._root = joints[:, 0]
         self._facing = facing(joints, motion.skeleton)
@@ -265,7 +310,7 @@ class Scene:
         camera = fitted(cloud.reshape(-1, 3), azimuth, pitch, focal, frame, nearest)
         self._track = np.zeros((len(self), 3))
         if camera.scale * 1.7 * scale < 0.34 * height:
-            self._track = _smooth(self._root * [1.0, 0.0, 1.0], 0.6 * self.motion.fps)
+            self._track = averaged(self._root * [1.0, 0.0, 1.0], 0.6 * self.motion.fps, "held")
             cloud = cloud - self._track[some, None]
             camera = fitted(cloud.reshape(-1, 3), azimuth, pitch, focal, frame, nearest)
         self._camera = camera
@@ -286,7 +331,10 @@ class Scene:
         canvas.line(camera, done, 3.0, PATH, 0.75)
         canvas.shadow(camera, self.figure, self._points[index], self.level)
         canvas.arrow(camera, ground[index], self._facing[index], 0.34 * scale, PATH, 0.8)
-        canvas.capsules(camera, self.figure, self._points[index])
+        if self.skin is None:
+            canvas.capsules(camera, self.figure, self._points[index])
+        else:
+            canvas.skin(camera, self.skin, index)
         picture = np.empty((self.height, self.width, 3), dtype=np.uint8)
         picture[:, : self._view] = canvas.pixels()
         picture[:, self._view :] = self._side
@@ -319,6 +367,20 @@ class Scene:
         return np.asarray(image)
 
 
+def skin_of(motion: Motion, body: Body) -> Skin | None:
+    """What "mannequin" draws; None for capsules.
+
+    Raises:
+        MotionGPT3Error: another body, or a mannequin for another skeleton than HumanML3D's.
+    """
+    if body not in get_args(Body):
+        raise MotionGPT3Error(f"a body is drawn as {' or '.join(get_args(Body))}, not {body!r}")
+    if body == "capsules":
+        return None
+    require_humanml3d(motion, "mannequin")
+    return Skin(motion)
+
+
 def on_floor(points: Array, level: float) -> Array:
     """(..., 3) the points straight below or above on the floor y = `level`."""
     flat = points.copy()
@@ -330,11 +392,3 @@ def floor_level(joints: Array) -> float:
     """Height of the floor: 0, as motions are stored, unless the lowest joint is over half a metre from it."""
     lowest = float(joints[..., 1].min())
     return 0.0 if abs(lowest) < 0.5 else lowest
-
-
-def _smooth(track: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
-    """(T, 3) averaged over time with a Gaussian of `sigma` frames, the ends held."""
-    reach = max(1, round(2.5 * sigma))
-    kernel = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / max(sigma, 1e-3)))
-    padded = np.pad(track, ((reach, reach), (0, 0)), mode="edge")
-    return np.stack([np.convolve(padded[:, i], kernel / kernel.sum(), mode="valid") for i in range(3)], axis=-1)

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from motiongpt3.files import atomic_path
 from motiongpt3.formats.camera import Camera, facing, fitted, front
-from motiongpt3.formats.drawing import PAPER, PATH, RULE, SOLE, Canvas, Floor, floor_level, on_floor
+from motiongpt3.formats.drawing import PAPER, PATH, RULE, SOLE, Body, Canvas, Floor, floor_level, on_floor, skin_of
 from motiongpt3.formats.figure import LEFT, RIGHT, Figure, figure_of
 from motiongpt3.formats.lettering import FAINT, INK, clean_text, font, legend, wrap
 from motiongpt3.motion.motion import Motion
@@ -18,7 +18,7 @@ from motiongpt3.motion.motion import Motion
 WIDTH, SCENE_HEIGHT, HEAD_HEIGHT = 1600, 520, 132
 
 
-def write(motion: Motion, path: str | Path) -> None:
+def write(motion: Motion, path: str | Path, body: Body = "capsules") -> None:
     """Draw a motion as a .png strip of up to eight poses, evenly spaced in time.
 
     Someone who travels is drawn along their path; otherwise the poses stand side by side, in the order of time, and
@@ -28,17 +28,18 @@ def write(motion: Motion, path: str | Path) -> None:
     Raises:
         MotionGPT3Error: the folder cannot be written.
     """
-    picture = strip(motion)
+    picture = strip(motion, body=body)
     with atomic_path(path) as temporary:
         Image.fromarray(picture).save(temporary, format="PNG")
 
 
-def strip(motion: Motion, poses: int = 8) -> NDArray[np.uint8]:
+def strip(motion: Motion, poses: int = 8, body: Body = "capsules") -> NDArray[np.uint8]:
     """The picture that `write` saves, (652, 1600, 3) uint8."""
     poses = min(poses, len(motion))
     frames = np.round(np.linspace(0, len(motion) - 1, poses)).astype(int)
     figure = figure_of(motion.skeleton, motion.joints)
-    level = floor_level(motion.joints) - SOLE * figure.scale
+    skin = skin_of(motion, body)
+    level = floor_level(motion.joints) - (0.0 if skin else SOLE * figure.scale)
     azimuth, moved, travels = _places(motion, frames, figure)
     points = figure.points(motion.joints[frames] + moved[:, None])
     camera = _camera(points, azimuth, level, figure.scale)
@@ -61,7 +62,10 @@ def strip(motion: Motion, poses: int = 8) -> NDArray[np.uint8]:
                 wrist = motion.joints[start : end + 1, motion.skeleton.index(name)] + moved[pose]
                 canvas.line(camera, wrist, 2.0, colour, 0.4)
     for pose in range(poses):
-        canvas.capsules(camera, figure, points[pose])
+        if skin is None:
+            canvas.capsules(camera, figure, points[pose])
+        else:
+            canvas.skin(camera, skin, int(frames[pose]), moved[pose])
     picture = Image.new("RGB", (WIDTH, HEAD_HEIGHT + SCENE_HEIGHT), PAPER)
     picture.paste(Image.fromarray(canvas.pixels()), (0, HEAD_HEIGHT))
     _label_times(picture, camera, points, frames, motion.fps, level)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.files import atomic_path
-from motiongpt3.formats.drawing import Pixels, Scene
+from motiongpt3.formats.drawing import Body, Pixels, Scene
 from motiongpt3.formats.lettering import clean_text
 from motiongpt3.motion.motion import Motion
 
@@ -23,8 +23,9 @@ GIF_FRAMES = 1000
 """A gif with more frames than this is shown at fewer frames per second: Pillow holds them all in memory."""
 
 
-def write(motion: Motion, path: str | Path) -> None:
-    """Draw a motion into a film, at its own speed, side by side with its caption. The suffix says which kind.
+def write(motion: Motion, path: str | Path, body: Body = "capsules") -> None:
+    """Draw a motion into a film, at its own speed, side by side with its caption. The suffix
+    says which kind.
 
     `.mp4` is H.264 in yuv420p, 800 x 480 (640 x 480 without a caption), at the motion's frame rate, 60 at most.
     `.gif` is 600 x 360 (480 x 360), 25 frames a second at most, and loops. The same motion gives the same bytes with
@@ -38,22 +39,22 @@ def write(motion: Motion, path: str | Path) -> None:
         raise MotionGPT3Error(f"a film is an .mp4 or a .gif, not {suffix or 'a file without suffix'}")
     with atomic_path(path) as temporary:
         if suffix == ".mp4":
-            _write_mp4(motion, temporary)
+            _write_mp4(motion, temporary, body)
         else:
-            _write_gif(motion, temporary)
+            _write_gif(motion, temporary, body)
 
 
-def _scene(motion: Motion, height: int) -> Scene:
+def _scene(motion: Motion, height: int, body: Body) -> Scene:
     wide = bool(clean_text(motion.caption or ""))
-    return Scene(motion, width=height * 5 // 3 if wide else height * 4 // 3, height=height)
+    return Scene(motion, width=height * 5 // 3 if wide else height * 4 // 3, height=height, body=body)
 
 
-def _write_mp4(motion: Motion, path: Path) -> None:
+def _write_mp4(motion: Motion, path: Path, body: Body) -> None:
     try:
         program = imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError:
         raise MotionGPT3Error("no ffmpeg for .mp4: reinstall imageio-ffmpeg, or write .gif or .png") from None
-    scene = _scene(motion if motion.fps <= MP4_FPS else motion.resample(MP4_FPS), 480)
+    scene = _scene(motion if motion.fps <= MP4_FPS else motion.resample(MP4_FPS), 480, body)
     command = [
         program, "-y", "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24",
         "-s", f"{scene.width}x{scene.height}", "-r", f"{scene.motion.fps:.6g}", "-i", "-", "-an",
@@ -84,9 +85,9 @@ def _write_mp4(motion: Motion, path: Path) -> None:
             raise MotionGPT3Error(f"ffmpeg failed: {said or f'exit code {process.returncode}'}")
 
 
-def _write_gif(motion: Motion, path: Path) -> None:
+def _write_gif(motion: Motion, path: Path, body: Body) -> None:
     fps = min(motion.fps, GIF_FPS, GIF_FPS if len(motion) <= GIF_FRAMES else GIF_FRAMES / motion.seconds)
-    scene = _scene(motion.resample(fps), 360)
+    scene = _scene(motion.resample(fps), 360, body)
     palette = _palette(scene)
 
     def rest() -> Iterator[Image.Image]:

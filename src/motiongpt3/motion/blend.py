@@ -150,9 +150,9 @@ def layer(lower: Array, upper: Array, part: Part = "upper", start: int | None = 
             raise MotionGPT3Error(f"start must be a frame of the lower motion, 0 to {len(lower) - 1}, not {start}")
         frames = min(len(upper), len(lower) - start)
         upper = upper[:frames]
-        weight = _ease(np.arange(1, frames + 1) / (ease + 1))
+        weight = eased(np.arange(1, frames + 1) / (ease + 1))
         if start + frames < len(lower):
-            weight = weight * _ease(np.arange(frames, 0, -1) / (ease + 1))
+            weight = weight * eased(np.arange(frames, 0, -1) / (ease + 1))
     span = slice(start, start + frames)
     turn = smooth_heading(lower)[span] - smooth_heading(upper)
     own, other = bones(lower), rotate(bones(upper), turn[:, None])
@@ -266,9 +266,9 @@ class _Seam:
         for side, leg in enumerate(LEGS):
             own, at = second[:count, leg[2]], first[-1, leg[2]]
             if self.planted[side] and both:
-                path = at + (own - at) * _ease((s - (0.4 if side == later else 0.0)) / 0.6)[:, None]
+                path = at + (own - at) * eased((s - (0.4 if side == later else 0.0)) / 0.6)[:, None]
             elif self.planted[side]:
-                path = own + (at - own[0]) * (1 - _ease(s))[:, None]
+                path = own + (at - own[0]) * (1 - eased(s))[:, None]
             else:
                 path = own + _decay(first[:, leg[2]], second[:, leg[2]], count)
             steps = np.linalg.norm(np.diff(path[:, [0, 2]], axis=0, prepend=at[None, [0, 2]]), axis=-1)
@@ -322,7 +322,7 @@ def _unit(vectors: Array) -> Array:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-8)
 
 
-def _ease(s: Array) -> Array:
+def eased(s: Array) -> Array:
     """0 to 1 with zero velocity and acceleration at both ends."""
     s = np.clip(s, 0, 1)
     return s**3 * (10 - 15 * s + 6 * s**2)

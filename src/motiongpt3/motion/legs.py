@@ -13,6 +13,27 @@ LEGS = ((1, 4, 7, 10), (2, 5, 8, 11))
 """Hip, knee, ankle and toe of the left and the right leg."""
 
 
+def bend(
+    hip: Array, line: Array, reach: Array, thigh: Array | float, shin: Array | float, pole: Array
+) -> tuple[Array, Array]:
+    """Knee and ankle, (T, 3) each, of legs whose ankle lies `reach` away from the hip.
+
+    Args:
+        hip: (T, 3) metres.
+        line: (T, 3) direction from hip to ankle, of any length above 0.
+        reach: (T,) metres, from |thigh - shin| to thigh + shin.
+        thigh: (T,) metres, or one length for all frames.
+        shin: (T,) metres, or one length for all frames.
+        pole: (T, 3) where the knee points, of any length; what lies along `line` does not count.
+    """
+    line = line / np.maximum(np.linalg.norm(line, axis=-1), 1e-8)[:, None]
+    pole = pole - (pole * line).sum(-1, keepdims=True) * line
+    pole = pole / np.maximum(np.linalg.norm(pole, axis=-1, keepdims=True), 1e-8)
+    along = (thigh**2 - shin**2 + reach**2) / (2 * reach)
+    aside = np.sqrt(np.maximum(thigh**2 - along**2, 0))
+    return hip + along[:, None] * line + aside[:, None] * pole, hip + reach[:, None] * line
+
+
 def place_ankle(
     joints: Array, leg: tuple[int, int, int, int], target: Array, lengths: Array, ground: float | Array, facing: Array
 ) -> None:
@@ -39,18 +60,12 @@ def place_ankle(
     over = np.maximum(distance - free, 0)
     reach = np.minimum(distance, free) + room * (1 - np.exp(-over / room))
     reach = np.clip(reach, abs(thigh - shin) + 1e-4, 0.9999 * full)
-    line = line / np.maximum(distance, 1e-8)[:, None]
     pole = joints[:, knee] - joints[:, hip]
     ahead = np.stack([np.sin(facing), 0 * facing, np.cos(facing)], axis=-1)
     moved = np.linalg.norm(target - joints[:, ankle], axis=-1, keepdims=True)
     pole = pole + ahead * np.minimum(4 * moved, 0.8)  # a leg that moves far bends its knee forward
-    pole = pole - (pole * line).sum(-1, keepdims=True) * line
-    pole = pole / np.maximum(np.linalg.norm(pole, axis=-1, keepdims=True), 1e-8)
-    along = (thigh**2 - shin**2 + reach**2) / (2 * reach)
-    aside = np.sqrt(np.maximum(thigh**2 - along**2, 0))
     foot = joints[:, toe] - joints[:, ankle]
-    joints[:, knee] = joints[:, hip] + along[:, None] * line + aside[:, None] * pole
-    joints[:, ankle] = joints[:, hip] + reach[:, None] * line
+    joints[:, knee], joints[:, ankle] = bend(joints[:, hip], line, reach, thigh, shin, pole)
     joints[:, toe] = joints[:, ankle] + foot
     length = lengths[..., toe - 1]
     lowest = np.clip(ground - joints[:, ankle, 1], -0.98 * length, 0)

@@ -1,0 +1,54 @@
+"""The options that finish a motion, which `generate` and `export` share, and what they report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jsonargparse import Namespace
+from jsonargparse.typing import PositiveFloat
+
+from motiongpt3.commands.options import Parser
+from motiongpt3.commands.tables import UNITS, table
+from motiongpt3.motion.motion import Motion
+
+OPTIONS = ("fix_feet", "in_place", "loop", "fps", "smooth")
+
+
+def add_finish_options(parser: Parser) -> None:
+    """--fix-feet, --in-place, --loop, --fps and --smooth."""
+    parser.add_argument("--fix-feet", action="store_true", help="hold standing feet in their places on the floor")
+    parser.add_argument("--in-place", action="store_true", help="stay on the spot: take away the way, keep the steps")
+    parser.add_argument("--loop", action="store_true", help="cut out a seamless cycle; its last pose is its first")
+    parser.add_argument("--fps", type=PositiveFloat, metavar="F", help="frames per second of what is written")
+    parser.add_argument(
+        "--smooth", type=PositiveFloat, metavar="S", help="average joints over S seconds; 0.2 takes away a tremor"
+    )
+
+
+def finished(motion: Motion, options: Namespace) -> Motion:
+    """The motion finished as the options say; itself if they say nothing."""
+    asked = {name: options[name] for name in OPTIONS if options[name]}
+    if not asked:
+        return motion
+    from motiongpt3.motion.finish import finish
+
+    return finish(motion, **asked)
+
+
+def changes(before: Sequence[Motion], after: Sequence[Motion], options: Namespace) -> dict[str, Any] | None:
+    """The mean of each measure before and after; None if no option was given."""
+    if not any(options[name] for name in OPTIONS):
+        return None
+    from motiongpt3.motion.finish import report
+
+    old, new = ([report(motion) for motion in motions] for motions in (before, after))
+    mean = {name: [float(np.mean([row[name] for row in rows])) for rows in (old, new)] for name in old[0]}
+    return {name: {"before": one, "after": other} for name, (one, other) in mean.items()}
+
+
+def changes_table(found: dict[str, Any]) -> str:
+    """`changes` as aligned text."""
+    lines = [[f"{name} ({UNITS[name]})", *(f"{side:.3f}" for side in both.values())] for name, both in found.items()]
+    return table(["", "before", "after"], lines)

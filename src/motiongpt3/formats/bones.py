@@ -1,0 +1,314 @@
+"""Which bone of a character is which of our joints: by a user's map, by known names, or by a guess.
+
+A map is {our joint: the bone's name}. Known names are in `bone_maps.yaml`. Where they do not fit, the words in the
+names are read (thigh, calf, `_l`, `.R` ...); what is then still missing is told by where the joints lie.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.formats.dialects import plain
+from motiongpt3.formats.guards import read_text
+from motiongpt3.motion.retarget import REQUIRED
+from motiongpt3.motion.skeleton import HUMANML3D
+
+MAX_MAP = 2**18
+_WORDS = (
+    ("foot", r"toe|ball"), ("ankle", r"foot|ankle"), ("knee", r"calf|shin|knee|lo(wer)? ?leg"),
+    ("hip", r"thigh|up(per)? ?leg|^hip$"), ("wrist", r"hand|wrist"), ("elbow", r"fore ?arm|elbow|lo(wer)? ?arm"),
+    ("shoulder", r"up(per)? ?arm|^arm$"), ("collar", r"clavicle|collar|^shoulder$"), ("knee", r"^leg$"),
+)  # fmt: skip
+"""What a limb's bone is called, the first that fits; without the side, in lower case, words apart."""
+_EXTRA = re.compile(
+    r"twist|roll|ik|pole|ctrl|control|end|tip|nub|helper|metacarpal|thumb|index|middle|ring|pinky|finger"
+)
+
+
+@dataclass(frozen=True)
+class Bones:
+    """Where our joints are in a rig.
+
+    Attributes:
+        nodes: {our joint: index of its node}.
+        how: what told so, in words.
+    """
+
+    nodes: dict[str, int]
+    how: str
+
+
+def find(
+    names: Sequence[str],
+    parents: Sequence[int],
+    places: NDArray[np.float64],
+    bones: Sequence[int],
+    given: dict[str, str] | None = None,
+    labels: dict[str, int] | None = None,
+) -> Bones:
+    """Our joints among the bones of a rig.
+
+    Args:
+        names: of all nodes.
+        parents: index of each node's parent, -1 for none.
+        places: (N, 3) where the nodes are at rest, y up.
+        bones: the nodes that bend the skin.
+        given: a user's map; what it names is taken from it, the rest is looked for.
+        labels: joints that the file itself names, {VRM's name: node}.
+
+    Raises:
+        MotionGPT3Error: a required joint is not found, the map names a bone that is not there, or a bone twice, or the
+            bones do not hang together as in a body.
+    """
+    found, how = _known(names, bones, labels or {})
+    missing = [joint for joint in REQUIRED if joint not in found]
+    if missing:
+        guess = _guessed(names, parents, places, bones)
+        if sum(joint not in guess for joint in REQUIRED) < len(missing):
+            found, how = guess, "guessed"
+    if given:
+        named = _given(names, bones, given)
+        found = {joint: node for joint, node in found.items() if node not in named.values()} | named
+        how = f"the given map, and {how}"
+    missing = [joint for joint in REQUIRED if joint not in found]
+    if missing:
+        raise MotionGPT3Error(
+            f"no bone was found for {', '.join(missing)} among {', '.join(names[b] for b in bones[:12])[:160]} …: "
+            "name them in a YAML file, such as 'l_hip: Thigh_L', and give it with --bones"
+        )
+    _check(found, names, parents)
+    return Bones({joint: found[joint] for joint in HUMANML3D.names if joint in found}, how)
+
+
+def load_map(path: Path) -> dict[str, str]:
+    """A map {our joint: bone} from a YAML file of such lines.
+
+    Raises:
+        MotionGPT3Error: no such file, no map, or a joint that is none of ours.
+    """
+    try:
+        loaded = yaml.safe_load(read_text(path, MAX_MAP))
+    except (yaml.YAMLError, RecursionError) as error:
+        raise MotionGPT3Error(f"{path.name} is no YAML: {' '.join(str(error).split())[:120]}") from None
+    if not isinstance(loaded, dict) or not all(isinstance(value, (str, int)) for value in loaded.values()):
+        raise MotionGPT3Error(f"{path.name} is no map of bones: it needs lines such as 'l_hip: Thigh_L'")
+    for joint in loaded:
+        if joint not in HUMANML3D.names:
+            raise MotionGPT3Error(f"{path.name} names {str(joint)[:40]!r}; joints are {', '.join(HUMANML3D.names)}")
+    return {joint: str(bone) for joint, bone in loaded.items()}
+
+
+def known_maps() -> dict[str, dict[str, str]]:
+    """{kind of rig: {our joint: bone's name}}, both sides; a joint that may be missing ends in "?"."""
+    text = resources.files("motiongpt3.formats").joinpath("bone_maps.yaml").read_text("utf-8")
+    return {kind: joints | _other_side(joints) for kind, joints in yaml.safe_load(text).items()}
+
+
+def _other_side(joints: dict[str, str]) -> dict[str, str]:
+    """The right side of a map that has the left one."""
+    swap = {"left": "right", "Left": "Right", "L": "R", "l": "r"}
+    side = re.compile(r"left|Left|(?<![A-Za-z])[Ll](?![A-Za-z])")
+    return {
+        "r_" + joint[2:]: side.sub(lambda word: swap[word[0]], bone)
+        for joint, bone in joints.items()
+        if joint.startswith("l_")
+    }
+
+
+def _same(name: str) -> str:
+    """A name without what does not count: prefix, case, spaces, dots, dashes and underscores."""
+    return re.sub(r"[\s._-]", "", plain(name)).lower()
+
+
+def _known(names: Sequence[str], bones: Sequence[int], labels: dict[str, int]) -> tuple[dict[str, int], str]:
+    """The joints under the names of the known map that finds most, and what that map is called."""
+    best: tuple[dict[str, int], str] = ({}, "")
+    spelled = {_same(names[bone]): bone for bone in reversed(bones)}
+    labelled = {_same(label): node for label, node in labels.items()}
+    for kind, joints in known_maps().items():
+        for places in (spelled, labelled) if kind == "VRM" else (spelled,):
+            found = {joint.rstrip("?"): places[_same(bone)] for joint, bone in joints.items() if _same(bone) in places}
+            if len(found) > len(best[0]):
+                best = found, kind
+    return best
+
+
+def _given(names: Sequence[str], bones: Sequence[int], given: dict[str, str]) -> dict[str, int]:
+    exact = {names[bone]: bone for bone in reversed(bones)}
+    found = {}
+    for joint, name in given.items():
+        if name not in exact:
+            raise MotionGPT3Error(f"the rig has no bone {name[:60]!r}, which the map names for {joint}")
+        found[joint] = exact[name]
+    return found
+
+
+def _check(found: dict[str, int], names: Sequence[str], parents: Sequence[int]) -> None:
+    """Each bone serves one joint, and hangs from the joint above it in our skeleton."""
+    taken: dict[int, str] = {}
+    for joint, node in found.items():
+        if node in taken:
+            raise MotionGPT3Error(f"the bone {names[node][:60]!r} is taken for both {taken[node]} and {joint}")
+        taken[node] = joint
+    for joint, node in found.items():
+        above = parents[node]
+        while above >= 0 and above not in taken:
+            above = parents[above]
+        wanted = HUMANML3D.parents[HUMANML3D.index(joint)]
+        while wanted >= 0 and HUMANML3D.names[wanted] not in found:
+            wanted = HUMANML3D.parents[wanted]
+        if (taken[above] if above >= 0 else None) != (HUMANML3D.names[wanted] if wanted >= 0 else None):
+            raise MotionGPT3Error(
+                f"the bone {names[node][:60]!r} for {joint} does not hang from the one for "
+                f"{HUMANML3D.names[wanted] if wanted >= 0 else 'nothing'}: name the bones in a YAML file (--bones)"
+            )
+
+
+def _guessed(
+    names: Sequence[str], parents: Sequence[int], places: NDArray[np.float64], bones: Sequence[int]
+) -> dict[str, int]:
+    """Joints by the words in the names, the others by where they lie."""
+    found: dict[str, int] = {}
+    middle = float(np.median([places[bone][0] for bone in bones]))
+    for bone in sorted(bones, key=lambda b: _depth(b, parents)):
+        side, words = _words(names[bone])
+        if _EXTRA.search(words) or not side:
+            continue
+        joint = next((joint for joint, pattern in _WORDS if re.search(pattern, words)), None)
+        if joint:
+            found.setdefault(side + joint, bone)
+    by_place = _by_place(parents, places, bones, middle)
+    sides = [[joint for joint in by_place if joint.startswith(side)] for side in ("l_", "r_")]
+    limbs = [*sides[0], *sides[1]]
+    if not all(joint in found for joint in REQUIRED if joint[:2] in ("l_", "r_")):
+        found = {joint: by_place[joint] for joint in limbs}
+    trunk = _trunk(found, parents, places, bones)
+    return found | {joint: node for joint, node in trunk.items() if node not in found.values()}
+
+
+def _words(name: str) -> tuple[str, str]:
+    """The side ("l_", "r_" or "") and the other words of a name, in lower case: UpperArm.L -> ("l_", "upper arm")."""
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])|[\s._\-:|]+|(?<=[A-Za-z])(?=\d)", " ", plain(name)).lower().split()
+    side = ""
+    rest = []
+    for word in apart:
+        mark = re.fullmatch(r"(l|left)|(r|right)", word)
+        if mark and not side:
+            side = "l_" if mark[1] else "r_"
+        elif not word.isdigit() and word not in ("bip", "def", "bone", "jnt", "joint", "j", "c", "m", "avg", "b"):
+            rest.append(word)
+    return side, " ".join(rest)
+
+
+def _depth(node: int, parents: Sequence[int]) -> int:
+    return len(_path(node, parents))
+
+
+def _path(node: int, parents: Sequence[int]) -> list[int]:
+    """The nodes from the topmost one down to this."""
+    path = [node]
+    while parents[path[-1]] >= 0:
+        path.append(parents[path[-1]])
+    return path[::-1]
+
+
+def _common(one: int, other: int, parents: Sequence[int]) -> int:
+    """The lowest node above both; -1 if there is none."""
+    shared = [a for a, b in zip(_path(one, parents), _path(other, parents), strict=False) if a == b]
+    return shared[-1] if shared else -1
+
+
+def _by_place(
+    parents: Sequence[int], places: NDArray[np.float64], bones: Sequence[int], middle: float
+) -> dict[str, int]:
+    """Arms and legs of a figure that stands in a T or A facing +z or -z: the lowest tips, and those farthest aside."""
+    inner = {parents[bone] for bone in bones}
+    tips = [bone for bone in bones if bone not in inner]
+    height = float(np.ptp([places[bone][1] for bone in bones])) or 1.0
+    low = min(places[bone][1] for bone in bones)
+    facing = _facing(parents, places, bones, low, height)
+    found: dict[str, int] = {}
+    for side, sign in (("l_", facing), ("r_", -facing)):
+        own = [tip for tip in tips if sign * (places[tip][0] - middle) > 0.01 * height]
+        if not own:
+            continue
+        toe = min(own, key=lambda tip: places[tip][1])
+        hand = max(own, key=lambda tip: sign * places[tip][0])
+        legs, arms = _path(toe, parents), _path(hand, parents)
+        leg = [node for node in legs if node in bones and sign * (places[node][0] - middle) > 0.005 * height]
+        arm = [node for node in arms if node in bones and sign * (places[node][0] - middle) > 0.005 * height]
+        if len(leg) >= 3 and places[toe][1] < low + 0.15 * height:
+            found |= {side + name: node for name, node in zip(("hip", "knee", "ankle", "foot"), leg, strict=False)}
+        joints = _arm(arm, places)
+        found |= {side + name: node for name, node in joints.items()}
+    return found
+
+
+def _arm(arm: list[int], places: NDArray[np.float64]) -> dict[str, int]:
+    """Collar, shoulder, elbow and wrist on the way to a hand: upper and lower arm are its longest bones, one another's
+    neighbours."""
+    lengths = [float(np.linalg.norm(places[b] - places[a])) for a, b in pairwise(arm)]
+    if len(lengths) < 2:
+        return {}
+    at = max(range(len(lengths) - 1), key=lambda i: min(lengths[i], lengths[i + 1]))
+    found = {"shoulder": arm[at], "elbow": arm[at + 1], "wrist": arm[at + 2]}
+    return {"collar": arm[at - 1], **found} if at else found
+
+
+def _facing(
+    parents: Sequence[int], places: NDArray[np.float64], bones: Sequence[int], low: float, height: float
+) -> float:
+    """1 where the figure looks to +z, -1 where it looks to -z: the way that the lowest bones point."""
+    feet = [bone for bone in bones if places[bone][1] < low + 0.12 * height and parents[bone] in bones]
+    ahead = sum(float(places[bone][2] - places[parents[bone]][2]) for bone in feet)
+    return -1.0 if ahead < -0.01 * height else 1.0
+
+
+def _trunk(
+    limbs: dict[str, int], parents: Sequence[int], places: NDArray[np.float64], bones: Sequence[int]
+) -> dict[str, int]:
+    """Pelvis, spine, neck and head between arms and legs that are known."""
+    if not all(joint in limbs for joint in ("l_hip", "r_hip", "l_shoulder", "r_shoulder")):
+        return {}
+    pelvis = _common(limbs["l_hip"], limbs["r_hip"], parents)
+    arms = [limbs.get(f"{side}collar", limbs[f"{side}shoulder"]) for side in ("l_", "r_")]
+    chest = _common(arms[0], arms[1], parents)
+    if pelvis not in bones or chest not in bones or pelvis not in _path(chest, parents):
+        return {}
+    path = _path(chest, parents)
+    spine = _apart([node for node in path[path.index(pelvis) :] if node in bones], places)[1:]
+    if len(spine) > 3:
+        spine = [spine[0], spine[len(spine) // 2], spine[-1]]
+    found = {"pelvis": pelvis, **dict(zip(("spine1", "spine2", "spine3"), spine, strict=False))}
+    if len(spine) == 2:
+        found = {"pelvis": pelvis, "spine1": spine[0], "spine3": spine[1]}
+    used = set(limbs.values())
+    above = [b for b in bones if chest in _path(b, parents)[:-1] and not used & set(_path(b, parents))]
+    if above:
+        top = max(above, key=lambda b: places[b][1])
+        rise = _apart([chest, *(node for node in _path(top, parents) if node in above)], places)[1:]
+        if len(rise) < 2:
+            found["head"] = rise[-1] if rise else top
+        else:
+            found |= {"neck": rise[0], "head": rise[1]}
+    return found
+
+
+def _apart(path: list[int], places: NDArray[np.float64]) -> list[int]:
+    """A path without the nodes that lie where the one before does: they only turn."""
+    size = float(np.ptp(places[:, 1])) or 1.0
+    kept = path[:1]
+    for node in path[1:]:
+        if np.linalg.norm(places[node] - places[kept[-1]]) > 0.005 * size:
+            kept.append(node)
+    return kept

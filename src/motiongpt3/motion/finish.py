@@ -1,0 +1,132 @@
+"""Finishing a motion: feet that stand, a cycle, in place, smoother, another frame rate."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.motion.average import averaged
+from motiongpt3.motion.blend import heading, rotate
+from motiongpt3.motion.feet import contacts, slides
+from motiongpt3.motion.feet import fix_feet as hold_feet
+from motiongpt3.motion.kinematics import bone_vectors, set_bone_lengths
+from motiongpt3.motion.loop import closed, fade_frames, tiled
+from motiongpt3.motion.loop import loop as make_loop
+from motiongpt3.motion.motion import Motion
+from motiongpt3.motion.quality import measure
+from motiongpt3.motion.skeleton import HUMANML3D
+
+_PATH = 0.5
+"""Seconds of the standard deviation over which the way is averaged that `in_place` takes away."""
+_LOW = 0.1
+"""Metres by which a foot is higher than the other when it counts e times less for the way."""
+
+
+def finish(
+    motion: Motion,
+    *,
+    fix_feet: bool = False,
+    in_place: bool = False,
+    loop: bool = False,
+    fps: float | None = None,
+    smooth: float | None = None,
+) -> Motion:
+    """A motion made ready for use; without options it is the motion itself.
+
+    What is asked for is done in this order, whatever the order of the arguments: smooth, loop, fix_feet, in_place, fps.
+
+    Args:
+        motion: of HumanML3D's skeleton, the floor at height 0.
+        fix_feet: hold standing feet in their places, see `motion.feet.fix_feet`. In a loop they stay there over the
+            seam, too.
+        in_place: take the way away, see `without_path`.
+        loop: cut out a seamless cycle, see `motion.loop.loop`.
+        fps: frames per second of the result.
+        smooth: seconds over which joints are averaged, see `smoothed`; 0.2 takes away a tremor.
+
+    Raises:
+        MotionGPT3Error: another skeleton, a number that is none, or a clip too short for a loop.
+    """
+    if motion.skeleton != HUMANML3D:
+        raise MotionGPT3Error("only motions with the 22 joints of HumanML3D can be finished; this one has other joints")
+    if smooth is not None:
+        motion = smoothed(motion, smooth)
+    if loop:
+        motion = make_loop(motion)
+    if fix_feet:
+        motion = _hold_feet_in_loop(motion) if loop else hold_feet(motion)
+    if in_place:
+        motion = without_path(motion)
+    return motion if fps is None else motion.resample(fps)
+
+
+def report(motion: Motion) -> dict[str, float]:
+    """What finishing changes, by name: all of `motion.quality.measure`, and
+
+    - `contact_slide`, `contact_slide_max` (cm): how far toes get from where they stood down, over the contacts;
+    - `travel` (m): from the first to the last pelvis along the floor;
+    - `loop_pose` (cm): the joint that is farthest from its first place, in the last pose, seen from the person;
+    - `loop_speed` (m/s): the same for the change of velocity when the motion begins again.
+    """
+    found = slides(motion, contacts(motion)) * 100
+    joints = motion.joints.astype(np.float64)
+    pose, step = (np.zeros((22, 3)),) * 2
+    if len(joints) > 1:
+        first, last = (_seen(joints[at], joints[at] - joints[at, 0] * [1, 0, 1]) for at in (0, -1))
+        begins, ends = (_seen(joints[at], joints[at + 1] - joints[at]) for at in (0, -2))
+        pose, step = last - first, (ends - begins) * motion.fps
+    return measure(motion).as_dict() | {
+        "contact_slide": float(found.mean()) if len(found) else 0.0,
+        "contact_slide_max": float(found.max(initial=0)),
+        "travel": float(np.linalg.norm((joints[-1, 0] - joints[0, 0])[[0, 2]])),
+        "loop_pose": 100 * float(np.linalg.norm(pose, axis=-1).max()),
+        "loop_speed": float(np.linalg.norm(step, axis=-1).max()),
+    }
+
+
+def _seen(pose: NDArray[np.float64], vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Vectors (22, 3) turned by the heading of a pose: as the person sees them."""
+    return np.asarray(rotate(vectors, -float(heading(pose[None])[0])))
+
+
+def smoothed(motion: Motion, seconds: float) -> Motion:
+    """Joints averaged over time with a Gaussian four standard deviations of which are `seconds`.
+
+    Bones keep their lengths, which are averaged alike where they change; the first and the last pose stay.
+
+    Raises:
+        MotionGPT3Error: `seconds` is not a number in (0, 5].
+    """
+    if not 0 < seconds <= 5:
+        raise MotionGPT3Error(f"joints are smoothed over a number of seconds in (0, 5], not {seconds}")
+    joints = torch.from_numpy(motion.joints.astype(np.float64))
+    placed = torch.from_numpy(averaged(joints.numpy(), seconds / 4 * motion.fps))
+    lengths = torch.from_numpy(averaged(bone_vectors(joints).norm(dim=-1).numpy(), seconds / 4 * motion.fps))
+    placed = set_bone_lengths(placed, lengths, follow=True)
+    return motion.replace(joints=placed.numpy().astype(np.float32))
+
+
+def without_path(motion: Motion) -> Motion:
+    """The motion on the spot: without the way of the feet, averaged over time with the lower one counting more.
+
+    A person who squats stays as they are, and one who walks keeps the swaying of the pelvis. Heights and
+    headings stay; the first frame has the pelvis above the origin, and so has the last of a loop.
+    """
+    joints = motion.joints.astype(np.float64)
+    feet = joints[:, list(motion.skeleton.contacts[1::2])]
+    high = feet[..., 1] - feet[..., 1].min(axis=1, keepdims=True)
+    weight = np.exp(-high / _LOW)[..., None]
+    way = averaged((weight * feet).sum(1) / weight.sum(1), _PATH * motion.fps)
+    way += joints[0, 0] - way[0]
+    return motion.replace(joints=(joints - way[:, None] * [1, 0, 1]).astype(np.float32))
+
+
+def _hold_feet_in_loop(motion: Motion) -> Motion:
+    """Feet held over the seam of a cycle: fixed in the middle one of three rounds, which is then closed again."""
+    steps = len(motion) - 1
+    rounds = hold_feet(motion.replace(joints=tiled(motion.joints.astype(np.float64), 3)))
+    joints = closed(rounds.joints.astype(np.float64), steps, 2 * steps, fade_frames(motion.fps))
+    start = (joints[0, 0] - motion.joints[0, 0]) * [1, 0, 1]
+    return motion.replace(joints=(joints - start).astype(np.float32))

@@ -1,0 +1,120 @@
+"""A cycle out of a motion: the part whose end fits its start best, cut out and closed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.motion.blend import assemble, bones, eased, heading, rotate
+from motiongpt3.motion.motion import Motion
+
+Array = NDArray[np.floating[Any]]
+
+SHORTEST = 0.5
+"""Seconds of the shortest cycle."""
+_FADE = 0.4  # seconds over which the end passes into what came before the start
+_WHOLE = 0.3  # metres of misfit that the whole clip is worth against a cycle of no length
+_CHOICES = 240  # frames tried as start, and as end
+_TURN = np.deg2rad(30)  # a cycle that turns less is made straight
+_TRAVEL = 0.25  # metres; a cycle that goes less far is brought back to where it began
+
+
+def loop(motion: Motion) -> Motion:
+    """A seamless cycle: the last pose is the first again, and the motion goes on with the velocity it began with.
+
+    Of all parts of the clip of at least `SHORTEST` seconds that one is taken whose ends differ least in pose and
+    velocity, a longer one rather than a shorter one. Its last 0.4 s pass into what came before its first frame. A walk
+    goes on from where it is, and a turn of more than 30 degrees goes on turning: the poses agree relative to where
+    the person stands and faces. `motion.finish.without_path` makes a cycle that stays.
+
+    Returns:
+        a shorter motion at the same frame rate; its last frame shows the pose of the first one.
+
+    Raises:
+        MotionGPT3Error: the clip is shorter than 1 s.
+    """
+    joints, fps = motion.joints.astype(np.float64), motion.fps
+    if motion.seconds < 2 * SHORTEST or len(joints) < 8:
+        raise MotionGPT3Error(f"a loop is cut out of at least 1 s of motion; this one has {motion.seconds:.2f} s")
+    fade = fade_frames(fps)
+    start, end = _ends(joints, fps, fade)
+    return motion.replace(joints=_straightened(closed(joints, start, end, fade)).astype(np.float32))
+
+
+def fade_frames(fps: float) -> int:
+    """Frames over which the end of a cycle passes into its start."""
+    return max(2, round(_FADE * fps))
+
+
+def closed(joints: Array, start: int, end: int, fade: int) -> Array:
+    """(end - start + 1, 22, 3) the frames start to end, where the last one shows the pose of the first.
+
+    The last `fade` frames turn into those before `start`, moved and turned to where the person is at `end`.
+    """
+    cycle = joints[start : end + 1].astype(np.float64)
+    fade = min(fade, start, len(cycle) - 1)
+    before = _moved(joints[start - fade : start + 1].astype(np.float64), joints[start], joints[end])
+    weight = eased(np.linspace(0, 1, fade + 1))[:, None, None]
+    tail = cycle[-fade - 1 :]
+    mixed = (1 - weight) * bones(tail) + weight * bones(before)
+    lengths = np.linalg.norm(bones(tail), axis=-1).mean(0)
+    root = (1 - weight[:, 0]) * tail[:, 0] + weight[:, 0] * before[:, 0]
+    cycle[-fade - 1 :] = assemble(root, mixed, lengths)
+    cycle[-1] = before[-1]
+    return cycle
+
+
+def tiled(joints: Array, times: int) -> Array:
+    """A cycle (N, 22, 3) several times, each from where the one before arrived: (times (N - 1) + 1, 22, 3)."""
+    parts, last = [joints], joints[-1]
+    for _ in range(times - 1):
+        parts.append(_moved(joints, joints[0], last)[1:])
+        last = parts[-1][-1]
+    return np.concatenate(parts)
+
+
+def _moved(joints: Array, pose: Array, onto: Array) -> Array:
+    """Joints turned and moved along the floor as it takes `pose` (22, 3) to where `onto` stands and faces."""
+    origin = pose[0] * [1, 0, 1]
+    turned = rotate(joints - origin, float(heading(onto[None])[0] - heading(pose[None])[0]))
+    return turned + onto[0] * [1, 0, 1]
+
+
+def _ends(joints: Array, fps: float, fade: int) -> tuple[int, int]:
+    """First and last frame of the cycle whose ends fit best."""
+    last = len(joints) - 1
+    half = last // 2
+    starts = _spread(min(fade, half), half)
+    ends = _spread(half + 1, last)
+    yaw = heading(joints)[:, None]
+    pose = rotate(joints - joints[:, :1] * [1, 0, 1], -yaw).reshape(last + 1, -1)
+    velocity = rotate(np.gradient(joints, axis=0) * fps, -yaw).reshape(last + 1, -1)
+    signature = np.concatenate([pose, 0.15 * velocity], axis=1)
+    misfit = np.linalg.norm(signature[starts][:, None] - signature[ends][None], axis=-1) / np.sqrt(22)
+    length = ends[None] - starts[:, None]
+    cost = misfit + _WHOLE * (1 - length / last) + np.where(length < SHORTEST * fps, np.inf, 0)
+    row, column = np.unravel_index(int(cost.argmin()), cost.shape)
+    return int(starts[row]), int(ends[column])
+
+
+def _spread(first: int, last: int) -> NDArray[np.int64]:
+    return np.unique(np.linspace(first, last, min(_CHOICES, last - first + 1)).round().astype(np.int64))
+
+
+def _straightened(cycle: Array) -> Array:
+    """The cycle without the small turn or the small way that one round of it makes; larger ones stay."""
+    steps = len(cycle) - 1
+    part = np.arange(steps + 1) / steps
+    turn = float(heading(cycle[-1:])[0] - heading(cycle[:1])[0])
+    turn = (turn + np.pi) % (2 * np.pi) - np.pi
+    root = cycle[:, 0].copy()
+    if abs(turn) < _TURN:
+        back = -turn * part
+        cycle = rotate(cycle - cycle[:, :1], back[:, None])
+        root[1:] = root[0] + np.cumsum(rotate(np.diff(root, axis=0), (back[1:] + back[:-1]) / 2), axis=0)
+        cycle = cycle + root[:, None]
+    way = (root[-1] - root[0]) * [1, 0, 1]
+    return cycle - part[:, None, None] * way if np.linalg.norm(way) < _TRAVEL else cycle

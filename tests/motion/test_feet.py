@@ -1,0 +1,102 @@
+"""Foot contacts: found, held without pops, bones and everything else kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from clips import invented, recorded
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from motiongpt3.motion.blend import assemble
+from motiongpt3.motion.feet import POP, Contact, added_speed, contacts, fix_feet, slides
+from motiongpt3.motion.kinematics import bone_vectors
+from motiongpt3.motion.motion import Motion
+from motiongpt3.motion.quality import measure, slip_speed
+from motiongpt3.motion.skeleton import HUMANML3D
+
+
+def standing(frames: int = 60) -> np.ndarray:
+    """(frames, 22, 3) a person who stands with slightly bent knees and toes at height 0."""
+    directions = HUMANML3D.rest_offsets[1:].astype(np.float64)
+    directions[3:5], directions[6:8] = (0, -1, 0.2), (0, -1, -0.2)
+    joints = assemble(np.zeros((frames, 3)), np.tile(directions, (frames, 1, 1)), HUMANML3D.bone_lengths[1:])
+    joints[..., 1] -= joints[..., 1].min()
+    return joints
+
+
+def bone_lengths(joints: np.ndarray) -> np.ndarray:
+    import torch
+
+    return bone_vectors(torch.from_numpy(np.asarray(joints, dtype=np.float64))).norm(dim=-1).numpy()
+
+
+@pytest.mark.parametrize("fps", [20, 30, 120])
+def test_one_foot_that_slides_is_held_and_the_other_stays(fps: int) -> None:
+    joints = standing(3 * fps)
+    slide = 0.05 * np.sin(np.linspace(0, 9, 3 * fps))[:, None] * [1, 0, 0.5]
+    joints[:, [7, 10]] += slide[:, None]
+    joints[:, 4] += slide / 2
+    motion = Motion(joints, fps=fps)
+    found = contacts(motion)
+    assert found == [Contact(0, 0, 3 * fps), Contact(1, 0, 3 * fps)]
+    before, after = slides(motion, found), slides(fix_feet(motion), found)
+    assert before[0] > 0.05 > 1e-5 > before[1]
+    assert after.max() < 0.001
+
+
+def test_a_body_that_glides_stands_still_afterwards() -> None:
+    """Nobody who glides half a metre on both feet can be helped by bending the legs: the body has to stay back."""
+    joints = standing(100) + np.linspace(0, 0.5, 100)[:, None, None] * [0, 0, 1.0]
+    fixed = fix_feet(Motion(joints))
+    assert slip_speed(Motion(joints)) > 9
+    assert slip_speed(fixed) < 2.5
+    assert np.ptp(fixed.joints[:, 0, 2]) < 0.3
+
+
+def test_a_foot_in_the_air_is_no_contact() -> None:
+    joints = standing(40)
+    joints[10:30, [7, 10], 1] += 0.2
+    found = contacts(Motion(joints))
+    assert [(c.start, c.stop) for c in found if c.side == 0] == [(0, 10), (30, 40)]
+    assert [(c.start, c.stop) for c in found if c.side == 1] == [(0, 40)]
+
+
+def test_toes_come_up_from_under_the_floor() -> None:
+    joints = standing(40) - [0, 0.03, 0]
+    fixed = fix_feet(Motion(joints))
+    assert measure(fixed).penetration_max < 0.01
+    np.testing.assert_allclose(fixed.joints[:, 15], joints[:, 15], atol=1e-3)
+
+
+def test_what_is_fixed_stays_as_it_is(mocap_dir: Path) -> None:
+    motion = recorded(mocap_dir, "test", 12)[3]
+    once = fix_feet(motion)
+    assert np.abs(fix_feet(once).joints - once.joints).max() < 0.02
+
+
+def test_real_motions(mocap_dir: Path) -> None:
+    """The bars: 1 cm of skate in a held contact, no joint faster by more than 2 cm per frame of 1/20 s."""
+    held = total = 0
+    for motion in recorded(mocap_dir, "test", 50):
+        fixed = fix_feet(motion)
+        assert added_speed(motion, fixed).max(initial=0) <= POP + 1e-6, motion.name
+        assert fixed.joints[:, [10, 11], 1].min() > -1e-6, motion.name
+        np.testing.assert_allclose(bone_lengths(fixed.joints), bone_lengths(motion.joints), atol=1e-4)
+        found = contacts(motion)
+        held += int((slides(fixed, found) < 0.01).sum())
+        total += len(found)
+    assert total > 150
+    assert held > 0.95 * total
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 40), st.sampled_from([20, 60]), st.floats(0.05, 3))
+def test_anything_is_survived(seed: int, frames: int, fps: float, wildness: float) -> None:
+    motion = invented(seed, frames, fps, wildness)
+    fixed = fix_feet(motion)
+    assert len(fixed) == frames
+    assert added_speed(motion, fixed).max(initial=0) <= POP + 1e-6
+    np.testing.assert_allclose(bone_lengths(fixed.joints), bone_lengths(motion.joints), atol=1e-4)

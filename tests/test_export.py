@@ -1,0 +1,118 @@
+"""`motiongpt3 export`: every format, what finishing changed, FBX by Blender."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from clips import invented, recorded
+
+from motiongpt3 import Motion
+from motiongpt3.cli import main
+from motiongpt3.formats import save
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return save(invented(0, 40, wildness=0.2), tmp_path / "clip.npz")
+
+
+def test_several_formats_at_once(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outs = [tmp_path / name for name in ("a.bvh", "a.glb", "a.smpl.npz", "a.png", "a.npy")]
+    words = [word for out in outs for word in ("-o", str(out))]
+    assert main(["export", str(clip), *words, "--body", "mannequin", "--bvh-dialect", "mixamo", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert [entry["file"] for entry in facts["files"]] == [str(out) for out in outs]
+    assert facts["files"][2]["fk_error_mm"] < 60
+    assert "finish" not in facts
+    assert "mixamorig:Hips" in outs[0].read_text()
+    assert len(Motion.load(outs[2])) == 40
+
+
+def test_each_option_tells_what_it_changed(mocap_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip, out = save(recorded(mocap_dir, "test", 50)[20], tmp_path / "run.npz"), tmp_path / "out.npz"
+    for words, measure in (
+        (["--fix-feet"], "contact_slide"),
+        (["--in-place"], "travel"),
+        (["--loop"], "loop_pose"),
+        (["--smooth", "0.3"], "jitter"),
+    ):
+        assert main(["export", str(clip), "-o", str(out), *words, "--json"]) == 0
+        both = json.loads(capsys.readouterr().out)["finish"][measure]
+        assert both["after"] < 0.6 * both["before"], measure
+    assert main(["export", str(clip), "-o", str(out), "--fps", "60"]) == 0
+    assert "loop_speed (m/s)" in capsys.readouterr().out
+    assert Motion.load(out).fps == 60
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ([], "nothing to write"),
+        (["-o", "x.fbx"], "cannot write .fbx"),
+        (["-o", "x.npz", "--fps", "-1"], "above 0"),
+        (["-o", "x.npz", "--smooth", "9"], "seconds in"),
+        (["-o", "x.npz", "-o", "x.npz"], "given twice"),
+        (["-o", "x.bvh", "--bvh-dialect", "unreal"], "bvh_dialect|bvh-dialect"),
+    ],
+)
+def test_bad_words(
+    clip: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    reason: str,
+) -> None:
+    import re
+
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", str(clip), *words]) == 2
+    said = capsys.readouterr().err
+    assert re.search(reason, said), said
+    assert said.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.npz"]
+
+
+def program(folder: Path, lines: str) -> Path:
+    """A program that stands for Blender: $T is the file to write."""
+    path = folder / "blender"
+    path.write_text(f'#!/bin/sh\nfor T; do :; done\necho "$@" > "{folder}/words"\n{lines}\n')
+    path.chmod(0o755)
+    return path
+
+
+def test_fbx_by_blender(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("MOTIONGPT3_BLENDER", str(program(folder, 'echo made > "$T"')))
+    out = tmp_path / "a.fbx"
+    assert main(["export", str(clip), "--fbx", str(out)]) == 0
+    assert out.read_text() == "made\n"
+    words = (folder / "words").read_text()
+    assert "--background" in words
+    assert "export_scene.fbx" in words
+    out.unlink()
+    for lines, reason in (("echo 'Error: no such thing' >&2; exit 1", "no such thing"), ("exit 0", "exit code 0")):
+        program(folder, lines)
+        assert main(["export", str(clip), "--fbx", str(out)]) == 2
+        assert reason in capsys.readouterr().err
+    monkeypatch.setenv("MOTIONGPT3_BLENDER", str(tmp_path / "none"))
+    assert main(["export", str(clip), "--fbx", str(out)]) == 2
+    monkeypatch.delenv("MOTIONGPT3_BLENDER")
+    monkeypatch.setattr("motiongpt3.formats.fbx._PLACES", ())
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["export", str(clip), "--fbx", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert "https://www.blender.org/download" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bin", "clip.npz"]
+
+
+@pytest.mark.skipif(shutil.which("blender") is None, reason="no blender on the PATH")
+def test_fbx_by_the_real_blender(clip: Path, tmp_path: Path) -> None:
+    assert main(["export", str(clip), "--fbx", str(tmp_path / "a.fbx")]) == 0
+    assert (tmp_path / "a.fbx").read_bytes().startswith(b"Kaydara FBX Binary")
