@@ -1,13 +1,17 @@
-"""Watching: play, pause, scrub, speed, what figures look like, which variant to keep."""
+"""Watching: play, pause, scrub, speed, what figures look like, which variant to keep, a file to watch."""
 
 from __future__ import annotations
 
 from typing import Any, get_args
 
+import viser
 from viser import Icon
 
 from motiongpt3.app.figure import Look
+from motiongpt3.app.limits import MAX_UPLOAD
 from motiongpt3.app.page import Page
+from motiongpt3.app.uploads import SUFFIXES, read_upload
+from motiongpt3.app.words import finished
 
 _SPEEDS = {"¼": 0.25, "½": 0.5, "1": 1.0, "2": 2.0}
 
@@ -20,6 +24,8 @@ def add_playback(page: Page) -> None:
         time: Any = gui.add_slider("Time (s)", 0.0, 1.0, 0.01, 0.0, disabled=True)
         button = gui.add_button("Play", icon=Icon.PLAYER_PLAY, disabled=True)
         speed = gui.add_button_group("Speed", tuple(_SPEEDS))
+    with panel.add_tab("View"):
+        _add_look(page)
     panel.float(x=15, y=-15, width=430)
 
     def label() -> None:
@@ -52,21 +58,36 @@ def add_playback(page: Page) -> None:
     button.on_click(lambda _: page.post(toggle))
     speed.on_click(lambda event: page.post(lambda: hurry(event.target.value)))
 
-    @time.on_update
-    def _(event) -> None:  # type: ignore[no-untyped-def]
-        if event.client is not None:  # not from `follow`
+    def scrubbed(event: viser.GuiEvent[Any]) -> None:
+        if event.client is not None:  # it was not `follow`
             page.post(lambda: seek(float(time.value)))
 
+    time.on_update(scrubbed)
 
-def add_view(page: Page) -> None:
-    """What figures look like, and which of several is kept."""
+
+def _add_look(page: Page) -> None:
+    """What figures look like, and where one looks."""
     gui, stage = page.gui, page.stage
-    with gui.add_folder("View"):
-        variant: Any = gui.add_dropdown("Variant", ("1",), visible=False, hint="The one that is exported and continued")
-        keep = gui.add_button("Keep only this one", visible=False, color="gray")
-        look = gui.add_dropdown("Figure", tuple(name.capitalize() for name in get_args(Look)))
-        trails = gui.add_checkbox("Trails", stage.trails, hint="The ways of hands, feet and pelvis")
-        follow = gui.add_checkbox("Follow", stage.follow, hint="The person stays in the middle")
+    look = gui.add_dropdown("Figure", tuple(name.capitalize() for name in get_args(Look)))
+    trails = gui.add_checkbox("Trails", stage.trails, hint="The ways of hands, feet and pelvis")
+    follow = gui.add_checkbox("Follow", stage.follow, hint="The person stays in the middle")
+
+    def dress() -> None:
+        stage.look = "skeleton" if look.value == "Skeleton" else "mannequin"
+        stage.trails, stage.follow = bool(trails.value), bool(follow.value)
+        stage.build()
+        page.refresh()
+
+    for box in (look, trails, follow):
+        box.on_update(lambda _: page.post(dress))
+
+
+def add_choice(page: Page) -> None:
+    """Which motion is worked with: one of several variants, or a file of the user's."""
+    gui, stage = page.gui, page.stage
+    variant: Any = gui.add_dropdown("Variant", ("1",), visible=False, hint="The one that is exported and continued")
+    keep = gui.add_button("Keep only this one", visible=False, color="gray")
+    _add_open(page)
 
     def begin() -> None:
         several = len(stage.motions) > 1
@@ -80,15 +101,28 @@ def add_view(page: Page) -> None:
             stage.pick(number)
             page.refresh()
 
-    def dress() -> None:
-        wish = look.value.lower()
-        stage.look = "skeleton" if wish == "skeleton" else "mannequin"
-        stage.trails, stage.follow = bool(trails.value), bool(follow.value)
-        stage.build()
-        page.refresh()
-
     page.shown.append(begin)
     variant.on_update(lambda _: page.post(pick))
     keep.on_click(lambda _: page.post(lambda: page.show([page.motion])))
-    for box in (look, trails, follow):
-        box.on_update(lambda _: page.post(dress))
+
+
+def _add_open(page: Page) -> None:
+    """A button; the file's motion is shown as a generated one would be."""
+    gui = page.gui
+    kinds = ", ".join(SUFFIXES)
+    button = gui.add_upload_button(
+        "Open a motion file",
+        mime_type=",".join(f".{suffix}" for suffix in SUFFIXES),
+        icon=Icon.FOLDER_OPEN,
+        color="gray",
+        hint=f"{kinds}, at most {MAX_UPLOAD // 10**6} MB",
+    )
+
+    def opened(file: viser.UploadedFile) -> None:
+        page.work(
+            "Reading the file",
+            lambda _: page.workshop.submit(read_upload, file.name, file.content),
+            lambda motion: finished(page, [motion]),
+        )
+
+    button.on_upload(lambda event: page.post(lambda: opened(event.target.value)))

@@ -101,10 +101,9 @@ class Page:
 
     def say(self, text: str, kind: str = "said") -> None:
         """The line above the panels, as `said`, `done` or `failed`."""
+        style = f"padding: 0.5em 0.9em 0.6em; font-size: 0.875em; color: {_COLOURS[kind]}"
         line = html.escape(" ".join(text.split())[:400])
-        self._message.content = (
-            f'<div role="status" style="padding: 0.2em 0.9em; font-size: 0.875em; color: {_COLOURS[kind]}">{line}</div>'
-        )
+        self._message.content = f'<div role="status" style="{style}">{line}</div>'
 
     def work(self, what: str, start: Start, done: Callable[[Any], None]) -> None:
         """Begin some work and show how far it is.

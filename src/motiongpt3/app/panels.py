@@ -5,14 +5,12 @@ from __future__ import annotations
 import html
 from typing import Any
 
-import viser
 from viser import Icon
 
 from motiongpt3.app.compose import add_compose
 from motiongpt3.app.export import add_export
 from motiongpt3.app.limits import MAX_SECONDS
 from motiongpt3.app.page import Page
-from motiongpt3.app.uploads import SUFFIXES, read_upload
 from motiongpt3.app.words import checked_prompt, finished, optional_prompt
 from motiongpt3.errors import MotionGPT3Error
 
@@ -31,14 +29,12 @@ def add_panels(page: Page) -> None:
             add_compose(page)
     if "predict" in tasks or "inbetween" in tasks:
         with tabs.add_tab("Continue"):
-            add_open(page)
             if "predict" in tasks:
                 add_predict(page)
             if "inbetween" in tasks:
                 add_inbetween(page)
     if "caption" in tasks:
         with tabs.add_tab("Describe"):
-            add_open(page)
             add_describe(page)
     with tabs.add_tab("Export"):
         add_export(page)
@@ -49,9 +45,9 @@ def add_generate(page: Page) -> None:
     gui, config = page.gui, page.engine.model.config
     with gui.add_form(None) as form:
         prompt = gui.add_text("Prompt", "a person walks forward and waves")
-        decide = gui.add_checkbox("Let the model decide", False, hint="… how long the motion is")
         most = float(min(config.max_seconds, MAX_SECONDS))
         seconds = gui.add_slider("Seconds", min(0.5, most), most, 0.5, min(4.0, most))
+        decide = gui.add_checkbox("Any length", False, hint="Let the model decide how long the motion is")
         variants = gui.add_slider("Variants", 1, VARIANTS, 1, 1, hint="Each with a seed of its own, side by side")
         seed = gui.add_number("Seed", 0, min=0, step=1, hint="The same seed gives the same motion")
         with gui.add_folder("More", expand_by_default=False):
@@ -90,27 +86,6 @@ def add_generate(page: Page) -> None:
     button.on_click(lambda _: page.post(generate))
     form.on_submit(lambda _: page.post(generate))
     decide.on_update(lambda _: page.post(let_decide))
-
-
-def add_open(page: Page) -> None:
-    """A file of the user's becomes the motion on the stage."""
-    kinds = ", ".join(SUFFIXES)
-    button = page.gui.add_upload_button(
-        "Open a motion file",
-        mime_type=",".join(f".{suffix}" for suffix in SUFFIXES),
-        icon=Icon.FOLDER_OPEN,
-        color="gray",
-        hint=f"{kinds}; without one, the motion on the stage is taken",
-    )
-
-    def opened(file: viser.UploadedFile) -> None:
-        page.work(
-            "Reading the file",
-            lambda _: page.workshop.submit(read_upload, file.name, file.content),
-            lambda motion: finished(page, [motion]),
-        )
-
-    button.on_upload(lambda event: page.post(lambda: opened(event.target.value)))
 
 
 def add_predict(page: Page) -> None:

@@ -9,7 +9,7 @@ from contextlib import redirect_stdout
 
 import viser
 
-from motiongpt3.app.controls import add_playback, add_view
+from motiongpt3.app.controls import add_choice, add_playback
 from motiongpt3.app.engine import Engine
 from motiongpt3.app.page import Page
 from motiongpt3.app.panels import add_panels
@@ -47,9 +47,8 @@ class WebApp:
         with redirect_stdout(io.StringIO()):  # it announces itself; commands do that here
             self._server = _Server(host=host, port=port, label=f"motiongpt3 · {name}", verbose=False)
         self._server.scene.set_up_direction("+y")
-        self._server.gui.configure_theme(
-            control_width="medium", show_logo=False, show_share_button=False, brand_color=(62, 108, 176)
-        )
+        self._server.gui.configure_theme(show_logo=False, show_share_button=False, brand_color=(62, 108, 176))
+        self._server.gui.main_panel.float(x=-15, y=15, width=370)
         self._server.initial_camera.position = (0.75, 1.7, 3.4)
         self._server.initial_camera.look_at = (0.0, 0.85, 0.0)
         self._server.initial_camera.fov = 0.75
@@ -81,7 +80,7 @@ class WebApp:
         page = Page(client, self._engine, self._workshop)
         refuse_large_uploads(client, lambda reason: page.post(lambda: page.say(reason, "failed")))
         add_panels(page)
-        add_view(page)
+        add_choice(page)
         add_playback(page)
         page.say("Write what somebody does, and generate it.")
         with self._lock:
