@@ -38,6 +38,7 @@ def model() -> MovingModel:
 def app(model: MovingModel) -> Iterator[Any]:
     with serving(model) as found:
         yield found
+        model.free.set()
 
 
 class serving:
@@ -60,12 +61,12 @@ class serving:
 
 
 @pytest.fixture
-def visit(browser: Any) -> Iterator[Callable[[str], Any]]:
-    """Opens a page for somebody of their own."""
+def visit(browser: Any) -> Iterator[Callable[..., Any]]:
+    """Opens a page for somebody of their own; low ones are drawn faster."""
     people = []
 
-    def opened(url: str) -> Any:
-        person = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT}, accept_downloads=True)
+    def opened(url: str, height: int = 260) -> Any:
+        person = browser.new_context(viewport={"width": WIDTH, "height": height}, device_scale_factor=0.5)
         people.append(person)
         page = person.new_page()
         page.set_default_timeout(WAIT)
@@ -110,13 +111,13 @@ def moving(page: Any) -> bool:
     first = scene(page)
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
-        if (np.abs(scene(page) - first).max(-1) > 40).sum() > 200:
+        if (np.abs(scene(page) - first).max(-1) > 40).sum() > 50:
             return True
     return False
 
 
-def test_a_prompt_becomes_a_figure_a_file_and_words(app: Any, visit: Callable[[str], Any], tmp_path: Path) -> None:
-    page = visit(app.url)
+def test_a_prompt_becomes_a_figure_a_file_and_words(app: Any, visit: Callable[..., Any], tmp_path: Path) -> None:
+    page = visit(app.url, HEIGHT)
     empty = scene(page)
     generate(page, "somebody swings both arms")
     says(page, "somebody swings both arms: 4.0 s")
@@ -142,7 +143,7 @@ def test_a_prompt_becomes_a_figure_a_file_and_words(app: Any, visit: Callable[[s
 
 
 def test_work_is_cancelled_and_failures_are_told(
-    app: Any, model: MovingModel, visit: Callable[[str], Any], tmp_path: Path
+    app: Any, model: MovingModel, visit: Callable[..., Any], tmp_path: Path
 ) -> None:
     page = visit(app.url)
     model.free.clear()
@@ -172,7 +173,7 @@ def test_work_is_cancelled_and_failures_are_told(
     says(page, "all is well: 4.0 s")
 
 
-def test_browsers_do_not_disturb_one_another(app: Any, visit: Callable[[str], Any]) -> None:
+def test_browsers_do_not_disturb_one_another(app: Any, visit: Callable[..., Any]) -> None:
     one, other = visit(app.url), visit(app.url)
     generate(one, "mine")
     says(one, "mine: 4.0 s")
@@ -197,8 +198,8 @@ def test_browsers_do_not_disturb_one_another(app: Any, visit: Callable[[str], An
     assert app.browsers == 1
 
 
-def test_tasks_that_are_missing_are_not_shown(visit: Callable[[str], Any]) -> None:
+def test_tasks_that_are_missing_are_not_shown(visit: Callable[..., Any]) -> None:
     with serving(TextOnly()) as app:
         page = visit(app.url)
         names = [found.inner_text() for found in page.get_by_role("tab").all()]
-    assert names == ["Generate", "Export", "Playback", "View"] or names == ["Playback", "View", "Generate", "Export"]
+    assert set(names) == {"Generate", "Export", "Playback", "View"}

@@ -27,9 +27,12 @@ class Figure(Protocol):
     def show(self, frame: int) -> None:
         """Take the pose of a frame."""
 
+    def visible(self, shown: bool) -> None:
+        """Be there or not."""
+
 
 def add_figure(scene: viser.SceneApi, name: str, motion: Motion, look: Look, colour: Colour) -> Figure:
-    """Put a figure into the scene, in its first pose; it goes with the node `name`'s parent."""
+    """Put a figure into the scene, in its first pose, instead of the one of that name."""
     return (Mannequin if look == "mannequin" else Skeleton)(scene, name, motion, colour)
 
 
@@ -61,6 +64,9 @@ class Mannequin:
     def show(self, frame: int) -> None:
         for bone, turn, place in zip(self._mesh.bones, self._turns[frame], self._places[frame], strict=True):
             bone.wxyz, bone.position = turn, place
+
+    def visible(self, shown: bool) -> None:
+        self._mesh.visible = shown
 
 
 class Skeleton:
@@ -100,6 +106,9 @@ class Skeleton:
         self._balls.batched_positions = self._joints[frame]
         self._bones.batched_positions = self._starts[frame]
         self._bones.batched_wxyzs = self._turns[frame]
+
+    def visible(self, shown: bool) -> None:
+        self._balls.visible = self._bones.visible = shown
 
 
 def quaternions(turns: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -70,8 +70,11 @@ class Page:
         self._thread.start()
 
     def close(self) -> None:
-        """Drop the work and end the thread."""
-        self.post(self._leave)
+        """Drop the work and end the thread; the browser is gone."""
+        self.playback.playing = False
+        work, self._work = self._work, None
+        if work is not None:
+            work.cancel()
         self._todo.put(None)
 
     def post(self, call: Callable[[], None]) -> None:

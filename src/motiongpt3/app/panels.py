@@ -11,11 +11,9 @@ from motiongpt3.app.compose import add_compose
 from motiongpt3.app.export import add_export
 from motiongpt3.app.limits import MAX_SECONDS
 from motiongpt3.app.page import Page
+from motiongpt3.app.stage import MOST
 from motiongpt3.app.words import checked_prompt, finished, optional_prompt
 from motiongpt3.errors import MotionGPT3Error
-
-VARIANTS = 4
-"""Most motions side by side."""
 
 
 def add_panels(page: Page) -> None:
@@ -48,7 +46,7 @@ def add_generate(page: Page) -> None:
         most = float(min(config.max_seconds, MAX_SECONDS))
         seconds = gui.add_slider("Seconds", min(0.5, most), most, 0.5, min(4.0, most))
         decide = gui.add_checkbox("Any length", False, hint="Let the model decide how long the motion is")
-        variants = gui.add_slider("Variants", 1, VARIANTS, 1, 1, hint="Each with a seed of its own, side by side")
+        variants = gui.add_slider("Variants", 1, MOST, 1, 1, hint="Each with a seed of its own, side by side")
         seed = gui.add_number("Seed", 0, min=0, step=1, hint="The same seed gives the same motion")
         with gui.add_folder("More", expand_by_default=False):
             guidance = gui.add_number(
@@ -71,7 +69,7 @@ def add_generate(page: Page) -> None:
             lambda progress: page.engine.generate(
                 [words],
                 seconds=None if decide.value else seconds.value,
-                samples=min(max(int(variants.value), 1), VARIANTS),
+                samples=min(max(int(variants.value), 1), MOST),
                 seed=int(seed.value),
                 guidance=float(guidance.value),
                 steps=int(steps.value),

@@ -13,7 +13,7 @@ from motiongpt3.motion.motion import Motion
 def finished(page: Page, motions: Sequence[Motion]) -> None:
     """Show what was made, and say so."""
     page.show(motions)
-    lengths = ", ".join(f"{motion.seconds:.1f} s" for motion in motions)
+    lengths = ", ".join(dict.fromkeys(f"{motion.seconds:.1f} s" for motion in motions))
     page.say(f"{motions[0].caption or 'A motion'}: {lengths}", "done")
 
 
