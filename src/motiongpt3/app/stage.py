@@ -126,8 +126,8 @@ class Stage:
         self._drawn = [motion.resample(min(motion.fps, _MOST_FPS)) for motion in self.motions]
         self.picked = 0
         self.build()
-        away = 3.4 + 1.8 * _APART * (len(self.motions) - 1) / 2
-        side = 0.12 * away * (len(self.motions) > 1)  # the panel hides some of the right
+        away = 3.4 + 2.2 * _APART * (len(self.motions) - 1) / 2
+        side = 0.16 * away * (len(self.motions) > 1)  # the panel hides some of the right
         self._client.camera.position = (side + 0.22 * away, 1.35 + 0.1 * away, away)
         self._client.camera.look_at = (side, 0.85, 0.0)
 
