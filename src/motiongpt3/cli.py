@@ -24,6 +24,7 @@ COMMANDS = {
     "export": ("export:export", "a motion file in other formats, finished if asked: feet, loop, in place …"),
     "retarget": ("retarget:retarget", "a motion on your own rigged character, a .glb or .vrm file"),
     "info": ("info:info", "what a motion file or a model holds"),
+    "app": ("app:app", "the web app: make, watch and export motions in a browser"),
     "serve": ("serve:serve", "the HTTP service: motions for other programs"),
     "data prepare": ("data:prepare", "turn recordings and captions into a data set"),
     "data check": ("data:check", "find what is wrong with a data set"),
@@ -49,6 +50,7 @@ EXTRAS = {
     "lightning_fabric": "train",
     "torchmetrics": "evaluate",
     **dict.fromkeys(("fastapi", "fastapi_offline", "uvicorn", "prometheus_client", "pydantic", "starlette"), "serve"),
+    **dict.fromkeys(("viser", "trimesh", "websockets"), "app"),
 }
 """Modules of optional dependencies -> the extra that brings them."""
 

@@ -1,4 +1,4 @@
-"""Motions in and out of the service: uploads read with care, answers as JSON or as a file."""
+"""Motions in and out of the service: uploads read with care, answers as JSON."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import binascii
 import json
 import re
 from collections.abc import Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from motiongpt3.app.schemas import MAX_SECONDS, MAX_UPLOAD, File, Joints
+from motiongpt3.app.limits import MAX_UPLOAD
+from motiongpt3.app.motion_files import check_length, from_bytes
+from motiongpt3.app.schemas import File, Joints
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.formats import load, save
 from motiongpt3.motion.motion import Motion
 
 JSON = "application/json"
@@ -58,8 +57,6 @@ def _wishes(accept: str) -> dict[str, float]:
 def read_motion(given: Joints | File) -> Motion:
     """The motion that a client gave.
 
-    A file goes through a temporary one with a name of ours to the reader of its format.
-
     Raises:
         TooLarge: the file has more than MAX_UPLOAD bytes.
         MotionGPT3Error: it is no base64, no such file, or longer than MAX_SECONDS.
@@ -67,23 +64,15 @@ def read_motion(given: Joints | File) -> Motion:
     if isinstance(given, Joints):
         with np.errstate(over="ignore"):  # such numbers are refused
             motion = Motion(given.joints, given.fps)
-    else:
-        try:
-            data = base64.b64decode(given.data, validate=True)
-        except (binascii.Error, ValueError):
-            raise MotionGPT3Error("data is not base64") from None
-        if len(data) > MAX_UPLOAD:
-            raise TooLarge(f"a motion file has at most {MAX_UPLOAD // 10**6} MB")
-        with TemporaryDirectory(prefix="motiongpt3-") as folder:
-            path = Path(folder) / f"motion.{given.format}"
-            path.write_bytes(data)
-            try:
-                motion = load(path)
-            except MotionGPT3Error as error:
-                raise MotionGPT3Error(str(error).replace(str(path), path.name)) from None
-    if motion.seconds > MAX_SECONDS:
-        raise MotionGPT3Error(f"the motion has {motion.seconds:.4g} seconds; at most {MAX_SECONDS} are read")
-    return motion
+        check_length(motion)
+        return motion
+    try:
+        data = base64.b64decode(given.data, validate=True)
+    except (binascii.Error, ValueError):
+        raise MotionGPT3Error("data is not base64") from None
+    if len(data) > MAX_UPLOAD:
+        raise TooLarge(f"a motion file has at most {MAX_UPLOAD // 10**6} MB")
+    return from_bytes(data, given.format)
 
 
 def as_json(motions: Sequence[Motion], seeds: Sequence[int]) -> bytes:
@@ -105,9 +94,3 @@ def as_json(motions: Sequence[Motion], seeds: Sequence[int]) -> bytes:
         separators=(",", ":"),
         allow_nan=False,
     ).encode()
-
-
-def as_file(motion: Motion, suffix: str) -> bytes:
-    """The bytes of a motion file."""
-    with TemporaryDirectory(prefix="motiongpt3-") as folder:
-        return save(motion, Path(folder) / f"motion.{suffix}").read_bytes()

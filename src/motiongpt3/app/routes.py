@@ -9,14 +9,14 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Header, Response
 
 from motiongpt3.app.engine import Engine
-from motiongpt3.app.exchange import FILES, JSON, NotAcceptable, as_file, as_json, media_type, read_motion
+from motiongpt3.app.exchange import FILES, JSON, NotAcceptable, as_json, media_type, read_motion
 from motiongpt3.app.guard import BODY_LIMIT
+from motiongpt3.app.limits import MAX_SECONDS, MAX_UPLOAD
 from motiongpt3.app.metrics import CONTENT_TYPE, Metrics
+from motiongpt3.app.motion_files import to_bytes
 from motiongpt3.app.queue import Job
 from motiongpt3.app.schemas import (
     MAX_MOTIONS,
-    MAX_SECONDS,
-    MAX_UPLOAD,
     CaptionRequest,
     Captions,
     ComposeRequest,
@@ -176,7 +176,7 @@ async def _answer(job: Job[Motion], kind: str, seeds: Sequence[int]) -> Response
     if kind == JSON:
         return Response(await asyncio.to_thread(as_json, motions, seeds), media_type=JSON)
     suffix = FILES[kind]
-    content = await asyncio.to_thread(as_file, motions[0], suffix)
+    content = await asyncio.to_thread(to_bytes, motions[0], suffix)
     return Response(
         content, media_type=kind, headers={"Content-Disposition": f'attachment; filename="motion.{suffix}"'}
     )

@@ -6,16 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag
 
-MAX_UPLOAD = 20_000_000
-"""Bytes of an uploaded file."""
-MAX_PROMPT = 300
-"""Characters of a prompt: twice the longest training caption. One long prompt slows the whole batch it is in."""
+from motiongpt3.app.limits import MAX_PROMPT, MAX_SECONDS, MAX_UPLOAD
+
 MAX_MOTIONS = 64
 """Motions of one request."""
 MAX_FRAMES = 12_000
 """Frames of a motion given as joints: ten minutes at 20 frames per second."""
-MAX_SECONDS = 600
-"""Seconds of a motion that is given or asked for, whatever the model could do."""
 
 Prompt = Annotated[str, Field(min_length=1, max_length=MAX_PROMPT, examples=["a person walks forward"])]
 Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, examples=[4.0])]

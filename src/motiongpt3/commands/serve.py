@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import re
-import socket
 from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
 from jsonargparse.typing import NonNegativeFloat, PositiveFloat, PositiveInt
 
+from motiongpt3.commands.listen import listen
 from motiongpt3.commands.options import Parser, add_model_options, load_model
 from motiongpt3.errors import MotionGPT3Error
 
@@ -64,7 +64,7 @@ def serve(argv: Sequence[str]) -> int:
 
     if options.queue < MAX_MOTIONS:
         raise MotionGPT3Error(f"--queue must be at least {MAX_MOTIONS}, the motions of one request")
-    with _listen(options.host, options.port) as listener:
+    with listen(options.host, options.port) as listener:
         model = load_model(options.model, options.device, options.profile)
         model.generate("a person stands")  # the first one is slow
         engine = Engine(model, BatchQueue(options.batch, options.wait_ms / 1000, options.queue))
@@ -92,28 +92,3 @@ def serve(argv: Sequence[str]) -> int:
         finally:
             engine.close(finish=False)
     return 0
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """A listening socket.
-
-    Raises:
-        MotionGPT3Error: there is no such address, or the port is taken or not allowed.
-    """
-    if not 0 <= port <= 65535:
-        raise MotionGPT3Error(f"--port must be 0 to 65535, not {port}")
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind)
-        if os.name != "nt":
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(address)
-            listener.listen(1024)
-        except OSError:
-            listener.close()
-            raise
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise MotionGPT3Error(f"cannot listen on {host}, port {port}: {reason}") from None
-    return listener

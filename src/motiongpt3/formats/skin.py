@@ -10,7 +10,7 @@ from motiongpt3.formats.figure import HEAD, LEFT, MIDDLE, RIGHT
 from motiongpt3.formats.mannequin import mannequin, rest_places
 from motiongpt3.formats.rig import NODES
 from motiongpt3.motion.motion import Motion
-from motiongpt3.motion.tpose import fit
+from motiongpt3.motion.tpose import Fitted, fit
 
 Array = NDArray[np.float32]
 FINE = 2
@@ -39,17 +39,7 @@ class Skin:
 
     def surface(self, frame: int) -> tuple[Array, Array]:
         """(V, 3) places of the vertices in metres and (V, 3) normals in one frame."""
-        local = self._fitted.rotations[frame].numpy()
-        turns = np.empty((len(NODES), 3, 3))
-        places = np.empty((len(NODES), 3))
-        for i, node in enumerate(NODES):
-            own = local[node.turns] if node.turns >= 0 else np.eye(3)
-            if node.parent < 0:
-                turns[i], places[i] = own, self._fitted.root[frame]
-                continue
-            offset = np.zeros(3) if node.is_helper else self._fitted.rest[node.joint]
-            turns[i] = turns[node.parent] @ own
-            places[i] = places[node.parent] + turns[node.parent] @ offset
+        turns, places = (one[0] for one in worlds(self._fitted, slice(frame, frame + 1)))
         away, normals = self._from
         moved = self._weights @ places.astype(np.float32)
         turned = np.zeros_like(moved)
@@ -59,6 +49,22 @@ class Skin:
             moved[some] += share * (away[some, i] @ turn.T)
             turned[some] += share * (normals[some] @ turn.T)
         return moved, turned
+
+
+def worlds(fitted: Fitted, frames: slice = slice(None)) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(T, N, 3, 3) turns since the T-pose and (T, N, 3) places in metres of the rig's nodes in some frames."""
+    local, root = fitted.rotations[frames].numpy(), fitted.root[frames]
+    turns = np.empty((len(root), len(NODES), 3, 3))
+    places = np.empty((len(root), len(NODES), 3))
+    for i, node in enumerate(NODES):
+        own = local[:, node.turns] if node.turns >= 0 else np.eye(3)
+        if node.parent < 0:
+            turns[:, i], places[:, i] = own, root
+            continue
+        offset = np.zeros(3) if node.is_helper else fitted.rest[node.joint]
+        turns[:, i] = turns[:, node.parent] @ own
+        places[:, i] = places[:, node.parent] + turns[:, node.parent] @ offset
+    return turns, places
 
 
 def _colour(node: str) -> tuple[int, int, int]:

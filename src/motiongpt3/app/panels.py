@@ -1,0 +1,158 @@
+"""What a page asks of the model: generate, compose, continue, fill a gap, describe."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+from viser import Icon
+
+from motiongpt3.app.compose import add_compose
+from motiongpt3.app.export import add_export
+from motiongpt3.app.limits import MAX_SECONDS
+from motiongpt3.app.page import Page
+from motiongpt3.app.stage import MOST
+from motiongpt3.app.words import checked_prompt, finished, optional_prompt
+from motiongpt3.errors import MotionGPT3Error
+
+
+def add_panels(page: Page) -> None:
+    """A tab for each thing that the model can do, and one for the files."""
+    tasks = page.engine.tasks
+    tabs = page.gui.add_tab_group()
+    with tabs.add_tab("Generate"):
+        add_generate(page)
+    if "compose" in tasks:
+        with tabs.add_tab("Compose"):
+            add_compose(page)
+    if "predict" in tasks or "inbetween" in tasks:
+        with tabs.add_tab("Continue"):
+            if "predict" in tasks:
+                add_predict(page)
+            if "inbetween" in tasks:
+                add_inbetween(page)
+    if "caption" in tasks:
+        with tabs.add_tab("Describe"):
+            add_describe(page)
+    with tabs.add_tab("Export"):
+        add_export(page)
+
+
+def add_generate(page: Page) -> None:
+    """A sentence to one motion or several."""
+    gui, config = page.gui, page.engine.model.config
+    with gui.add_form(None) as form:
+        prompt = gui.add_text("Prompt", "a person walks forward and waves")
+        most = float(min(config.max_seconds, MAX_SECONDS))
+        seconds = gui.add_slider("Seconds", min(0.5, most), most, 0.5, min(4.0, most))
+        decide = gui.add_checkbox("Any length", False, hint="Let the model decide how long the motion is")
+        variants = gui.add_slider("Variants", 1, MOST, 1, 1, hint="Each with a seed of its own, side by side")
+        seed = gui.add_number("Seed", 0, min=0, step=1, hint="The same seed gives the same motion")
+        with gui.add_folder("More", expand_by_default=False):
+            guidance = gui.add_number(
+                "Guidance",
+                float(config.guidance),
+                min=0.0,
+                max=100.0,
+                step=0.5,
+                hint="How strictly to follow the words",
+            )
+            steps = gui.add_number(
+                "Steps", int(config.steps), min=1, max=1000, step=1, hint="More are finer and slower"
+            )
+        button = gui.add_button("Generate", icon=Icon.WAND)
+
+    def generate() -> None:
+        words = checked_prompt(prompt.value)
+        page.work(
+            "Generating",
+            lambda progress: page.engine.generate(
+                [words],
+                seconds=None if decide.value else seconds.value,
+                samples=min(max(int(variants.value), 1), MOST),
+                seed=int(seed.value),
+                guidance=float(guidance.value),
+                steps=int(steps.value),
+                on_progress=progress,
+            ),
+            lambda motions: finished(page, motions),
+        )
+
+    def let_decide() -> None:
+        seconds.disabled = bool(decide.value)
+
+    button.on_click(lambda _: page.post(generate))
+    form.on_submit(lambda _: page.post(generate))
+    decide.on_update(lambda _: page.post(let_decide))
+
+
+def add_predict(page: Page) -> None:
+    """The picked motion goes on."""
+    gui = page.gui
+    with gui.add_folder("Go on"):
+        prompt = gui.add_text("Prompt", "", hint="Empty: whatever fits")
+        seconds = gui.add_slider("Seconds", 0.5, 10.0, 0.5, 3.0)
+        seed = gui.add_number("Seed", 0, min=0, step=1)
+        button = gui.add_button("Continue", icon=Icon.PLAYER_TRACK_NEXT)
+
+    def go_on() -> None:
+        motion, words = page.motion, optional_prompt(prompt.value)
+        page.work(
+            "Continuing",
+            lambda progress: page.engine.predict(motion, float(seconds.value), words, int(seed.value), progress),
+            lambda motions: finished(page, motions),
+        )
+
+    button.on_click(lambda _: page.post(go_on))
+
+
+def add_inbetween(page: Page) -> None:
+    """A part of the picked motion is made anew, so that it leads from what is before to what is after."""
+    gui = page.gui
+    with gui.add_folder("In-between"):
+        gap: Any = gui.add_multi_slider("Gap (s)", 0.0, 4.0, 0.05, (1.5, 2.5), min_range=0.05)
+        prompt = gui.add_text("Prompt", "", hint="What happens in the gap; empty: whatever fits")
+        seed = gui.add_number("Seed", 0, min=0, step=1)
+        button = gui.add_button("Fill the gap", icon=Icon.ARROWS_JOIN)
+
+    def begin() -> None:
+        seconds = round(page.motion.seconds, 2)
+        gap.max = max(seconds, 0.1)
+        gap.value = (round(0.35 * seconds, 2), round(0.65 * seconds, 2))
+
+    def fill() -> None:
+        motion, words = page.motion, optional_prompt(prompt.value)
+        first, last = (round(float(at) * motion.fps) for at in sorted(gap.value))
+        if not 0 < first < last < len(motion):
+            raise MotionGPT3Error("the gap must lie within the motion: something stays before and after it")
+        page.work(
+            "Filling the gap",
+            lambda progress: page.engine.inbetween(
+                motion[:first], motion[last:], (last - first) / motion.fps, words, int(seed.value), progress
+            ),
+            lambda motions: finished(page, motions),
+        )
+
+    page.shown.append(begin)
+    button.on_click(lambda _: page.post(fill))
+
+
+def add_describe(page: Page) -> None:
+    """What happens in the picked motion, in words."""
+    button = page.gui.add_button("Describe the motion", icon=Icon.MESSAGE)
+    answer = page.gui.add_html("")
+
+    def described(captions: list[list[str]]) -> None:
+        text = html.escape(captions[0][0])
+        answer.content = f'<blockquote style="margin: 0.6em 1em; font-size: 1em">{text}</blockquote>'
+        page.say("Described.", "done")
+
+    def describe() -> None:
+        motion = page.motion
+        page.work("Describing", lambda progress: page.engine.caption([motion], on_progress=progress), described)
+
+    def forget() -> None:
+        answer.content = ""
+
+    page.shown.append(forget)
+    button.on_click(lambda _: page.post(describe))

@@ -1,0 +1,157 @@
+"""What a browser shows: a floor, the light, and one figure or several side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import viser
+from numpy.typing import NDArray
+
+from motiongpt3.app.figure import Colour, Figure, Look, add_figure
+from motiongpt3.motion.average import averaged
+from motiongpt3.motion.motion import Motion
+
+COLOURS: tuple[Colour, ...] = ((88, 140, 212), (226, 148, 74), (98, 168, 116), (176, 122, 190))
+"""Of the figures from left to right."""
+MOST = len(COLOURS)
+"""Figures side by side."""
+_PALE: Colour = (196, 200, 206)
+_APART = 1.5
+"""Metres between figures side by side."""
+_FOLLOW = 0.4
+"""Seconds of the standard deviation over which the way is averaged that the view follows."""
+_MOST_FPS = 30.0
+"""Frames per second that are drawn of a motion with more."""
+_TRAILS = (("pelvis", 0.012), ("l_wrist", 0.006), ("r_wrist", 0.006), ("l_foot", 0.006), ("r_foot", 0.006))
+"""Joints that leave a trail, and its thickness in metres; that of the pelvis is on the floor."""
+
+
+class _Place:
+    """Where a figure stands, on its own in the world.
+
+    A figure that goes is hidden, not removed: viser's page breaks when a skinned mesh is taken out of it.
+    """
+
+    def __init__(self, scene: viser.SceneApi, number: int) -> None:
+        self.motion: Motion | None = None
+        self.way = np.zeros((1, 3))
+        self._scene, self._number = scene, number
+        self._node = scene.add_frame(f"/world/place{number}", show_axes=False)
+        self._figures: dict[Look, Figure] = {}
+        self._look: Look = "mannequin"
+        self._label: viser.LabelHandle | None = None
+        self._extras: list[viser.SceneNodeHandle] = []
+
+    def clear(self) -> None:
+        """Nobody is here."""
+        self.motion = None
+        for figure in self._figures.values():
+            figure.visible(False)
+        for extra in self._extras:
+            extra.remove()
+        self._extras, self._label = [], None
+
+    def put(self, motion: Motion, x: float, look: Look, colour: Colour, label: str, trails: bool) -> None:
+        """Somebody is here, who starts `x` metres to the side."""
+        self.clear()
+        self.motion, self._look = motion, look
+        pelvis = motion.joints[:, 0].astype(np.float64) * [1, 0, 1]
+        self._node.position = np.array([x, 0, 0]) - pelvis[0]
+        self.way = averaged(pelvis - pelvis[0], _FOLLOW * motion.fps)
+        name = f"/world/place{self._number}"
+        self._figures[look] = add_figure(self._scene, f"{name}/{look}", motion, look, colour)
+        if label:
+            self._label = self._scene.add_label(f"{name}/label", label, anchor="bottom-center")
+            self._extras.append(self._label)
+        if trails and len(motion) > 1:
+            for joint, thickness in _TRAILS:
+                points = motion.joints[:, motion.skeleton.index(joint)].copy()
+                if joint == "pelvis":
+                    points[:, 1] = 0.012
+                lines = np.stack([points[:-1], points[1:]], axis=1)
+                trail = self._scene.add_line_segments(f"{name}/trail_{joint}", lines, colour, thickness=thickness)
+                self._extras.append(trail)
+
+    def at(self, time: float) -> NDArray[np.float64]:
+        """Show the pose of a time in seconds; how far they have gone is returned, (3,) in metres."""
+        if self.motion is None:
+            return np.zeros(3)
+        frame = min(max(round(time * self.motion.fps), 0), len(self.motion) - 1)
+        self._figures[self._look].show(frame)
+        if self._label is not None:
+            joints = self.motion.joints[frame]
+            self._label.position = (float(joints[0, 0]), float(joints[:, 1].max()) + 0.25, float(joints[0, 2]))
+        return np.asarray(self.way[frame])
+
+
+class Stage:
+    """The scene of one browser. To follow someone, the world moves and the camera stays the watcher's.
+
+    Attributes:
+        look: what figures look like; as `trails`, it counts from the next `build`.
+        trails: whether wrists, feet and pelvis leave a trail.
+        follow: whether the picked figure stays in the middle.
+        motions: who is there.
+        picked: which of them was chosen.
+    """
+
+    def __init__(self, client: viser.ClientHandle) -> None:
+        self.look: Look = "mannequin"
+        self.trails = False
+        self.follow = True
+        self.motions: list[Motion] = []
+        self.picked = 0
+        self._client = client
+        self._drawn: list[Motion] = []
+        self._world = client.scene.add_frame("/world", show_axes=False)
+        self._places = [_Place(client.scene, number) for number in range(MOST)]
+        client.scene.add_grid(
+            "/world/floor",
+            plane="xz",
+            infinite_grid=True,
+            cell_size=0.5,
+            section_size=1.0,
+            cell_color=(214, 218, 224),
+            section_color=(186, 192, 200),
+            plane_color=(240, 242, 245),
+            plane_opacity=1.0,
+            shadow_opacity=0.35,
+            fade_distance=25.0,
+        )
+
+    def show(self, motions: Sequence[Motion]) -> None:
+        """Show these, `MOST` at most, instead of what is there: the first one picked, seen from the front."""
+        self.motions = list(motions)[:MOST]
+        self._drawn = [motion.resample(min(motion.fps, _MOST_FPS)) for motion in self.motions]
+        self.picked = 0
+        self.build()
+        away = 3.4 + 2.2 * _APART * (len(self.motions) - 1) / 2
+        side = 0.16 * away * (len(self.motions) > 1)  # the panel hides some of the right
+        self._client.camera.position = (side + 0.22 * away, 1.35 + 0.1 * away, away)
+        self._client.camera.look_at = (side, 0.85, 0.0)
+
+    def build(self) -> None:
+        """Make the figures anew."""
+        with self._client.atomic():
+            several = len(self._drawn) > 1
+            for number, place in enumerate(self._places):
+                if number >= len(self._drawn):
+                    place.clear()
+                    continue
+                picked = number == self.picked
+                colour = COLOURS[number] if picked else _PALE
+                label = f"{number + 1}{' ✓' if picked else ''}" if several else ""
+                x = _APART * (number - (len(self._drawn) - 1) / 2)
+                place.put(self._drawn[number], x, self.look, colour, label, self.trails)
+
+    def pick(self, number: int) -> None:
+        """Choose one of the figures."""
+        self.picked = number
+        self.build()
+
+    def at(self, time: float) -> None:
+        """Show everybody at a time in seconds; who has ended stands still."""
+        with self._client.atomic():
+            ways = [place.at(time) for place in self._places]
+            self._world.position = -ways[self.picked] if self.follow else np.zeros(3)

@@ -1,0 +1,205 @@
+"""The web app in a real browser."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from browser import HEIGHT, WIDTH, chromium
+from fake_model import TextOnly
+from moving_model import MovingModel, swinging
+from PIL import Image
+
+from motiongpt3 import Motion
+from motiongpt3.app.engine import Engine
+
+WAIT = 20_000
+"""Milliseconds that a page may take."""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture
+def model() -> MovingModel:
+    return MovingModel()
+
+
+@pytest.fixture
+def app(model: MovingModel) -> Iterator[Any]:
+    with serving(model) as found:
+        yield found
+        model.free.set()
+
+
+class serving:
+    """The app on a free port."""
+
+    def __init__(self, model: Any) -> None:
+        from motiongpt3.app.web import WebApp
+
+        self._model = model
+        self._engine = Engine(model)
+        self._app = WebApp(self._engine, port=0)
+
+    def __enter__(self) -> Any:
+        return self._app
+
+    def __exit__(self, *_: object) -> None:
+        getattr(self._model, "free", None) and self._model.free.set()
+        self._app.stop()
+        self._engine.close(finish=False)
+
+
+@pytest.fixture
+def visit(browser: Any) -> Iterator[Callable[..., Any]]:
+    """Opens a page for somebody of their own; low ones are drawn faster."""
+    people = []
+
+    def opened(url: str, height: int = 260) -> Any:
+        person = browser.new_context(viewport={"width": WIDTH, "height": height}, device_scale_factor=0.5)
+        people.append(person)
+        page = person.new_page()
+        page.set_default_timeout(WAIT)
+        page.hosts = set()
+        page.on("request", lambda request: page.hosts.add(urlsplit(request.url).netloc or request.url.split(":")[0]))
+        page.on("websocket", lambda socket: page.hosts.add(urlsplit(socket.url).netloc))
+        page.goto(url)
+        button(page, "Generate").wait_for()
+        return page
+
+    yield opened
+    for person in people:
+        person.close()
+
+
+def button(page: Any, name: str) -> Any:
+    return page.get_by_role("button", name=name, exact=True)
+
+
+def tab(page: Any, name: str) -> None:
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def says(page: Any, text: str) -> None:
+    """Wait until the line above the panels has this text in it."""
+    page.get_by_role("status").filter(has_text=text).wait_for()
+
+
+def generate(page: Any, prompt: str) -> None:
+    page.get_by_role("textbox").first.fill(prompt)
+    button(page, "Generate").click()
+
+
+def scene(page: Any) -> np.ndarray:
+    """The pixels between the panels."""
+    picture = Image.open(io.BytesIO(page.screenshot(clip={"x": 0, "y": 0, "width": WIDTH - 390, "height": 400})))
+    return np.asarray(picture.convert("RGB"), dtype=np.int16)
+
+
+def moving(page: Any) -> bool:
+    """Whether the pixels of two moments differ soon, by more than the noise of drawing."""
+    first = scene(page)
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        if (np.abs(scene(page) - first).max(-1) > 40).sum() > 50:
+            return True
+    return False
+
+
+def test_a_prompt_becomes_a_figure_a_file_and_words(app: Any, visit: Callable[..., Any], tmp_path: Path) -> None:
+    page = visit(app.url, HEIGHT)
+    empty = scene(page)
+    generate(page, "somebody swings both arms")
+    says(page, "somebody swings both arms: 4.0 s")
+    assert moving(page)
+    button(page, "Pause").click()
+    button(page, "Play").wait_for()
+    assert (np.abs(scene(page) - empty).max(-1) > 40).mean() > 0.02, "no figure"
+
+    tab(page, "Export")
+    with page.expect_download() as download:
+        button(page, "Download").click()
+    assert download.value.suggested_filename == "somebody-swings-both-arms.bvh"
+    file = tmp_path / "a.bvh"
+    download.value.save_as(file)
+    assert np.abs(Motion.load(file).joints - swinging(80)).max() < 0.02
+
+    page.locator("input[type=file]").set_input_files(file)
+    says(page, "A motion: 4.0 s")
+    tab(page, "Describe")
+    button(page, "Describe the motion").click()
+    page.get_by_text("80 frames, 0").wait_for()
+    assert page.hosts - {"blob"} == {urlsplit(app.url).netloc}, "another host was asked"
+
+
+def test_work_is_cancelled_and_failures_are_told(
+    app: Any, model: MovingModel, visit: Callable[..., Any], tmp_path: Path
+) -> None:
+    page = visit(app.url)
+    model.free.clear()
+    generate(page, "a long story")
+    says(page, "Generating …")
+    button(page, "Generate").click()
+    says(page, "something is being done already")
+    button(page, "Cancel").click()
+    says(page, "Cancelled.")
+    model.free.set()
+    for prompt, answer in (
+        ("refuse", "the model does not like this"),
+        ("explode", "Something went wrong; the log of the app says what."),
+        (" ", "the prompt is empty"),
+        ("a" * 301, "at most 300"),
+    ):
+        generate(page, prompt)
+        says(page, answer)
+    damaged = tmp_path / "x.bvh"
+    damaged.write_text("<b>no motion</b>")
+    page.locator("input[type=file]").set_input_files(damaged)
+    says(page, "motion.bvh")
+    large = {"name": "../../etc/passwd.npz", "mimeType": "", "buffer": bytes(21_000_000)}
+    page.locator("input[type=file]").set_input_files(large)
+    says(page, "at most 20 MB are read")
+    generate(page, "all is well")
+    says(page, "all is well: 4.0 s")
+
+
+def test_browsers_do_not_disturb_one_another(app: Any, visit: Callable[..., Any]) -> None:
+    one, other = visit(app.url), visit(app.url)
+    generate(one, "mine")
+    says(one, "mine: 4.0 s")
+    says(other, "Write what somebody does")
+    tab(other, "Continue")
+    button(other, "Continue").click()
+    says(other, "there is no motion yet")
+    tab(one, "Continue")
+    button(one, "Fill the gap").click()
+    says(one, "A motion: 4.0 s")
+    button(one, "Continue").click()
+    says(one, "A motion: 7.0 s")
+    tab(one, "Compose")
+    button(one, "Remove").first.click()
+    button(one, "Compose").click()
+    says(one, "A motion: 6.0 s")
+    assert app.browsers == 2
+    other.close()
+    deadline = time.monotonic() + 10
+    while app.browsers == 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert app.browsers == 1
+
+
+def test_tasks_that_are_missing_are_not_shown(visit: Callable[..., Any]) -> None:
+    with serving(TextOnly()) as app:
+        page = visit(app.url)
+        names = [found.inner_text() for found in page.get_by_role("tab").all()]
+    assert set(names) == {"Generate", "Export", "Playback", "View"}
