@@ -44,7 +44,7 @@ COMPOSE_EXAMPLES = """
 def predict(argv: Sequence[str]) -> int:
     """A motion and how it goes on."""
     parser = Parser("predict", "Continue a motion. Its own frames come back exactly.", PREDICT_EXAMPLES)
-    parser.add_argument("file", metavar="FILE", help="a motion of one second or more; the model reads the last two")
+    parser.add_argument("file", metavar="FILE", help="a motion of one second or more; its last two seconds count")
     parser.add_argument("--seconds", type=PositiveFloat, required=True, metavar="S", help="how much more; any length")
     options = _parse(parser, argv, prompt=True)
     outs = [writable(out) for out in options.out]
@@ -57,8 +57,10 @@ def predict(argv: Sequence[str]) -> int:
             check_predict(config, motion, options.seconds, **asked)
         model = load_model(options.model, options.device, options.profile)
         longer = model.predict(motion, options.seconds, **asked, progress=_bar("window"))
-        parts = {"given": len(motion), "new": len(longer) - len(motion)}
-        _write(longer, outs, parts | {"read_seconds": min(motion.seconds, READ_SECONDS)}, options.json)
+        parts: dict[str, Any] = {"given": len(motion), "new": len(longer) - len(motion)}
+        if "caption" in model.tasks:
+            parts["read_seconds"] = min(motion.seconds, READ_SECONDS)
+        _write(longer, outs, parts, options.json)
     return 0
 
 
