@@ -1,7 +1,9 @@
-"""How long `mini` takes on this machine, and how much memory: python benchmarks/latency.py
+"""How long a model takes on this machine, and how much memory: python benchmarks/latency.py [--official]
 
 Prints the machine, the time of a four-second motion with the model loaded, the part of each step, the time and peak
-memory of the whole command, cold, to BVH, and the time of drawing.
+memory of the whole command, cold, to BVH, and the time of drawing. With --official the model is one of the released
+checkpoint's sizes with random weights, and what is timed is one prompt to features, with both profiles and beside what
+the official code computes for it.
 """
 
 from __future__ import annotations
@@ -24,14 +26,14 @@ import torch
 PROMPT = "a person walks forward and waves with the right hand"
 
 
-def seconds(run: Callable[[], object], repeats: int) -> float:
+def seconds(run: Callable[[], object], repeats: int, clock: Callable[[], float] = time.perf_counter) -> float:
     """Median seconds of `run` over some repeats, after one that does not count."""
     run()
     times = []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = clock()
         run()
-        times.append(time.perf_counter() - start)
+        times.append(clock() - start)
     return median(times)
 
 
@@ -75,6 +77,60 @@ def warm(repeats: int) -> dict[str, float]:
     return result
 
 
+def official(repeats: int, clock: Callable[[], float]) -> dict[str, float]:
+    """Seconds from one prompt to the features of six seconds, with the sizes of the released checkpoint."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    from motiongpt3.models.backbone import TextBackbone
+    from motiongpt3.models.bimodal import BimodalTransformer, Tokens
+    from motiongpt3.models.config import MotionGPT3Config
+    from motiongpt3.models.diffusion_head import HeadConfig
+    from motiongpt3.models.official import OfficialMotionGPT3, with_profile
+    from motiongpt3.models.official_sequence import PADDED
+    from motiongpt3.models.vae import VAEConfig
+
+    words = {word: number for number, word in enumerate(dict.fromkeys(f"{PROMPT} Generate motion :".split()))}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="a"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    gpt2 = {"model_type": "gpt2", "n_embd": 768, "n_layer": 12, "n_head": 12, "n_positions": 1024, "vocab_size": 50257}
+    vae = VAEConfig(latent_tokens=1, latent_channels=256, layers=9, patch=1, positions=500, norm="post", max_frames=200)
+    head = HeadConfig(width=1024, pool_mlp=3072, positions=500, objective="epsilon")
+    config = MotionGPT3Config(motion_width=768, motion_mlp=3072, interface="holders", vae=vae, head=head, guidance=7.5)
+    with torch.device("meta"):
+        model = OfficialMotionGPT3(config, TextBackbone.blank(gpt2, tokenizer))
+    model = model.to_empty(device="cpu").eval()
+    with torch.no_grad():
+        for tensor in [*model.parameters(), *model.buffers()]:
+            tensor.fill_(1.0) if tensor.dim() == 1 else tensor.normal_(std=0.02)
+    frames, nothing = torch.tensor([120]), torch.zeros(1, 1, 256)
+    apart = BimodalTransformer(model.backbone.stream, model.motion, shared_layers=0)
+    padded = Tokens.of(torch.zeros(1, PADDED, 768))
+    results: dict[str, float] = {"parameters in millions": sum(p.numel() for p in model.parameters()) / 1e6}
+
+    def features() -> object:
+        hidden = model.think_ahead(model.rows("t2m", [PROMPT]))
+        return model.vae.decode(model.vae.denormalise_latents(model.draw_latents(hidden, [0])), frames)
+
+    def as_published() -> object:
+        """Both parameter sets at all of 192 positions; each guidance half in a pass of its own, 100 steps."""
+        _, hidden = apart(padded, padded)
+        assert hidden is not None
+        condition = model.head.condition(hidden[:, :4])
+        for step in range(200):
+            model.head.predict(nothing, torch.tensor([float(step)]), condition)
+        return model.vae.decode(nothing, frames)
+
+    with torch.inference_mode():
+        for profile in ("official", "default"):
+            model.config = with_profile(config, profile)  # type: ignore[arg-type]
+            results[f"one prompt to features, --profile {profile}"] = seconds(features, repeats, clock)
+        rows = model.rows("t2m", [PROMPT])
+        results["  both streams"] = seconds(lambda: model.think_ahead(rows), repeats, clock)
+        results["  VAE decoder"] = seconds(lambda: model.vae.decode(nothing, frames), repeats, clock)
+        results["the official code's arithmetic for it"] = seconds(as_published, repeats, clock)
+    return results
+
+
 def cold() -> dict[str, float]:
     """Seconds and peak memory in MB of the command as a whole process."""
     code = "import sys; from motiongpt3.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -96,16 +152,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--official", action="store_true", help="a model of the released checkpoint's sizes instead")
+    parser.add_argument("--cpu", action="store_true", help="with --official: processor time, for a busy machine")
     options = parser.parse_args()
-    results = {**warm(options.repeats), **cold()}
+    if options.official:
+        results = official(options.repeats, time.process_time if options.cpu else time.perf_counter)
+    else:
+        results = {**warm(options.repeats), **cold()}
     results["peak memory of this process MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
     if options.json:
         sys.stdout.write(json.dumps({"machine": machine(), **results}, indent=2) + "\n")
         return
     sys.stdout.write(f"{machine()}\n")
     for name, value in results.items():
-        unit = f"{value:8.0f}" if name.endswith("MB") else f"{value:8.3f} s"
-        sys.stdout.write(f"{name:32}{unit}\n")
+        unit = f"{value:8.0f}" if name.endswith(("MB", "millions")) else f"{value:8.3f} s"
+        sys.stdout.write(f"{name:{max(map(len, results)) + 2}}{unit}\n")
 
 
 if __name__ == "__main__":

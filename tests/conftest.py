@@ -83,6 +83,36 @@ def tiny_model_dir(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="session")
+def tiny_reader_dir(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `tiny_model_dir`, of stage 2: it reads motions of 1 to 5 s. Its weights are large, so that mistakes show."""
+    from dataclasses import replace
+
+    import torch
+
+    from motiongpt3.models.motiongpt3 import MotionGPT3
+
+    first = MotionGPT3.from_pretrained(tiny_model_dir)
+    torch.manual_seed(2)
+    model = MotionGPT3(replace(first.config, stage=2), first.backbone)
+    model.vae.load_state_dict(first.vae.state_dict())
+    with torch.no_grad():
+        for stream in (model.motion, model.backbone.stream):
+            for name, parameter in stream.named_parameters():
+                if "norm" not in name:
+                    parameter.mul_(8)
+        model.backbone.special.normal_(std=0.02)
+        for parameter in model.understand.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_()
+        model.shown.normal_()
+        model.queries.normal_()
+        model.head.no_condition.normal_()
+    folder = tmp_path_factory.mktemp("reader")
+    model.save_pretrained(folder, include_backbone=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A mocap folder of 8 clips of 40 to 75 frames, all splits, two sources: standing people who sway and drift."""
     import json

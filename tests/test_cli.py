@@ -259,11 +259,17 @@ def damage_weights(model: Path) -> None:
 def damage_hash(model: Path) -> None:
     config = json.loads((model / "config.json").read_text())
     config["backbone_identity"]["sha256"] = "0" * 64
+    config["includes_backbone"] = False
     (model / "config.json").write_text(json.dumps(config))
 
 
+def damage_backbone(model: Path) -> None:
+    (model / "backbone.json").write_text('{"model_type": "bert"}')
+
+
 @pytest.mark.parametrize(
-    "damage", [damage_nothing, damage_config, damage_list, damage_sizes, damage_weights, damage_hash]
+    "damage",
+    [damage_nothing, damage_config, damage_list, damage_sizes, damage_weights, damage_hash, damage_backbone],
 )
 def test_a_damaged_model_is_one_line(
     damage: Callable[[Path], None], tiny_model_dir: Path, tmp_path: Path, here: Path, capsys: Capture,
@@ -275,7 +281,7 @@ def test_a_damaged_model_is_one_line(
     damage(model)
     refused(capsys, "generate", "walk", "--model", str(model), "-o", "x.bvh")
     refused(capsys, "evaluate", "prompts", "--model", str(model), "--json", "x.json")
-    if damage not in (damage_hash, damage_sizes):  # these can only be seen with the weights
+    if damage not in (damage_hash, damage_sizes, damage_backbone):  # these can only be seen with the weights
         refused(capsys, "info", str(model))
 
 

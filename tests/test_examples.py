@@ -16,6 +16,7 @@ MAKES = {
     "02_choose_among_samples": ["best_0.npz", "best_1.npz"],
     "03_read_and_change": ["changed.bvh"],
     "04_ask_the_service": ["served.bvh"],
+    "05_take_it_away": ["cycle.bvh", "cycle.glb", "cycle.png", "cycle.smpl.npz", "hero.glb"],
     "06_open_the_app": [],
 }
 

@@ -23,6 +23,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MODULES = {
     "huggingface_hub": "huggingface_hub", "imageio_ffmpeg": "imageio-ffmpeg", "PIL": "pillow", "yaml": "pyyaml",
     "pytorch_lightning": "pytorch-lightning", "lightning_fabric": "pytorch-lightning",
+    "fastapi_offline": "fastapi-offline", "prometheus_client": "prometheus-client",
+    "pydantic": "fastapi", "starlette": "fastapi",
 }  # fmt: skip
 """Modules that are not named as their package."""
 INDIRECT = {"docstring-parser"}
@@ -49,6 +51,7 @@ def test_every_import_is_a_declared_dependency() -> None:
     parts = {
         "train": [*(SOURCE / "training").glob("*.py"), SOURCE / "commands" / "train.py"],
         "evaluate": [*(SOURCE / "evaluation" / "metrics").glob("*.py")],
+        "serve": [*(SOURCE / "app").glob("*.py"), SOURCE / "commands" / "serve.py"],
     }
     core = [file for file in SOURCE.rglob("*.py") if not any(file in files for files in parts.values())]
     assert imported(core) == required(PROJECT["dependencies"]) - INDIRECT
@@ -91,17 +94,22 @@ def test_configurations_are_what_the_command_takes(file: Path) -> None:
     from motiongpt3.commands.train import training_parser
     from motiongpt3.models.diffusion_head import DiffusionHead
     from motiongpt3.models.vae import MotionVAE
+    from motiongpt3.training.align import AlignConfig
     from motiongpt3.training.stage1 import Stage1Config
     from motiongpt3.training.vae import VAETrainingConfig
 
     stage = file.stem.split("_")[0]
-    kind: Any = {"vae": VAETrainingConfig, "stage1": Stage1Config}[stage]
+    kinds: Any = {"vae": VAETrainingConfig, "stage1": Stage1Config, "stage2": AlignConfig, "stage3": AlignConfig}
+    kind = kinds[stage]
     parser = training_parser(stage, "", kind)
     options = parser.instantiate(parser.parse_args(["--config", str(file), "--run.steps", "7"]))
     assert options.run.steps == 7
     assert str(options.run.out).startswith(f"runs/{file.parent.name}/{file.stem}")
     if stage == "vae":
         MotionVAE(options.model)
+    elif kind is AlignConfig:
+        assert options.stage == stage[-1]
+        assert options.latents == Path("runs") / file.parent.name / "latents.safetensors"
     else:
         DiffusionHead(options.model.head)
         maker = options.vae.parent

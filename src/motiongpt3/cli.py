@@ -33,6 +33,8 @@ COMMANDS = {
     "train stage1": ("train:stage1", "train text to motion"),
     "train stage2": ("train:stage2", "train all tasks, the language model frozen"),
     "train stage3": ("train:stage3", "train everything on instructions"),
+    "convert official": ("convert:official", "a published MotionGPT3 checkpoint as a model of ours"),
+    "convert gpt2": ("convert:gpt2", "GPT-2 in a torch file as a backbone"),
     "convert mld-vae": ("convert:mld_vae", "MLD's published motion VAE as one of ours"),
     "convert evaluator": ("convert:evaluator", "Guo et al.'s published text-motion evaluator as ours"),
     "evaluate prompts": ("evaluate:prompts", "do the motions do what the prompts say?"),
@@ -122,7 +124,8 @@ def _help(group: str = "", *, asked: bool) -> int:
     names = [name for name in COMMANDS if name.startswith(group)]
     lines = [f"usage: motiongpt3 {group or 'COMMAND'} … [--help]", ""]
     lines += [] if group else ["Human motion as a second language: words in, motion out.", ""]
-    lines += ["commands:", *(f"  {name:<18}{COMMANDS[name][1]}" for name in names)]
+    width = max(map(len, names)) + 2
+    lines += ["commands:", *(f"  {name:<{width}}{COMMANDS[name][1]}" for name in names)]
     lines += ["", f"`motiongpt3 {names[0]} --help` tells the options of a command."]
     lines += [] if group else [f"\nexample:{EXAMPLE.rstrip()}"]
     print("\n".join(lines), file=sys.stdout if asked else sys.stderr)

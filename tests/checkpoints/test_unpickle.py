@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 import tarfile
+import types
 import zipfile
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +125,36 @@ def test_pickle_bombs(tmp_path: Path) -> None:
     assert "could run code" in (message := refusal(path))
     assert "posix.mkdir" in message or "nt.mkdir" in message
     assert "weights_only" not in message
+
+
+def foreign(monkeypatch: pytest.MonkeyPatch, name: str, *bases: type) -> Any:
+    """A class of a package that need not be there."""
+    module, _, last = name.rpartition(".")
+    for parent in [module.rsplit(".", cut)[0] for cut in range(module.count(".") + 1)]:
+        monkeypatch.setitem(sys.modules, parent, types.ModuleType(parent))
+    made = type(last, bases, {"__module__": module, "__qualname__": last})
+    monkeypatch.setattr(sys.modules[module], last, made, raising=False)
+    return made
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_settings_of_lightning_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zipped: bool) -> None:
+    """Objects of classes that are not installed, beside the weights; of any other class they are refused."""
+    settings = foreign(monkeypatch, "omegaconf.dictconfig.DictConfig")()
+    settings.__dict__ |= {"lr": 1e-4, "kind": int, "any": Any, "by": defaultdict(list, a=[1]), "_parent": None}
+    state = {"x": torch.randn(3, 2)}
+    parameters = foreign(monkeypatch, "lightning_fabric.utilities.data.AttributeDict", dict)(cfg=settings)
+    content = {"state_dict": state, "hyper_parameters": parameters, "epoch": 2}
+    path = saved(tmp_path / "a.ckpt", content, _use_new_zipfile_serialization=zipped)
+    with monkeypatch.context() as patch:
+        patch.delitem(sys.modules, "omegaconf.dictconfig")
+        found = read(path)
+    assert torch.equal(found.tensors["x"], state["x"])
+    assert found.left_out == ["hyper_parameters", "epoch"]
+    settings.bomb = Bomb()
+    assert "could run code" in inner_refusal(saved(tmp_path / "b.ckpt", content, _use_new_zipfile_serialization=zipped))
+    content["hyper_parameters"] = foreign(monkeypatch, "omegaconf.resolvers.Other")()
+    assert "resolvers.Other" in inner_refusal(saved(path, content, _use_new_zipfile_serialization=zipped))
 
 
 def test_a_bare_pickle_and_other_files(tmp_path: Path) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from motiongpt3.data.batch import ClipBank
 from motiongpt3.data.dataset import Clip, PackedClips
@@ -166,3 +168,109 @@ def test_clips_without_words_are_refused(vae: MotionVAE, tmp_path: Path) -> None
 
 def test_latents_are_no_part_of_a_checkpoint(bank: LatentBank) -> None:
     assert bank.state_dict() == {}
+
+
+READING = replace(VAE, min_frames=8)
+
+
+@pytest.fixture(scope="module")
+def reader() -> MotionVAE:
+    """A VAE for which a beginning of 8 frames is enough."""
+    torch.manual_seed(0)
+    return MotionVAE(READING).eval()
+
+
+def test_beginnings_and_ends_are_those_of_the_entry(clips: ClipBank, reader: MotionVAE) -> None:
+    """A third to two thirds of it together, something left between, and encoded as clips of their own."""
+    bank = LatentBank(clips, reader, parts=2, ends=True)
+    rows = torch.arange(len(bank))
+    whole, ends = bank.rows(rows, [0] * len(bank)), bank.ends(rows)
+    assert ends.mean.shape == ends.log_variance.shape == (2, len(bank), 2, 4)
+    assert ends.frames.shape == (2, len(bank))
+    given = ends.frames.sum(0)
+    there = given > 0
+    assert (ends.frames.gt(0).all(0) == there).all()  # both or none
+    assert ends.frames[:, there].min() >= 8
+    assert (whole.frames - given)[there].min() >= 5
+    assert (given <= (2 / 3 * whole.frames).clamp(min=16))[there].all()
+    assert not there[whole.frames < 21].any()
+    assert there[whole.frames > 40].all()
+    for row in [0, 1, int(there.nonzero()[-1])]:
+        clip = [c.id for c in clips.clips].index(bank._ids[row])
+        offset = next(
+            o
+            for o in range(int(clips.frames[clip]))
+            if torch.allclose(encoded(clips, reader, clip, o, int(whole.frames[row]), row), whole.mean[row], atol=1e-5)
+        )
+        for side, length in enumerate(ends.frames[:, row].tolist()):
+            at = offset if side == 0 else offset + int(whole.frames[row]) - length
+            mean = encoded(clips, reader, clip, at, length, row)
+            torch.testing.assert_close(ends.mean[side, row], mean, atol=1e-5, rtol=1e-5)
+
+
+def encoded(clips: ClipBank, vae: MotionVAE, clip: int, offset: int, length: int, row: int) -> torch.Tensor:
+    """The mean of some frames; every second row is mirrored."""
+    offset = min(offset, int(clips.frames[clip]) - length)
+    picked = [torch.tensor([value]) for value in (clip, offset, length)]
+    with torch.no_grad():
+        features = vae.normalise(clips.take(*picked, torch.tensor([row % 2 == 1])))
+        return vae.encode(features, picked[2])[0][0]
+
+
+def test_ends_do_not_change_what_else_is_drawn(clips: ClipBank, reader: MotionVAE) -> None:
+    plain, more = (LatentBank(clips, reader, parts=2, ends=ends) for ends in (False, True))
+    first, second = plain.batch(16, 3, 7), more.batch(16, 3, 7)
+    assert (first.clips, first.captions) == (second.clips, second.captions)
+    torch.testing.assert_close(first.mean, second.mean)
+
+
+def test_labels_can_be_left_out(clips: ClipBank, vae: MotionVAE) -> None:
+    bank = LatentBank(clips, vae, parts=2, labels=False)
+    assert "jump." not in bank.captions
+    assert "walk, turn left." not in bank.captions
+    assert "a_3" not in bank._ids  # a clip that has nothing but its label
+    assert set(bank.captions) < set(LatentBank(clips, vae, parts=2).captions)
+
+
+def test_latents_are_kept_while_nothing_changes(
+    clips: ClipBank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[int] = []
+    kept = LatentBank._encode
+    monkeypatch.setattr(LatentBank, "_encode", lambda *arguments: runs.append(1) or kept(*arguments))
+    file = tmp_path / "new" / "latents.safetensors"
+
+    def made(seed: int = 0, bank: ClipBank = clips, std: float = 1.0, **changes: float) -> LatentBank:
+        torch.manual_seed(1)
+        vae = MotionVAE(READING).eval()
+        with torch.no_grad():
+            for name, value in changes.items():
+                vae.get_parameter(name).view(-1)[:2] += value * torch.tensor([1.0, -1.0])  # the sum stays
+            vae.feature_std.fill_(std)
+        return LatentBank(bank, vae, parts=1, seed=seed, ends=True, cache=file)
+
+    first, again = made(), made()
+    assert len(runs) == 1
+    for name in ("mean", "log_variance"):
+        assert torch.equal(getattr(first, name), getattr(again, name))
+    assert first.batch(8, 0, 0).captions == again.batch(8, 0, 0).captions
+    weight = next(name for name, p in MotionVAE(READING).named_parameters() if p.numel() > 8)
+    other = make(tmp_path / "p.safetensors")
+    other.features[5] += 1  # as long, with the same names, of other frames
+    for changes in ({"seed": 1}, {weight: 0.5}, {"bank": other}, {"std": 2.0}, {}):
+        before = len(runs)
+        made(**changes)  # type: ignore[arg-type]
+        made(**changes)  # type: ignore[arg-type]
+        assert len(runs) == before + 1, changes
+
+
+def test_a_file_that_holds_no_latents_is_left_alone(clips: ClipBank, vae: MotionVAE, tmp_path: Path) -> None:
+    weights, junk = tmp_path / "model.safetensors", tmp_path / "junk.safetensors"
+    save_file({"mean": torch.zeros(3)}, weights)
+    junk.write_bytes(b"\0" * 100)
+    for file, message in ((weights, "holds no latents"), (junk, "cannot keep latents"), (tmp_path, "cannot write")):
+        before = file.read_bytes() if file.is_file() else None
+        with pytest.raises(MotionGPT3Error, match=message) as caught:
+            LatentBank(clips, vae, parts=0, cache=file)
+        assert "\n" not in str(caught.value)
+        assert before is None or file.read_bytes() == before

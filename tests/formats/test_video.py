@@ -77,7 +77,7 @@ def test_gif_shows_the_frames_that_were_drawn(tmp_path: Path) -> None:
     path = tmp_path / "film.gif"
     motion = walk(6)
     video.write(motion, path)
-    drawn = video._scene(motion, 360).frame(5)
+    drawn = video._scene(motion, 360, "capsules").frame(5)
     with Image.open(path) as film:
         film.seek(5)
         shown = np.asarray(film.convert("RGB")).astype(int)

@@ -109,7 +109,7 @@ def test_every_prompt_may_have_its_own_duration_and_seed(model: MotionGPT3) -> N
         i, k = divmod(number, 2)
         alone = model.generate(prompts[i], seconds=seconds[i], seed=seeds[i] + k)
         assert len(alone) == len(motion)
-        assert distance(alone, motion) < 1e-5
+        assert distance(alone, motion) < 1e-4
         assert (motion.caption, motion.name) == (prompts[i], f"seed {seeds[i] + k}")
 
 

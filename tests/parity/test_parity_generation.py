@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from motiongpt3.instructions.official import END, MOTION_TOKENS, START, question
 from motiongpt3.models.kv_cache import KVCache
-from motiongpt3.models.official import OfficialMotionGPT3
+from motiongpt3.models.official import DECODING, OfficialMotionGPT3
 from motiongpt3.models.official_sequence import PADDED, OfficialRows, token_ids
 from motiongpt3.models.stream import Tokens
 
@@ -79,7 +80,8 @@ def test_motion_to_words(official: OfficialMotionGPT3, record: dict[str, Tensor]
         places = left.scatter(tokens.embeddings, is_motion)[own]
         close(places, record[f"m2t_embeds_{name}"][own], BAR)
     sequences = record["m2t_sequences"]
-    assert official.write(rows, given, sequences.shape[1]) == sequences.tolist()
+    decoding = replace(DECODING, max_tokens=sequences.shape[1])
+    assert official.write(rows, given, decoding) == sequences.tolist()
 
     cache = KVCache()
     text, motion = rows.tokens(official.backbone, official.holders, given)

@@ -19,7 +19,7 @@ from motiongpt3.models.diffusion_head import HeadConfig
 from motiongpt3.models.vae import MotionVAE, VAEConfig
 from motiongpt3.motion.features import joints_to_features
 from motiongpt3.motion.skeleton import HUMANML3D
-from motiongpt3.training.loop import RunConfig
+from motiongpt3.training.loop import RunConfig, fit
 from motiongpt3.training.stage1 import Stage1Config
 
 SHORTS = ("walk forward", "jump", "wave left hand")
@@ -105,6 +105,29 @@ def killed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         del module.training_step
 
     return kill
+
+
+@pytest.fixture
+def survives_a_kill(killed: Callable[..., None]) -> Callable[[Callable[[str], Any]], None]:
+    """`survives_a_kill(make)`: a killed run, resumed, ends as one left alone; `make(name)` makes the module."""
+
+    def state(module: Any) -> dict[str, torch.Tensor]:
+        return {name: value.clone() for name, value in module.state_dict().items()}
+
+    def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+        return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+    def check(make: Callable[[str], Any]) -> None:
+        whole, first, second = make("whole"), make("killed"), make("killed")
+        start = state(whole)
+        assert equal(start, state(first))
+        fit(whole, progress=False)
+        killed(fit, first, 3)
+        fit(second, resume=True, progress=False)
+        assert equal(state(whole), state(second))
+        assert not equal(state(whole), start)
+
+    return check
 
 
 @pytest.fixture(scope="session")

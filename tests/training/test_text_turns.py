@@ -9,6 +9,7 @@ import torch
 import yaml
 
 from motiongpt3.models.backbone import TextBackbone, load_backbone
+from motiongpt3.training import text_turns
 from motiongpt3.training.text_turns import greedy_answers, whole_sentences, write_text_turns
 
 QUESTIONS = ["a person walks", "jumps", "a person turns left and then waves"]
@@ -46,6 +47,6 @@ def test_whole_sentences_are_kept() -> None:
 
 def test_what_is_written_is_read_back(backbone: TextBackbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = [("Yes.", True), ("no end", False), ("One. And tw", False)]
-    monkeypatch.setattr("motiongpt3.training.text_turns.greedy_answers", lambda *_: iter(answers))
+    monkeypatch.setattr(text_turns, "greedy_answers", lambda *_: iter(answers))
     assert write_text_turns(tmp_path / "turns.yaml", backbone, QUESTIONS) == 2
     assert yaml.safe_load((tmp_path / "turns.yaml").read_text()) == {QUESTIONS[0]: "Yes.", QUESTIONS[2]: "One."}

@@ -223,6 +223,7 @@ def _sizes(part: Part, prefix: str, vae: dict[str, Any], guided: bool) -> Motion
         motion_dropout=DROPOUT,
         queries=queries,
         interface="holders",
+        stage=3,
         vae=VAEConfig(**vae),
         head=head,
         guidance=GUIDANCE if guided else 1.0,

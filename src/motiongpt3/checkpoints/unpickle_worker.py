@@ -30,6 +30,61 @@ DTYPES = ("float64", "float32", "float16", "bfloat16", "bool", "uint8", "int8", 
 MAX_NAME, MAX_TENSORS, DEPTH = 300, 50_000, 3
 """Letters of a tensor's name, tensors of a file, dictionaries within dictionaries."""
 
+SKIPPED = [
+    "builtins.bool",
+    "builtins.bytes",
+    "builtins.dict",
+    "builtins.float",
+    "builtins.int",
+    "builtins.list",
+    "builtins.str",
+    "builtins.tuple",
+    "numpy.dtype",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+    "omegaconf.base.ContainerMetadata",
+    "omegaconf.base.Metadata",
+    "omegaconf.dictconfig.DictConfig",
+    "omegaconf.listconfig.ListConfig",
+    "omegaconf.nodes.AnyNode",
+    "omegaconf.nodes.BooleanNode",
+    "omegaconf.nodes.BytesNode",
+    "omegaconf.nodes.EnumNode",
+    "omegaconf.nodes.FloatNode",
+    "omegaconf.nodes.IntegerNode",
+    "omegaconf.nodes.PathNode",
+    "omegaconf.nodes.StringNode",
+    "pathlib.Path",
+    "pathlib.PosixPath",
+    "pathlib.WindowsPath",
+    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
+    "typing.Any",
+]
+"""Settings that Lightning writes beside the weights. An empty object takes the place of each: nothing is imported."""
+EMPTIED = (
+    "collections.defaultdict",
+    "lightning_fabric.utilities.data.AttributeDict",
+    "pytorch_lightning.utilities.parsing.AttributeDict",
+)
+"""Dictionaries among them."""
+
+
+class Nothing:
+    """In place of an object of SKIPPED, whatever it is made of."""
+
+    def __new__(cls, *_: object, **__: object) -> Nothing:
+        return super().__new__(cls)
+
+    def __setstate__(self, _: object) -> None:
+        """Forget it."""
+
+
+class Emptied:
+    """In place of a class of EMPTIED: its objects are plain dictionaries."""
+
+    def __new__(cls, *_: object, **__: object) -> dict:  # type: ignore[misc]
+        return {}
+
 
 class Refused(Exception):
     """Why the file is not read, in one line."""
@@ -118,11 +173,15 @@ def limited_resources(size: int) -> Iterator[None]:
 
 
 def load(source: str, zipped: bool) -> Any:
-    """What the file holds, by the weights-only loader; its tensors stay on disk where the format allows."""
+    """What the file holds, by the weights-only loader; its tensors stay on disk where the format allows.
+
+    Lightning's settings, which the loader does not know, become objects that do and hold nothing.
+    """
     import torch
 
+    known: list[Any] = [(Nothing, name) for name in SKIPPED] + [(Emptied, name) for name in EMPTIED]
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals(known):
             warnings.simplefilter("ignore")
             return torch.load(source, map_location="cpu", weights_only=True, mmap=zipped)
     except MemoryError:

@@ -32,7 +32,7 @@ def caption(argv: Sequence[str]) -> int:
     from motiongpt3.models.describing import split
 
     motions = [load(file) for file in options.files]
-    model = load_model(options.model, options.device)
+    model = load_model(options.model, options.device, options.profile)
     found = model.caption(
         motions,
         samples=options.samples,

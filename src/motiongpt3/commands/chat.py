@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse.typing import NonNegativeInt
 
-from motiongpt3.commands.options import Parser, add_model_options, load_model, output_files
+from motiongpt3.commands.options import Parser, add_model_options, load_model, output_files, writable
 from motiongpt3.errors import MotionGPT3Error
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ EXAMPLES = """
   motiongpt3 chat -o reply.bvh
       a conversation, a line a message; motions go to reply_1.bvh, reply_2.bvh …
 """
-ATTACHED = re.compile(r'@"([^"]+)"|@(\S+)')
+ATTACHED = re.compile(r"""(?<!\w)@(?:"([^"]+)"|(\S+?)(?=[,.;:!?)]*(?:\s|$)))""")
+"""@"FILE" or @FILE, a sentence's marks behind it not included; an address such as me@home is none."""
 
 
 def chat(argv: Sequence[str]) -> int:
@@ -34,25 +35,22 @@ def chat(argv: Sequence[str]) -> int:
     parser.add_argument("--seed", type=NonNegativeInt, default=0, metavar="N", help="same seed, same answers")
     add_model_options(parser)
     options = parser.parse_args(argv)
-    out = Path(options.out) if options.out else None
-    if out is not None:
-        _writable(out)
+    out = writable(options.out) if options.out else None
     said = [read_message(text) for text in options.messages]
 
     with output_files([out] if out else []):
-        model = load_model(options.model, options.device)
+        model = load_model(options.model, options.device, options.profile)
         history: list[dict[str, Any]] = []
-        if said:
-            for number, content in enumerate(said, start=1):
-                _answer(model, history, content, out and numbered(out, number, len(said) == 1), options.seed)
-            return 0
-        _converse(model, history, out, options.seed)
+        for number, content in enumerate(said, start=1):
+            _answer(model, history, content, out and numbered(out, number, len(said) == 1), options.seed)
+        if not said:
+            _converse(model, history, out, options.seed)
     return 0
 
 
 def _converse(model: MotionGPT3, history: list[dict[str, Any]], out: Path | None, seed: int) -> None:
     """Answer line after line; a bad one is told and does not end the conversation."""
-    asked = sys.stdin.isatty()
+    asked, number = sys.stdin.isatty(), 1
     while True:
         if asked:
             print("> ", end="", flush=True)
@@ -62,21 +60,33 @@ def _converse(model: MotionGPT3, history: list[dict[str, Any]], out: Path | None
         if not line.strip():
             continue
         try:
-            number = len(history) // 2 + 1
             _answer(model, history, read_message(line.strip()), out and numbered(out, number, False), seed)
+            number += 1
         except MotionGPT3Error as error:
             print(f"error: {error}", file=sys.stderr)
 
 
 def _answer(model: MotionGPT3, history: list[dict[str, Any]], content: list[Any], file: Path | None, seed: int) -> None:
-    messages = [*history, {"role": "user", "content": content}]
+    messages = latest([*history, {"role": "user", "content": content}])
     reply = model.chat(messages, seed=seed)
     if reply.motion is not None:
         length = f"a motion of {reply.motion.seconds:.2f} s"
         print(f"[{length}: {reply.motion.save(file)}]" if file else f"[{length}; -o FILE keeps it]")
-    if reply.text:
-        print(reply.text)
+    if reply.text or reply.motion is None:
+        print(reply.text or "[no answer]")
     history[:] = [*messages, reply.message]
+
+
+def latest(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The end of a conversation, as long as the model can read; the last message is always there."""
+    from motiongpt3.models.chatting import MAX_MESSAGES, MAX_MOTIONS
+
+    def motions() -> int:
+        return sum(not isinstance(part, str) for message in messages for part in message["content"])
+
+    while len(messages) > 1 and (len(messages) > MAX_MESSAGES or motions() > MAX_MOTIONS):
+        messages = messages[2:]
+    return messages
 
 
 def read_message(text: str) -> list[Any]:
@@ -101,11 +111,3 @@ def read_message(text: str) -> list[Any]:
 def numbered(out: Path, number: int, alone: bool) -> Path:
     """The file of answer `number`."""
     return out if alone else out.with_name(f"{out.stem}_{number}{out.suffix}")
-
-
-def _writable(out: Path) -> None:
-    from motiongpt3.formats import writable_suffixes
-
-    if out.suffix.lower() not in writable_suffixes():
-        known = ", ".join(writable_suffixes())
-        raise MotionGPT3Error(f"cannot write {out.suffix or 'a file without suffix'}: {out}; writable are {known}")

@@ -53,9 +53,9 @@ def predict(argv: Sequence[str]) -> int:
     with output_files(outs):
         from motiongpt3.models.continuing import READ_SECONDS, check_predict
 
-        if config := settings_at_hand(options.model):
+        if config := settings_at_hand(options.model, options.profile):
             check_predict(config, motion, options.seconds, **asked)
-        model = load_model(options.model, options.device)
+        model = load_model(options.model, options.device, options.profile)
         longer = model.predict(motion, options.seconds, **asked, progress=_bar("window"))
         parts = {"given": len(motion), "new": len(longer) - len(motion)}
         _write(longer, outs, parts | {"read_seconds": min(motion.seconds, READ_SECONDS)}, options.json)
@@ -75,11 +75,11 @@ def inbetween(argv: Sequence[str]) -> int:
     start, end, seconds = _sides(options.files, options.gap, options.seconds)
     asked = {name: options[name] for name in ("prompt", "seed", "guidance", "steps")}
     with output_files(outs):
-        if config := settings_at_hand(options.model):
+        if config := settings_at_hand(options.model, options.profile):
             from motiongpt3.models.continuing import check_inbetween
 
             check_inbetween(config, start, end, seconds, **asked)
-        model = load_model(options.model, options.device)
+        model = load_model(options.model, options.device, options.profile)
         whole = model.inbetween(start, end, seconds, **asked, progress=_bar("window"))
         new = len(whole) - len(start) - len(end)
         _write(whole, outs, {"before": len(start), "new": new, "after": len(end)}, options.json)
@@ -100,9 +100,9 @@ def compose(argv: Sequence[str]) -> int:
     with output_files(outs):
         from motiongpt3.models import continuing
 
-        if config := settings_at_hand(options.model):
+        if config := settings_at_hand(options.model, options.profile):
             continuing.check_compose(config, prompts, **asked)
-        model = load_model(options.model, options.device)
+        model = load_model(options.model, options.device, options.profile)
         motion, spans = continuing.compose(model, prompts, **asked, progress=_bar("prompt"))
         _write(motion, outs, {"prompts": [vars(span) for span in spans]}, options.json)
     return 0

@@ -51,7 +51,7 @@ def prompts(argv: Sequence[str]) -> int:
     kinds: list[Kind] = [kind for kind in get_args(Kind) if options.kind in (kind, "all")]
     reports = {}
     with output_files([file] if file else []):
-        model = load_model(options.model, options.device)
+        model = load_model(options.model, options.device, options.profile)
         cases = {kind: load_prompts(kind) for kind in kinds}
         total = options.seeds * sum(map(len, cases.values()))
         with tqdm(total=total, desc="generating", unit="motion", disable=None) as bar:
@@ -110,7 +110,7 @@ def captions(argv: Sequence[str]) -> int:
             verdict = validate_judge(chosen, directions)
             content, lines = asdict(verdict), verdict.table()
         else:
-            model = load_model(options.model, options.device)
+            model = load_model(options.model, options.device, options.profile)
             most = int(model.max_seconds * pack.fps)
             written: list[str] = []
             for start in tqdm(range(0, len(rows), 32), "captioning", unit="batch", disable=None):
@@ -198,7 +198,7 @@ def quality(argv: Sequence[str]) -> int:
     rows = [row for row in _rows(pack, options.split) if pack.clips[row].captions]
     if not rows:
         raise MotionGPT3Error(f"no clip of split {options.split} has a caption")
-    model = load_model(options.model, options.device)
+    model = load_model(options.model, options.device, options.profile)
     order = np.random.default_rng(options.seed).permutation(len(rows))[: options.clips]
     most = int(model.max_seconds * pack.fps)
     real, made = [], []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse.typing import PositiveFloat, PositiveInt
 from tqdm import tqdm
@@ -24,6 +24,9 @@ from motiongpt3.commands.options import (
     writable,
 )
 from motiongpt3.formats import save, suffix_of
+
+if TYPE_CHECKING:
+    from motiongpt3.instructions.official import Profile
 
 EXAMPLES = """
   motiongpt3 generate "a person walks forward and waves with the right hand" -o wave.mp4 -o wave.bvh
@@ -58,8 +61,8 @@ def generate(argv: Sequence[str]) -> int:
     last = len(options.prompts) - 1, options.samples - 1
     with output_files([_numbered(Path(out), *last, alone) for out in options.out]):
         asked = {name: options[name] for name in ("seconds", "samples", "seed", "guidance", "steps")}
-        check_before_loading(options.model, options.prompts, asked)
-        model = load_model(options.model, options.device)
+        check_before_loading(options.model, options.profile, options.prompts, asked)
+        model = load_model(options.model, options.device, options.profile)
         made = model.generate(
             options.prompts,
             **asked,
@@ -93,11 +96,13 @@ def generate(argv: Sequence[str]) -> int:
     return 0
 
 
-def check_before_loading(model: str | None, prompts: Sequence[str], asked: dict[str, Any]) -> None:
+def check_before_loading(
+    model: str | None, profile: Profile | None, prompts: Sequence[str], asked: dict[str, Any]
+) -> None:
     """Refuse what the model would refuse, from its configuration; a model that is not on this disk is loaded first."""
     from motiongpt3.models.request import check_request
 
-    if config := settings_at_hand(model):
+    if config := settings_at_hand(model, profile):
         check_request(config, prompts, **asked)
 
 

@@ -19,6 +19,7 @@ from motiongpt3.errors import MotionGPT3Error
 PARTS = {
     "motion": "motion stream",
     "queries": "queries",
+    "holders": "holders",
     "embed_length": "length head",
     "predict_length": "length head",
     "head": "diffusion head",

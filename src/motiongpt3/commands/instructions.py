@@ -37,7 +37,7 @@ def instructions(argv: Sequence[str]) -> int:
 
     file = None if options.json is None else Path(options.json)
     with output_files([file] if file else []):
-        model = load_model(options.model, options.device)
+        model = load_model(options.model, options.device, options.profile)
         made = model.generate(list(ATTACHED), seconds=4)
         report = evaluate_instructions(
             model.chat,

@@ -21,6 +21,7 @@ from motiongpt3.formats import suffix_of, writable_suffixes
 from motiongpt3.instructions.prompt import clean_prompt
 
 if TYPE_CHECKING:
+    from motiongpt3.instructions.official import Profile
     from motiongpt3.models.config import MotionGPT3Config
     from motiongpt3.models.motiongpt3 import MotionGPT3
 
@@ -100,8 +101,14 @@ def _words(kinds: str) -> str:
 
 
 def add_model_options(parser: Parser) -> None:
-    """--model and --device."""
+    """--model, --profile and --device."""
     parser.add_argument("--model", metavar="MODEL", help="a folder or a hub id; the model of this package if left out")
+    parser.add_argument(
+        "--profile",
+        type=Literal["default", "official"],
+        metavar="default|official",
+        help="of a converted official checkpoint: its own prompts and sampler, or faster ones; as stored if left out",
+    )
     parser.add_argument(
         "--device", type=Literal["cpu", "cuda"], default="cpu", metavar="cpu|cuda", help="where to compute"
     )
@@ -170,16 +177,16 @@ def writable(out: str | Path) -> Path:
     return out
 
 
-def settings_at_hand(model: str | None) -> MotionGPT3Config | None:
+def settings_at_hand(model: str | None, profile: Profile | None = None) -> MotionGPT3Config | None:
     """The configuration of a model that is on this disk, read without loading it."""
     from motiongpt3.models.pretrained import EMBEDDED, read_settings
 
     folder = EMBEDDED if model is None else Path(model)
-    return read_settings(folder)[0] if model is None or folder.is_dir() else None
+    return read_settings(folder, profile)[0] if model is None or folder.is_dir() else None
 
 
-def load_model(model: str | None, device: str) -> MotionGPT3:
-    """The model of --model and --device.
+def load_model(model: str | None, device: str, profile: Profile | None = None) -> MotionGPT3:
+    """The model of --model, --device and --profile.
 
     Raises:
         MotionGPT3Error: there is none or it is damaged, or no CUDA device is there.
@@ -190,7 +197,7 @@ def load_model(model: str | None, device: str) -> MotionGPT3:
 
     if device == "cuda" and not torch.cuda.is_available():
         raise MotionGPT3Error("this PyTorch sees no CUDA device; use --device cpu")
-    return MotionGPT3.from_pretrained(model, device=device)
+    return MotionGPT3.from_pretrained(model, device=device, profile=profile)
 
 
 @contextmanager

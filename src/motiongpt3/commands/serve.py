@@ -65,7 +65,7 @@ def serve(argv: Sequence[str]) -> int:
     if options.queue < MAX_MOTIONS:
         raise MotionGPT3Error(f"--queue must be at least {MAX_MOTIONS}, the motions of one request")
     with listen(options.host, options.port) as listener:
-        model = load_model(options.model, options.device)
+        model = load_model(options.model, options.device, options.profile)
         model.generate("a person stands")  # the first one is slow
         engine = Engine(model, BatchQueue(options.batch, options.wait_ms / 1000, options.queue))
         config = ServiceConfig(

@@ -1,4 +1,4 @@
-"""`motiongpt3 train vae` and `train stage1`."""
+"""`motiongpt3 train vae` and the three stages."""
 
 from __future__ import annotations
 
@@ -74,6 +74,8 @@ def _train(argv: Sequence[str], stage: str, text: str, kind: type, run: Callable
     last = Path(config.run.out) / "checkpoints" / "last.ckpt"
     if options.resume and options.start and stage in ("vae", "stage1"):
         raise MotionGPT3Error("--resume goes on from a checkpoint and --start from other weights; give one of them")
+    if stage in ("stage2", "stage3") and config.stage != stage[-1]:
+        raise MotionGPT3Error(f"train {stage} needs --stage {stage[-1]}, not {config.stage}")
     if last.is_file() and not options.resume:
         raise MotionGPT3Error(f"{config.run.out} holds a run already: add --resume, or choose another --run.out")
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -142,20 +142,25 @@ class LatentBank(nn.Module):
         """Mean and log variance (E, N, D), from the file if it holds those of this table."""
         if file is None:
             return self._encode(bank, vae, table)
-        weights = torch.stack([parameter.double().sum() for parameter in vae.parameters()])
-        digest = hashlib.sha256(" ".join(self._ids).encode())
-        for tensor in (table, bank.starts, weights.detach(), vae.feature_mean):
-            digest.update(tensor.cpu().contiguous().numpy().tobytes())
-        if file.is_file():
-            with safe_open(file, "pt") as stored:
-                if (stored.metadata() or {}).get("of") == digest.hexdigest():
-                    device = bank.features.device
-                    return stored.get_tensor("mean").to(device), stored.get_tensor("log_variance").to(device)
-        mean, log_variance = self._encode(bank, vae, table)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(file) as temporary:
-            tensors = {"mean": mean.cpu(), "log_variance": log_variance.cpu()}
-            save_file(tensors, temporary, metadata={"of": digest.hexdigest()})
+        digest = hashlib.sha256()
+        for tensor in (table, bank.starts, bank.features, *vae.state_dict().values()):
+            digest.update(memoryview(tensor.cpu().contiguous().numpy()))
+        try:
+            if file.is_file():
+                with safe_open(file, "pt") as stored:
+                    if (stored.metadata() or {}).get("of") == digest.hexdigest():
+                        device = bank.features.device
+                        return stored.get_tensor("mean").to(device), stored.get_tensor("log_variance").to(device)
+                    if "of" not in (stored.metadata() or {}):
+                        raise MotionGPT3Error(f"{file} holds no latents: name another file to keep them in")
+            mean, log_variance = self._encode(bank, vae, table)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(file) as temporary:
+                tensors = {"mean": mean.cpu(), "log_variance": log_variance.cpu()}
+                save_file(tensors, temporary, metadata={"of": digest.hexdigest()})
+        except (OSError, SafetensorError) as error:
+            reason = str(error).splitlines()[0]
+            raise MotionGPT3Error(f"cannot keep latents in {file} ({reason}): name another file") from None
         return mean, log_variance
 
     @torch.no_grad()

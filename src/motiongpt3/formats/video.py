@@ -44,7 +44,7 @@ def write(motion: Motion, path: str | Path, body: Body = "capsules") -> None:
             _write_gif(motion, temporary, body)
 
 
-def _scene(motion: Motion, height: int, body: Body) -> Scene:
+def _scene(motion: Motion, height: int, body: Body = "capsules") -> Scene:
     wide = bool(clean_text(motion.caption or ""))
     return Scene(motion, width=height * 5 // 3 if wide else height * 4 // 3, height=height, body=body)
 

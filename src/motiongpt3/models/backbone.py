@@ -119,7 +119,7 @@ class TextBackbone(nn.Module):
         """Embeddings (B, n, width) of ids (B, n)."""
         words = F.embedding(ids.clamp(max=self.vocabulary - 1), self.embedding)
         own = F.embedding((ids - self.vocabulary).clamp(min=0), self.special)
-        return torch.where((ids >= self.vocabulary)[..., None], own, words)
+        return torch.where((ids >= self.vocabulary)[..., None], own.to(words.dtype), words)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Next-token logits (B, n, vocabulary + 2) of final hidden states (B, n, width)."""

@@ -12,11 +12,10 @@ from torch import Tensor
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.instructions.prompt import MAX_CHARACTERS, Message, Prompt, Slot, chat_pieces
 from motiongpt3.models.describing import question, sentence, start_writing, stops
-from motiongpt3.models.reading import encode
+from motiongpt3.models.reading import encode, readable
+from motiongpt3.models.request import check_drawing, check_seed
 from motiongpt3.models.writing import Decoding, Writer
-from motiongpt3.motion.kinematics import set_bone_lengths
 from motiongpt3.motion.motion import Motion
-from motiongpt3.motion.skeleton import HUMANML3D
 
 if TYPE_CHECKING:
     from motiongpt3.models.config import MotionGPT3Config
@@ -27,6 +26,8 @@ MAX_MESSAGES = 32
 """Longest conversation."""
 MAX_MOTIONS = 8
 """Most motions in a conversation."""
+SILENCE = "…"
+"""An empty answer as a message of a conversation, where none may be empty."""
 
 Chat = Sequence[Mapping[str, Any]]
 
@@ -42,7 +43,7 @@ class Reply:
     def message(self) -> dict[str, Any]:
         """The answer as the next message of the conversation."""
         content = [part for part in (self.motion, self.text or None) if part is not None]
-        return {"role": "assistant", "content": content or [" "]}
+        return {"role": "assistant", "content": content or [SILENCE]}
 
 
 @torch.inference_mode()
@@ -55,11 +56,16 @@ def chat(
     steps: int | None = None,
 ) -> Reply:
     """See `MotionGPT3.chat`."""
+    if model.config.stage == 1:
+        raise MotionGPT3Error("this model was not trained to converse: it makes motions from words alone")
     turns, motions = read_messages(messages, model.config)
+    seed = check_seed(seed)
+    guidance, steps = check_drawing(model.config, guidance, steps)
     row = question(model, Prompt(chat_pieces(turns, model.config.prompt_style), ()))
     logits, cache, places = start_writing(model, [row], encode(model.vae, motions, model.config.fps))
     start = model.backbone.start_of_motion
-    decoding = replace(decoding or Decoding(), forbidden=(model.backbone.end_of_motion,))
+    decoding = decoding or Decoding()
+    decoding = replace(decoding, forbidden=(*decoding.forbidden, model.backbone.end_of_motion))
     writer = Writer(model.backbone, model.transformer)
     ends = [*stops(model), start]
     said, ended = writer.speak(logits, cache, places, decoding, ends, seed)
@@ -80,15 +86,15 @@ def _move(
     cache: KVCache,
     places: Tensor,
     seed: int,
-    guidance: float | None,
-    steps: int | None,
+    guidance: float,
+    steps: int,
 ) -> tuple[Motion, Tensor]:
     """Open a motion and draw it: the motion, and the place after its tokens."""
     writer.step(torch.full_like(places, model.backbone.start_of_motion), places, cache)
     logits, hidden = model.think(cache, places + 1, None)
     frames = model.predicted_frames(logits)
     latents = model.draw_latents(hidden, [seed], guidance, steps)
-    joints = set_bone_lengths(model.vae.decode_joints(latents, frames))[0].cpu().numpy()
+    joints = model.joints(latents, frames)[0].cpu().numpy()
     return Motion(joints, model.config.fps, name=f"seed {seed}"), places + 1 + model.motion_tokens.drawn
 
 
@@ -107,7 +113,7 @@ def read_messages(messages: Chat, config: MotionGPT3Config) -> tuple[list[Messag
         role, content = _parts(message, number)
         for part in content:
             if isinstance(part, Motion):
-                motions.append(_readable(part, number, config))
+                motions.append(readable(part, config, f"the motion in message {number}")[: config.vae.max_frames])
             elif len(part) > MAX_CHARACTERS:
                 raise MotionGPT3Error(f"message {number} has more than {MAX_CHARACTERS} characters: shorten it")
         turns.append(Message(role, tuple(Slot() if isinstance(part, Motion) else part for part in content)))
@@ -124,15 +130,3 @@ def _parts(message: Any, number: int) -> tuple[Any, list[str | Motion]]:
     if not isinstance(parts, list | tuple) or not all(isinstance(part, str | Motion) for part in parts):
         raise MotionGPT3Error(f"the content of message {number} must be text, a Motion, or a list of these")
     return message["role"], list(parts)
-
-
-def _readable(motion: Motion, number: int, config: MotionGPT3Config) -> Motion:
-    """The motion, or its first seconds if it is longer than the model reads."""
-    if motion.skeleton != HUMANML3D:
-        raise MotionGPT3Error(f"the motion in message {number} has another skeleton than the 22 joints of HumanML3D")
-    least, most = config.vae.min_frames / config.fps, config.vae.max_frames
-    if motion.seconds < least - 1e-6:
-        raise MotionGPT3Error(
-            f"the motion in message {number} has {motion.seconds:.3g} s; the model reads {least:g} s or more"
-        )
-    return motion.resample(config.fps)[:most]

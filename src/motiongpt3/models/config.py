@@ -41,6 +41,8 @@ class MotionGPT3Config:
     """The last training stage: 1 makes motions from words; from 2 on the model reads motions, too."""
     reads: int = 6
     """Motion tokens of a motion that is read."""
+    read_width: int = 128
+    """Hidden channels of the layer that makes them of the VAE's latent."""
     text_rank: int | None = None
     """Rank of the update that stage 3 gave the text stream's attention; None: the language model is as pretrained."""
     fps: float = 20.0

@@ -13,13 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.instructions.prompt import clean_prompt
 from motiongpt3.models.request import check_request, check_seconds
-from motiongpt3.models.windows import draw_window
 from motiongpt3.motion.blend import assemble, bones, ground_height
 from motiongpt3.motion.conditioning import KNOWN, condition
 from motiongpt3.motion.motion import MAX_FRAMES, Motion
@@ -69,7 +67,7 @@ def proposals(model: MotionGPT3, guidance: float | None = None, steps: int | Non
     def propose(before: Motion | None, after: Motion | None, frames: int, prompt: str | None, seed: int) -> Motion:
         if model.config.stage > 1 and before is not None:
             words = None if prompt is None else clean_prompt(prompt)
-            return draw_window(model, before, after, frames, words, seed, guidance, steps)
+            return model.draw_window(before, after, frames, words, seed, guidance, steps)
         lead, trail = (max(0, len(given) - SLACK - KNOWN) if given is not None else 0 for given in (before, after))
         words = prompt or ("a person walks forward." if _travels(before, after, frames) else "a person stands still.")
         seconds = (frames - lead - trail) / model.config.fps
@@ -158,7 +156,7 @@ def compose(
     """See `MotionGPT3.compose`; also tells which frames belong to which prompt."""
     config = model.config
     asked = check_compose(config, prompts, seed, guidance, steps)
-    lengths = decided_frames(model, [text for text, _ in asked])
+    lengths = model.decide_frames([clean_prompt(text) for text, _ in asked])
     draw = propose or proposals(model, guidance, steps)
     read = round(READ_SECONDS * config.fps)
     track: list[Array] = []
@@ -240,17 +238,6 @@ def check_compose(
     if sum(frames or config.vae.max_frames for _, frames in asked) > MAX_FRAMES:
         raise MotionGPT3Error(f"the prompts ask for more than the {MAX_FRAMES} frames a motion may have")
     return asked
-
-
-@torch.inference_mode()
-def decided_frames(model: MotionGPT3, captions: Sequence[str]) -> list[int]:
-    """The frames that the model's length head gives each caption."""
-    frames: list[int] = []
-    for at in range(0, len(captions), 32):
-        cache, start = model.read(model.tokens([clean_prompt(text) for text in captions[at : at + 32]]))
-        logits, _ = model.think(cache, start, None)
-        frames += [int(n) for n in model.predicted_frames(logits)]
-    return frames
 
 
 def _check_words(

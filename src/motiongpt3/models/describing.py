@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.instructions.prompt import Prompt
+from motiongpt3.instructions.prompt import Prompt, turn_end
 from motiongpt3.instructions.tasks import build
+from motiongpt3.models.kv_cache import KVCache
 from motiongpt3.models.layout import Piece, Shown, Words, lay_out
-from motiongpt3.models.reading import Motions, encode
+from motiongpt3.models.reading import Motions, encode, readable
 from motiongpt3.models.writing import Decoding, Writer
 from motiongpt3.motion.motion import Motion
-from motiongpt3.motion.skeleton import HUMANML3D
 
 if TYPE_CHECKING:
     from motiongpt3.models.config import MotionGPT3Config
-    from motiongpt3.models.kv_cache import KVCache
     from motiongpt3.models.motiongpt3 import MotionGPT3
 
 Progress = Callable[[Sequence[Any]], Iterator[Any]]
@@ -42,10 +42,7 @@ def caption(
     progress: Progress = iter,
 ) -> list[list[str]]:
     """See `MotionGPT3.caption`: for each motion its captions."""
-    check_caption(model.config, motions, samples)
-    if decoding is None:
-        base = SAMPLED if samples > 1 and beams == 1 else Decoding()
-        decoding = Decoding(temperature=base.temperature, top_p=base.top_p, beams=beams, seed=seed)
+    decoding = check_caption(model.config, motions, samples, beams, seed, decoding)
     parts = [(number, part) for number, motion in enumerate(motions) for part in split(motion, model.config)]
     jobs = [(number, part, sample) for number, part in parts for sample in range(samples)]
     found: dict[tuple[int, int], list[str]] = {}
@@ -57,29 +54,36 @@ def caption(
     return [[" ".join(found[number, sample]) for sample in range(samples)] for number in range(len(motions))]
 
 
-def check_caption(config: MotionGPT3Config, motions: Sequence[Motion], samples: int = 1) -> None:
-    """Refuse what cannot be captioned.
+def check_caption(
+    config: MotionGPT3Config,
+    motions: Sequence[Motion],
+    samples: int = 1,
+    beams: int = 1,
+    seed: int = 0,
+    decoding: Decoding | None = None,
+) -> Decoding:
+    """How captions are written, or a refusal.
 
     Raises:
-        MotionGPT3Error: no motion, one that is too short or of another skeleton, or a number out of range.
+        MotionGPT3Error: no motion, one that is too short or of another skeleton, a number out of range, or several
+            captions of which each would be the same.
     """
     if not motions:
         raise MotionGPT3Error("there is no motion to describe")
-    if type(samples) is not int or not 1 <= samples <= MAX_SAMPLES:
+    if not isinstance(samples, int) or not 1 <= samples <= MAX_SAMPLES:
         raise MotionGPT3Error(f"samples must be a whole number from 1 to {MAX_SAMPLES}, not {samples!r}")
+    if decoding is None:
+        decoding = replace(SAMPLED if samples > 1 else Decoding(), beams=beams, seed=seed)
+    if samples > 1 and (decoding.beams > 1 or not decoding.temperature):
+        raise MotionGPT3Error("several captions of a motion are drawn: use a temperature above 0 and no beams")
     for motion in motions:
-        if not isinstance(motion, Motion):
-            raise MotionGPT3Error(f"a motion to describe must be a Motion, not {type(motion).__name__}")
-        if motion.skeleton != HUMANML3D:
-            raise MotionGPT3Error("the motion has another skeleton than the 22 joints of HumanML3D")
-        least = config.vae.min_frames / config.fps
-        if motion.seconds < least - 1e-6:
-            raise MotionGPT3Error(f"the motion has {motion.seconds:.3g} s; the model reads {least:g} s or more")
+        readable(motion, config, "the motion")
+    return decoding
 
 
 def split(motion: Motion, config: MotionGPT3Config) -> list[Motion]:
     """A motion at the model's rate in as few parts of like length as the model can read."""
-    there = motion.resample(config.fps)
+    there = readable(motion, config, "the motion")
     count = -(-len(there) // config.vae.max_frames)
     ends = [len(there) * number // count for number in range(count + 1)]
     return [there[first:last] for first, last in pairwise(ends)]
@@ -92,6 +96,8 @@ def describe(model: MotionGPT3, motions: Sequence[Motion], decoding: Decoding, s
     rows = [question(model, prompt, number) for number in range(len(motions))]
     given = encode(model.vae, motions, model.config.fps)
     logits, cache, places = start_writing(model, rows, given)
+    special = model.backbone.start_of_motion, model.backbone.end_of_motion
+    decoding = replace(decoding, forbidden=(*decoding.forbidden, *special))
     answers = Writer(model.backbone, model.transformer).write(logits, cache, places, decoding, stops(model), seeds)
     return [sentence(model.backbone.decode(ids)) for ids in answers]
 
@@ -111,8 +117,6 @@ def start_writing(
     model: MotionGPT3, rows: Sequence[Sequence[Piece]], given: Motions
 ) -> tuple[torch.Tensor, KVCache, torch.Tensor]:
     """Read rows that end in words: logits (B, vocabulary + 2) of what follows, the cache, and (B,) its place."""
-    from motiongpt3.models.kv_cache import KVCache
-
     cache = KVCache()
     layout = lay_out(rows, model.motion_tokens).to(given.latents.device)
     words, _ = model(layout, given, None, cache)
@@ -123,10 +127,8 @@ def start_writing(
 
 def stops(model: MotionGPT3) -> list[int]:
     """Tokens that end an answer."""
-    from motiongpt3.instructions.prompt import turn_end
-
     ids = model.backbone.tokenizer.encode(turn_end(model.config.prompt_style), add_special_tokens=False).ids
-    return [ids[0], model.backbone.eos_id]
+    return [*ids[:1], model.backbone.eos_id]
 
 
 def sentence(text: str) -> str:

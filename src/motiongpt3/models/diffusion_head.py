@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from torch.nn import functional as F
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.models.schedule import alpha_bars, make_scheduler
+
+ROWS_AT_ONCE = 256
+"""Steps times rows whose modulations are computed together while sampling: fewer passes over the weights."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class HeadConfig:
 
 
 class AdaptiveBlock(nn.Module):
-    """x + gate * MLP(scale, shift of LayerNorm(x)); gate, scale and shift come from the condition."""
+    """x + gate * MLP(scale, shift of LayerNorm(x)); shift, scale and gate are `modulation` of time and condition."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -64,9 +67,9 @@ class AdaptiveBlock(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 3 * width))
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """x (B, width), condition (B, width) -> (B, width)."""
-        shift, scale, gate = self.modulation(condition).chunk(3, dim=-1)
+    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
+        """x (B, width), modulation (B, 3 width) -> (B, width)."""
+        shift, scale, gate = modulation.chunk(3, dim=-1)
         return x + gate * self.mlp(self.norm(x) * (1 + scale) + shift)
 
 
@@ -104,11 +107,24 @@ class DiffusionHead(nn.Module):
 
     def predict(self, latents: Tensor, time: Tensor, condition: Tensor) -> Tensor:
         """One network pass: noisy latents (B, N, D), time (B,) in 0..train_steps, condition (B, width) -> (B, N, D)."""
-        y = condition + self.embed_time(time_embedding(time).to(condition.dtype))
+        return self.denoise(latents, self.modulations(time, condition))
+
+    def modulations(self, time: Tensor, condition: Tensor) -> list[Tensor]:
+        """What every block and the last layer are told, (..., 3 width) each and (..., 2 width).
+
+        It does not depend on the latent, so many steps can be asked at once: time (..., ) and condition (..., width)
+        are broadcast.
+        """
+        told = self.embed_time(time_embedding(time.flatten()).to(condition.dtype)).view(*time.shape, -1)
+        y = condition + told
+        return [*(cast(AdaptiveBlock, block).modulation(y) for block in self.blocks), self.final_modulation(y)]
+
+    def denoise(self, latents: Tensor, modulations: list[Tensor]) -> Tensor:
+        """Noisy latents (B, N, D) and `modulations` of B rows -> (B, N, D)."""
         x = self.embed_latent(latents.flatten(1))
-        for block in self.blocks:
-            x = block(x, y)
-        shift, scale = self.final_modulation(y).chunk(2, dim=-1)
+        for block, modulation in zip(self.blocks, modulations, strict=False):
+            x = block(x, modulation)
+        shift, scale = modulations[-1].chunk(2, dim=-1)
         return self.final(self.final_norm(x) * (1 + scale) + shift).view_as(latents)
 
     def loss(
@@ -176,14 +192,17 @@ class DiffusionHead(nn.Module):
             stand_in = self.condition(self.no_condition.to(hidden.dtype).unsqueeze(0)).expand_as(condition)
             condition = torch.cat([condition, stand_in])
         x = noise * scheduler.init_noise_sigma
-        for t in scheduler.timesteps:
-            double = x.repeat(len(condition) // len(x), 1, 1)
-            prediction = self.predict(double, t.to(x.device, torch.float32).expand(len(double)), condition)
-            if guidance != 1.0:
-                given, free = prediction.chunk(2)
-                prediction = free + guidance * (given - free)
-            extra = {"generator": generators} if sampler == "ddpm" else {}
-            x = scheduler.step(prediction, t, x, **extra).prev_sample
+        extra = {"generator": generators} if sampler == "ddpm" else {}
+        for steps_at_once in scheduler.timesteps.split(max(1, ROWS_AT_ONCE // len(condition))):
+            times = steps_at_once.to(x.device, torch.float32).unsqueeze(1)
+            told = self.modulations(times, condition)
+            for k, t in enumerate(steps_at_once):
+                double = x.repeat(len(condition) // len(x), 1, 1)
+                prediction = self.denoise(double, [part[k] for part in told])
+                if guidance != 1.0:
+                    given, free = prediction.chunk(2)
+                    prediction = free + guidance * (given - free)
+                x = scheduler.step(prediction, t, x, **extra).prev_sample
         return x
 
 

@@ -128,11 +128,6 @@ def lay_out(rows: Sequence[Row], tokens: MotionTokens, starts: Sequence[int] | N
     )
 
 
-def words_in(row: Row) -> int:
-    """Text tokens of a row, those around motions not counted."""
-    return sum(len(piece.ids) for piece in row if isinstance(piece, Words))
-
-
 def split_at_motion(rows: Sequence[Row], start: int) -> tuple[list[list[int]], list[list[Piece]]]:
     """Each row cut behind its first <start_of_motion>: token ids up to there, and the pieces after it.
 

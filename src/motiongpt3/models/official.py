@@ -14,31 +14,29 @@ from dataclasses import replace
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.instructions.official import Profile, Task, question
 from motiongpt3.models.bimodal import BimodalTransformer
+from motiongpt3.models.chatting import Reply
 from motiongpt3.models.config import MotionGPT3Config
+from motiongpt3.models.describing import sentence
 from motiongpt3.models.holders import OUTPUT, Holders
 from motiongpt3.models.kv_cache import KVCache
 from motiongpt3.models.motiongpt3 import Job, MotionGPT3
 from motiongpt3.models.official_sequence import OfficialRows, token_ids
-from motiongpt3.models.stream import Tokens
-from motiongpt3.models.writing import Decoding
-from motiongpt3.motion.features import canonicalise, joints_to_features
+from motiongpt3.models.reading import encode
+from motiongpt3.models.writing import Decoding, Writer
+from motiongpt3.motion.blend import align, heading
 from motiongpt3.motion.kinematics import set_bone_lengths
 from motiongpt3.motion.motion import Motion
-from motiongpt3.motion.retarget import to_skeleton
 
 STEPS: dict[Profile, int] = {"default": 20, "official": 100}
 """Sampling steps of a profile, unless one asks for others."""
 LENGTHS = (80, 140, 4)
 """Frames that a motion without a given duration has: from, to, in steps of. The official demo draws so."""
-CAPTION_TOKENS = 40
-"""Longest caption."""
-REPETITION_PENALTY = 1.1
-"""Of tokens already written, in greedy decoding."""
+DECODING = Decoding(max_tokens=40, repetition_penalty=1.1)
+"""How captions are written in the official evaluation."""
 
 
 def with_profile(config: MotionGPT3Config, profile: Profile) -> MotionGPT3Config:
@@ -82,37 +80,49 @@ class OfficialMotionGPT3(MotionGPT3):
         columns, _ = rows.columns(motion=True)
         return hidden[asked.gather(1, columns)].view(-1, self.config.queries, hidden.shape[-1])
 
-    def draw(self, hidden: Tensor, generators: list[torch.Generator], guidance: float, steps: int) -> Tensor:
-        """Normalised latents (B, 1, D) from `think_ahead`, each row with the noise of its generator."""
+    def draw_latents(
+        self, hidden: Tensor, seeds: Sequence[int], guidance: float | None = None, steps: int | None = None
+    ) -> Tensor:
+        """Normalised latents (B, 1, D) from `think_ahead`, each row with the noise of its seed."""
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         shape = (1, self.config.vae.latent_channels)
         noise = torch.stack([torch.randn(shape, generator=g) for g in generators]).to(hidden.device)
+        steps = self.config.steps if steps is None else steps
+        guidance = self.config.guidance if guidance is None else guidance
         if not self.config.head.condition_dropping:  # trained without guidance
             guidance = 1.0
         if self.config.profile == "official":
             return self.head.sample(hidden, noise, steps, guidance, "ddpm", generators)
         return self.head.sample(hidden, noise, steps, guidance)
 
-    def joints(self, latents: Tensor, lengths: Tensor) -> Tensor:
-        """Normalised latents (B, 1, D) and lengths (B,) -> joints (B, max length, J, 3); bones are ours by default."""
-        joints = self.vae.decode_joints(latents, lengths)
-        return joints if self.config.profile == "official" else set_bone_lengths(joints)
+    def decode(self, latents: Tensor, lengths: Sequence[int]) -> list[np.ndarray]:
+        """Joints (T, J, 3) of normalised latents (B, 1, D).
+
+        Bones have their own lengths in the official profile, and the skeleton's otherwise.
+        """
+        official = self.config.profile == "official"
+        least = 1 if official else min(self.config.vae.min_frames, self.config.vae.max_frames)
+        frames = torch.tensor([max(n, least) for n in lengths], device=latents.device)
+        joints = self.vae.decode_joints(latents, frames)
+        joints = joints if official else set_bone_lengths(joints)
+        return [clip[:n] for clip, n in zip(joints.cpu().numpy(), lengths, strict=True)]
 
     def _draw(self, jobs: list[Job], guidance: float, steps: int) -> list[np.ndarray]:
-        texts = list(dict.fromkeys(job.caption for job in jobs))
-        hidden = self.think_ahead(self.rows("t2m", texts))
-        hidden = hidden[[texts.index(job.caption) for job in jobs]]
-        generators = [torch.Generator().manual_seed(job.seed) for job in jobs]
-        pairs = zip(jobs, generators, strict=True)
-        lengths = [self._frames(g) if job.frames is None else job.frames for job, g in pairs]
-        latents = self.draw(hidden, generators, guidance, steps)
-        joints = self.joints(latents, torch.tensor(lengths, device=hidden.device)).cpu().numpy()
-        return [clip[:length] for clip, length in zip(joints, lengths, strict=True)]
+        texts = [job.prompt.strip() if self.config.profile == "official" else job.caption for job in jobs]
+        wanted = list(dict.fromkeys(texts))
+        hidden = self.think_ahead(self.rows("t2m", wanted))[[wanted.index(text) for text in texts]]
+        lengths = [self.length(job.seed) if job.frames is None else job.frames for job in jobs]
+        return self.decode(self.draw_latents(hidden, [job.seed for job in jobs], guidance, steps), lengths)
 
-    def _frames(self, generator: torch.Generator) -> int:
-        """A duration, for there is no length head: drawn from the seed as the official demo draws it."""
+    def length(self, seed: int) -> int:
+        """A duration in frames where none is given, for there is no length head: drawn as the official demo does."""
         first, last, step = LENGTHS
-        number = int(torch.randint((last - first) // step + 1, (1,), generator=generator))
-        return min(first + number * step, self.config.vae.max_frames)
+        number = torch.randint((last - first) // step + 1, (1,), generator=torch.Generator().manual_seed(seed))
+        return min(first + int(number) * step, self.config.vae.max_frames)
+
+    def decide_frames(self, captions: Sequence[str]) -> list[int]:
+        """A duration for each caption, whatever it says: that of the seeds 0, 1 and so on."""
+        return [self.length(number) for number in range(len(captions))]
 
     @torch.inference_mode()
     def read_motions(self, motions: Sequence[Motion], seed: int = 0) -> Tensor:
@@ -123,59 +133,84 @@ class OfficialMotionGPT3(MotionGPT3):
         Raises:
             MotionGPT3Error: a motion is shorter or longer than the VAE reads, or is of another skeleton.
         """
-        config, device = self.config.vae, self.vae.feature_mean.device
-        clips = [_features(motion, self.config.fps) for motion in motions]
-        for clip in clips:
-            if not config.min_frames <= len(clip) <= config.max_frames:
-                span = f"{config.min_frames / self.config.fps:g} to {config.max_frames / self.config.fps:g} seconds"
-                raise MotionGPT3Error(f"the model reads motions of {span}, not of {len(clip) / self.config.fps:g}")
-        lengths = torch.tensor([len(clip) for clip in clips], device=device)
-        features = self.vae.normalise(pad_sequence(clips, batch_first=True).to(device))
-        mean, log_variance = self.vae.encode(features, lengths)
-        if self.config.profile == "official":
-            noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(seed)).to(device)
-            mean = mean + torch.exp(0.5 * log_variance) * noise
-        return self.vae.normalise_latents(mean)
+        if self.config.profile == "default":
+            return encode(self.vae, motions, self.config.fps).latents
+        noise = torch.randn(
+            (len(motions), 1, self.config.vae.latent_channels), generator=torch.Generator().manual_seed(seed)
+        )
+        return encode(self.vae, motions, self.config.fps, noise).latents
 
     @torch.inference_mode()
-    def write(self, rows: OfficialRows, given: Sequence[Tensor], most: int = CAPTION_TOKENS) -> list[list[int]]:
-        """Words after `rows`, greedily: token ids of each row, the end of the text left out.
-
-        As the official evaluation: no motion is opened or closed, and the scores of tokens written before are divided
-        by the repetition penalty (Keskar et al. 2019; multiplied where they are negative).
-        """
+    def write(
+        self,
+        rows: OfficialRows,
+        given: Sequence[Tensor],
+        decoding: Decoding | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> list[list[int]]:
+        """Words after `rows`, which end in words: ids of each row. Motions are neither opened nor closed."""
         backbone, cache = self.backbone, KVCache()
         text, motion = rows.tokens(backbone, self.holders, given)
         states, _ = self.transformer(text, motion, cache)
-        last = (text.mask * torch.arange(1, text.mask.shape[1] + 1, device=states.device)).argmax(1)
-        state = states[torch.arange(len(states)), last]
-        written = torch.zeros(len(states), 0, dtype=torch.long, device=states.device)
-        open_ = torch.ones(len(states), dtype=torch.bool, device=states.device)
-        for _ in range(most):
-            scores = backbone.logits(state)
-            before = scores.gather(1, written)
-            before = torch.where(before > 0, before / REPETITION_PENALTY, before * REPETITION_PENALTY)
-            scores = scores.scatter(1, written, before)
-            scores[:, backbone.vocabulary :] = -torch.inf
-            chosen = scores.argmax(1).where(open_, backbone.eos_id)
-            written = torch.cat([written, chosen[:, None]], 1)
-            open_ &= chosen != backbone.eos_id
-            if not open_.any():
-                break
-            state = self.transformer(
-                Tokens.of(backbone.embed(chosen[:, None]), start=cache.next_position()), None, cache
-            )[0][:, 0]
-        return [row[: row.index(backbone.eos_id)] if backbone.eos_id in row else row for row in written.tolist()]
+        assert states is not None
+        last = text.mask.sum(1) - 1
+        logits = backbone.logits(states[torch.arange(len(states), device=last.device), last])
+        special = (backbone.start_of_motion, backbone.end_of_motion)
+        decoding = replace(decoding or DECODING, forbidden=special)
+        writer = Writer(backbone, self.transformer)
+        return writer.write(logits, cache, cache.next_position(), decoding, [backbone.eos_id], seeds)
 
     def describe(self, motions: Sequence[Motion], decoding: Decoding, seeds: Sequence[int]) -> list[str]:
-        """Captions by the official greedy decoding, whatever `decoding` says; the first seed draws the latents."""
-        latents = self.read_motions(motions, seeds[0])
-        written = self.write(self.rows("m2t", [""] * len(motions)), list(latents))
-        return [self.backbone.decode(ids).strip() for ids in written]
+        """A caption of each motion; with the official repetition penalty and length unless others are asked for."""
+        asked = replace(
+            decoding,
+            max_tokens=min(decoding.max_tokens, DECODING.max_tokens),
+            repetition_penalty=decoding.repetition_penalty
+            if decoding.repetition_penalty != 1.0
+            else DECODING.repetition_penalty,
+        )
+        latents = self.read_motions(motions, seeds[0] if seeds else 0)
+        written = self.write(self.rows("m2t", [""] * len(motions)), list(latents), asked, seeds)
+        texts = [self.backbone.decode(ids).strip() for ids in written]
+        return texts if self.config.profile == "official" else [sentence(text) for text in texts]
 
+    @torch.inference_mode()
+    def draw_window(
+        self,
+        before: Motion | None,
+        after: Motion | None,
+        frames: int,
+        prompt: str | None,
+        seed: int,
+        guidance: float | None = None,
+        steps: int | None = None,
+    ) -> Motion:
+        """As `MotionGPT3.draw_window`.
 
-def _features(motion: Motion, fps: float) -> Tensor:
-    """(T, F) HumanML3D features of a motion brought to a rate, to the skeleton's bone lengths and to the origin."""
-    there = motion.resample(fps)
-    joints = torch.from_numpy(to_skeleton(there.joints, there.skeleton))
-    return joints_to_features(canonicalise(joints, there.skeleton), there.skeleton, fps=fps)
+        What is predicted is the part after `before`, a clip of its own; what is filled in is the whole. No official
+        task has both words and motions, so with words the given motions are not read.
+        """
+        alone = before is not None and after is None
+        new = frames - len(before) if before is not None and alone else frames
+        given = [motion for motion in (before, after) if motion is not None]
+        if prompt is not None or not given:
+            hidden = self.think_ahead(self.rows("t2m", [prompt or "a person moves."]))
+        else:
+            latents = self.read_motions(given, seed)[:, 0]
+            hidden = self.think_ahead(self.rows("predict" if len(given) == 1 else "inbetween", [""]), [latents])
+        joints = self.decode(self.draw_latents(hidden, [seed], guidance, steps), [new])[0]
+        if before is not None and alone:
+            last = before.joints[-1:]
+            joints = align(joints, (float(last[0, 0, 0]), float(last[0, 0, 2])), float(heading(last)[0]))
+            joints = np.concatenate([before.joints, joints])
+        return Motion(joints, self.config.fps, prompt, f"seed {seed}")
+
+    def chat(self, *_: object, **__: object) -> Reply:
+        """Refused: the official model was trained on single questions.
+
+        Raises:
+            MotionGPT3Error: always.
+        """
+        raise MotionGPT3Error(
+            "a converted official checkpoint holds no conversations: ask it to generate, caption, predict or inbetween"
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +14,10 @@ from motiongpt3.models.vae import MotionVAE
 from motiongpt3.motion.features import canonicalise, joints_to_features
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.retarget import to_skeleton
+from motiongpt3.motion.skeleton import HUMANML3D
+
+if TYPE_CHECKING:
+    from motiongpt3.models.config import MotionGPT3Config
 
 
 class Motions(NamedTuple):
@@ -24,13 +28,14 @@ class Motions(NamedTuple):
 
 
 @torch.no_grad()
-def encode(vae: MotionVAE, motions: Sequence[Motion], fps: float) -> Motions:
-    """The means of motions' latent distributions, normalised.
+def encode(vae: MotionVAE, motions: Sequence[Motion], fps: float, noise: Tensor | None = None) -> Motions:
+    """The means of motions' latent distributions, normalised, or draws from these.
 
     Args:
         vae: encodes them.
         motions: of any bone lengths and rate, lying anywhere.
         fps: the VAE's rate.
+        noise: (R, N, D) standard normal, for draws.
 
     Raises:
         MotionGPT3Error: a motion is shorter or longer than the VAE reads, or is of another skeleton.
@@ -44,8 +49,9 @@ def encode(vae: MotionVAE, motions: Sequence[Motion], fps: float) -> Motions:
             raise MotionGPT3Error(f"the model reads motions of {span}, not of {length / fps:g}: cut or extend it")
     if not features:
         return Motions(torch.zeros(0, config.latent_tokens, config.latent_channels, device=device), frames)
-    mean, _ = vae.encode(vae.normalise(pad_sequence(features, batch_first=True)), frames)
-    return Motions(vae.normalise_latents(mean), frames)
+    mean, log_variance = vae.encode(vae.normalise(pad_sequence(features, batch_first=True)), frames)
+    latents = mean if noise is None else mean + torch.exp(0.5 * log_variance) * noise.to(device)
+    return Motions(vae.normalise_latents(latents), frames)
 
 
 def motion_features(motion: Motion, fps: float) -> Tensor:
@@ -53,3 +59,20 @@ def motion_features(motion: Motion, fps: float) -> Tensor:
     there = motion.resample(fps)
     joints = torch.from_numpy(to_skeleton(there.joints, there.skeleton))
     return joints_to_features(canonicalise(joints, there.skeleton), there.skeleton, fps=fps)
+
+
+def readable(motion: Any, config: MotionGPT3Config, name: str) -> Motion:
+    """The motion at the model's rate.
+
+    Raises:
+        MotionGPT3Error: it is no motion, too short or of another skeleton; `name` says which one.
+    """
+    if not isinstance(motion, Motion):
+        raise MotionGPT3Error(f"{name} must be a Motion, not {type(motion).__name__}")
+    if motion.skeleton != HUMANML3D:
+        raise MotionGPT3Error(f"{name} has another skeleton than the 22 joints of HumanML3D")
+    there = motion.resample(config.fps)
+    if len(there) < config.vae.min_frames:
+        least = config.vae.min_frames / config.fps
+        raise MotionGPT3Error(f"{name} has {there.seconds:.3g} s; the model reads {least:g} s or more")
+    return there

@@ -52,17 +52,12 @@ def check_request(
             raise MotionGPT3Error(f"a prompt must be text, not {type(prompt).__name__}")
     captions = [clean_prompt(text) for text in prompts]
     samples = _whole("samples", samples)
-    steps = config.steps if steps is None else _whole("steps", steps)
-    guidance = config.guidance if guidance is None else _number("guidance", guidance)
     if not 1 <= samples <= 10_000:
         raise MotionGPT3Error(f"samples must be 1 to 10000, not {samples}")
-    if not 0 <= guidance <= 100:
-        raise MotionGPT3Error(f"guidance must be 0 to 100, not {guidance}")
-    if not 1 <= steps <= 1000:
-        raise MotionGPT3Error(f"steps must be 1 to 1000, not {steps}")
+    guidance, steps = check_drawing(config, guidance, steps)
     durations = _each("seconds", seconds, len(captions))
     frames = [_frames(config, text, value) for text, value in zip(captions, durations, strict=True)]
-    seeds = [_seed(value) for value in _each("seed", seed, len(captions))]
+    seeds = [check_seed(value) for value in _each("seed", seed, len(captions))]
     return Request(captions, frames, seeds, samples, guidance, steps)
 
 
@@ -85,7 +80,19 @@ def _frames(config: MotionGPT3Config, caption: str, seconds: Any) -> int | None:
     return max(round(check_seconds(seconds, config.max_seconds, name) * config.fps), 1)
 
 
-def _seed(seed: Any) -> int:
+def check_drawing(config: MotionGPT3Config, guidance: float | None, steps: int | None) -> tuple[float, int]:
+    """How the diffusion head draws, the model's defaults for None; MotionGPT3Error for a number out of range."""
+    steps = config.steps if steps is None else _whole("steps", steps)
+    guidance = config.guidance if guidance is None else _number("guidance", guidance)
+    if not 0 <= guidance <= 100:
+        raise MotionGPT3Error(f"guidance must be 0 to 100, not {guidance}")
+    if not 1 <= steps <= 1000:
+        raise MotionGPT3Error(f"steps must be 1 to 1000, not {steps}")
+    return guidance, steps
+
+
+def check_seed(seed: Any) -> int:
+    """A seed as an int; MotionGPT3Error for what is none."""
     number = _whole("seed", seed)
     if not 0 <= number < 2**62:
         raise MotionGPT3Error(f"seed must be a whole number from 0 to 2^62, not {number}")

@@ -11,7 +11,6 @@ from motiongpt3.instructions.templates import Task
 from motiongpt3.models.describing import question
 from motiongpt3.models.layout import Drawn, lay_out
 from motiongpt3.models.reading import encode
-from motiongpt3.motion.kinematics import set_bone_lengths
 from motiongpt3.motion.motion import Motion
 
 if TYPE_CHECKING:
@@ -57,5 +56,4 @@ def draw_window(
     length = torch.tensor([frames], device=shown.frames.device)
     _, hidden = model(layout.to(length.device), shown, length)
     latents = model.draw_latents(hidden[:, 1:], [seed], guidance, steps)
-    joints = set_bone_lengths(model.vae.decode_joints(latents, length))
-    return Motion(joints[0].cpu().numpy(), config.fps, prompt, f"seed {seed}")
+    return Motion(model.joints(latents, length)[0].cpu().numpy(), config.fps, prompt, f"seed {seed}")

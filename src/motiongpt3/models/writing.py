@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.models.bimodal import BimodalTransformer
 from motiongpt3.models.kv_cache import KVCache
+from motiongpt3.models.request import check_seed
 from motiongpt3.models.stream import Tokens
 
 if TYPE_CHECKING:
@@ -35,20 +36,22 @@ class Decoding:
     repetition_penalty: float = 1.0
     """Divides the odds of tokens that the answer holds already; 1: does not."""
     beams: int = 1
-    """Answers kept side by side; above 1 the temperature does not count."""
+    """Answers kept side by side; above 1 nothing is drawn, and only `max_tokens` and `forbidden` count besides."""
     seed: int = 0
     """Of the draws."""
-    forbidden: tuple[int, ...] = field(default=())
+    forbidden: tuple[int, ...] = ()
     """Tokens that are never written."""
 
     def __post_init__(self) -> None:
         for name, least, most in (("max_tokens", 1, 10_000), ("top_k", 0, 10**6), ("beams", 1, 64)):
             value = getattr(self, name)
-            if type(value) is not int or not least <= value <= most:
+            if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
                 raise MotionGPT3Error(f"{name} must be a whole number from {least} to {most}, not {value!r}")
         for name, low, high in (("temperature", 0.0, 100.0), ("top_p", 1e-6, 1.0), ("repetition_penalty", 0.01, 100.0)):
-            if not low <= getattr(self, name) <= high:
-                raise MotionGPT3Error(f"{name} must be {low:g} to {high:g}, not {getattr(self, name)!r}")
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not low <= value <= high:
+                raise MotionGPT3Error(f"{name} must be a number from {low:g} to {high:g}, not {value!r}")
+        check_seed(self.seed)
 
 
 class Writer:
@@ -132,7 +135,7 @@ class Writer:
         self, logits: Tensor, cache: KVCache, places: Tensor, decoding: Decoding, stop: Sequence[int]
     ) -> list[list[int]]:
         """Beam search by mean log probability of a token, each row on its own."""
-        beams, rows = decoding.beams, len(logits)
+        beams, rows = min(decoding.beams, logits.shape[1]), len(logits)
         scores = _forbid(logits, decoding).log_softmax(-1)
         total, first = scores.topk(beams, -1)  # (rows, beams)
         written = first[..., None]

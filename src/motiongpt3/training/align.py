@@ -24,7 +24,7 @@ from motiongpt3.models.low_rank import low_rank_layers
 from motiongpt3.models.motiongpt3 import MotionGPT3
 from motiongpt3.models.pretrained import backbone_names, read_settings
 from motiongpt3.models.reading import Motions
-from motiongpt3.training.examples import Examples, Lesson
+from motiongpt3.training.examples import Examples, Lesson, check_tasks
 from motiongpt3.training.imitation import Imitation
 from motiongpt3.training.keep import KeptTextToMotion
 from motiongpt3.training.loop import RunConfig, TrainingModule, check_settings
@@ -84,6 +84,7 @@ class AlignConfig:
             self,
             imitate=(0, 10**6),
             imitate_weight=(0, 1e6),
+            keep_weight=(0, 1e6),
             text_rank=(1, 1024),
             batch=(1, 10**6),
             noise_levels=(1, 1000),
@@ -91,8 +92,10 @@ class AlignConfig:
         )
         check_settings(self, text_weight=(0, 1e6), motion_weight=(0, 1e6), length_weight=(0, 1e6))
         check_settings(self, pool_share=(0, 1), balance=(0, 10))
-        if self.imitate and self.text != "frozen":
-            raise MotionGPT3Error("imitate needs a frozen text stream: set text to frozen or imitate to 0")
+        for name in ("imitate", "keep"):
+            if getattr(self, name) and self.text != "frozen":
+                raise MotionGPT3Error(f"{name} needs a frozen text stream: set text to frozen, or leave {name} out")
+        check_tasks(self.tasks, self.stage, self.text != "frozen")
 
 
 class AlignTraining(TrainingModule):
@@ -142,14 +145,17 @@ class AlignTraining(TrainingModule):
         """The inverse of `state_dict`."""
         return super().load_state_dict(state_dict, strict=False, assign=assign)
 
-    def losses(self, bank: LatentBank, picked: Tensor, captions: list[int], seed: int) -> dict[str, Tensor]:
-        """Means of the losses over a batch's learned words, drawn motions and drawn whole clips.
+    def losses(
+        self, bank: LatentBank, picked: Tensor, captions: list[int], seed: int, in_words: bool | None = None
+    ) -> dict[str, Tensor]:
+        """Means of the losses over a batch's learned words, drawn motions and drawn whole clips; no term for none.
 
         Args:
             bank: the clips.
             picked: (B,) entries.
             captions: (B,) a caption of each.
             seed: decides tasks, phrasings and noise.
+            in_words: see `Examples.make`.
         """
         generator = torch.Generator(self.device).manual_seed(seed)
         batch, ends = bank.rows(picked, captions), bank.ends(picked)
@@ -159,7 +165,7 @@ class AlignTraining(TrainingModule):
         latents = self.model.vae.normalise_latents(mean + torch.exp(0.5 * spread) * noise)
         motions = Motions(latents, torch.cat([batch.frames, *ends.frames]))
         lessons = self.examples.make(
-            [bank.captions[i] for i in captions], motions.frames.view(3, -1), batch.whole, seed
+            [bank.captions[i] for i in captions], motions.frames.view(3, -1), batch.whole, seed, in_words
         )
 
         words, targets, thoughts, drawn, whole, strayed = [], [], [], [], [], []
@@ -172,13 +178,17 @@ class AlignTraining(TrainingModule):
             drawn += [lesson.draws for lesson in group if lesson.draws is not None]
             whole += [lesson.tells_length for lesson in group if lesson.draws is not None]
         wanted, hidden = torch.cat(targets), torch.cat(thoughts)
-        nothing = hidden.sum() * 0
-        return {
-            "words": F.cross_entropy(torch.cat(words).float(), wanted) if len(wanted) else nothing,
-            "diffusion": self._diffusion(hidden, latents[drawn], generator) if drawn else nothing,
-            "keep": torch.cat(strayed).mean() if sum(map(len, strayed)) else nothing,
-            "length": self._length(hidden, motions.frames[drawn], torch.tensor(whole)) if any(whole) else nothing,
-        }
+        terms: dict[str, Tensor] = {}
+        if len(wanted):
+            terms["words"] = F.cross_entropy(torch.cat(words).float(), wanted)
+        if drawn:
+            noise_levels = self.config.noise_levels
+            terms["diffusion"] = self.model.head.loss(hidden[:, 1:], latents[drawn], noise_levels, generator).mean()
+        if any(map(len, strayed)):
+            terms["keep"] = torch.cat(strayed).mean()
+        if any(whole):
+            terms["length"] = self._length(hidden, motions.frames[drawn], torch.tensor(whole, device=self.device))
+        return terms
 
     def run_group(self, group: list[Lesson], motions: Motions) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """One pass over lessons of like length.
@@ -210,12 +220,9 @@ class AlignTraining(TrainingModule):
         with attention_kernel(self.kernel):
             words, hidden = model(layout, read, motions.frames[drawn] if drawn else None, cache)
         learned = layout.targets != IGNORE
-        said = words[learned] if words is not None else hidden.new_zeros(0, model.backbone.config.width)
+        said = words[learned] if words is not None else model.backbone.embedding[:0]
         stray = hidden.new_zeros(0) if kept is None else (hidden - kept).float().square().mean((1, 2))
         return model.backbone.logits(said), layout.targets[learned], hidden, stray
-
-    def _diffusion(self, hidden: Tensor, latents: Tensor, generator: torch.Generator) -> Tensor:
-        return self.model.head.loss(hidden[:, 1:], latents, self.config.noise_levels, generator).mean()
 
     def _length(self, hidden: Tensor, frames: Tensor, known: Tensor) -> Tensor:
         """Cross entropy of the durations of the motions whose words tell it: hidden (R, K + 1, width), frames (R,)."""
@@ -229,11 +236,16 @@ class AlignTraining(TrainingModule):
         picked, captions = self.bank.draw(self.config.batch, self.run.seed, self.global_step)
         losses = self.losses(self.bank, picked, captions, seed)
         config = self.config
-        loss = config.text_weight * losses["words"] + config.motion_weight * losses["diffusion"]
-        loss = loss + config.length_weight * losses["length"] + config.keep_weight * losses["keep"]
         if self.imitation is not None:
             losses["imitation"] = self._imitate(seed)
-            loss = loss + config.imitate_weight * losses["imitation"]
+        weights = {
+            "words": config.text_weight,
+            "diffusion": config.motion_weight,
+            "length": config.length_weight,
+            "imitation": config.imitate_weight,
+            "keep": config.keep_weight,
+        }
+        loss = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
         self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()}, batch_size=1)
         self.log("train/loss", loss, prog_bar=True, batch_size=1)
         return self.guard(loss, lambda: ", ".join(self.bank.names(picked)))
@@ -251,13 +263,18 @@ class AlignTraining(TrainingModule):
 
     @torch.no_grad()
     def validation_step(self, _: Any, index: int) -> None:
-        """The losses over the whole clips of the validation split, with the same tasks and noise every time."""
-        sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.device))
-        parts = self.held.whole_clips().split(64)
-        for number, rows in enumerate(parts):
-            for name, value in self.losses(self.held, rows, self.held.first_captions(rows), number).items():
-                sums[name] += value / len(parts)
-        self.log_dict({f"val/{name}": value for name, value in sums.items()}, batch_size=1)
+        """The losses over the whole clips of the validation split, with the same tasks and noise every time.
+
+        Every clip is used for both kinds of lesson, those that are answered in words and the others.
+        """
+        found: dict[str, list[Tensor]] = defaultdict(list)
+        for number, rows in enumerate(self.held.whole_clips().split(64)):
+            for kind in self.examples.kinds:
+                losses = self.losses(self.held, rows, self.held.first_captions(rows), number, kind)
+                for name, value in losses.items():
+                    found[name].append(torch.stack([value * len(rows), torch.tensor(len(rows), device=self.device)]))
+        means = {name: torch.stack(values).sum(0) for name, values in found.items()}
+        self.log_dict({f"val/{name}": total / count for name, (total, count) in means.items()}, batch_size=1)
 
 
 def by_length(lessons: list[Lesson]) -> list[list[Lesson]]:
@@ -279,6 +296,9 @@ def start_model(config: AlignConfig, start: Path) -> MotionGPT3:
     fresh: tuple[str, ...] = ("understand.", "shown") if settings.stage == 1 else ()
     if settings.text_rank is None:
         fresh += ("backbone.stream.",)
+    if config.text == "whole":
+        backbone.float()
+    backbone.special.data = backbone.special.float()  # bfloat16 would swallow most of its steps
     load_weights(model, start, absent=(*backbone_names(backbone), *fresh))
     model.vae.requires_grad_(False).eval()
     model.backbone.freeze()
@@ -288,6 +308,6 @@ def start_model(config: AlignConfig, start: Path) -> MotionGPT3:
             layer.up.requires_grad_(True)
         model.backbone.special.requires_grad_(True)
     elif config.text == "whole":
-        model.backbone.float().stream.freeze(False)
+        model.backbone.stream.freeze(False)
         model.backbone.requires_grad_(True)
     return model

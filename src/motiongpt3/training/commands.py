@@ -61,7 +61,7 @@ def train_align(config: AlignConfig, resume: bool = False, start: Path | None = 
     module = AlignTraining(config, start, device(config.run.accelerator))
     fit(module, resume, progress)
     folder = Path(config.run.out) / "model"
-    module.model.save_pretrained(folder)
+    module.model.save_pretrained(folder, include_backbone=config.text == "whole")
     return folder
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.instructions.prompt import Prompt, Slot, generation_prompt
 from motiongpt3.instructions.tasks import build, text_prompt
-from motiongpt3.instructions.templates import TASKS, text_turns
+from motiongpt3.instructions.templates import TASKS, phrasings, text_turns
 from motiongpt3.models.layout import Drawn, Piece, Shown, Words
 from motiongpt3.models.motiongpt3 import MotionGPT3
 
@@ -30,6 +30,12 @@ IN_WORDS = (
     "length_to_caption",
 )
 """Tasks that are answered in words alone, besides plain text."""
+TOLD = "caption_length_to_motion"
+"""The task whose words say how long the motion is."""
+IMPLIED = (BARE, "caption_to_motion")
+"""Tasks whose words imply it, where the motion is a whole recording."""
+WITHOUT_MOTION = ("caption_to_length", "length_to_caption", PLAIN)
+"""Tasks that a frozen text stream can learn nothing from."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +71,9 @@ class Examples:
 
     Args:
         model: its tokenizer and chat format.
-        tasks: names and weights: those of the templates, "caption" (the bare caption) and "plain_text".
+        tasks: names and weights, see `check_tasks`.
         stage: 2 or 3: which phrasings.
         learn_prompts: also learn to write the prompts.
-
-    Raises:
-        MotionGPT3Error: an unknown task, or a weight that is no share.
     """
 
     def __init__(
@@ -82,18 +85,14 @@ class Examples:
     ) -> None:
         self.backbone, self.config = model.backbone, model.config
         self.stage, self.turns, self.learn_prompts = stage, text_turns(), learn_prompts
-        for name, weight in tasks.items():
-            if name not in (*TASKS, BARE, PLAIN):
-                raise MotionGPT3Error(f"there is no task {name!r}; there are {', '.join((*TASKS, BARE, PLAIN))}")
-            if not 0 <= weight < float("inf"):
-                raise MotionGPT3Error(f"the weight of task {name} must be a number from 0, not {weight}")
-        if not any(tasks.values()):
-            raise MotionGPT3Error("no task has a weight above 0")
         self.names = list(tasks)
         self.shares = np.array(list(tasks.values())) / sum(tasks.values())
         self.in_words = np.array([name in (*IN_WORDS, PLAIN) for name in tasks])
+        self.kinds = [kind for kind in (False, True) if self.shares[self.in_words == kind].any()]
 
-    def make(self, captions: Sequence[str], frames: Tensor, whole: Tensor, seed: int) -> list[Lesson]:
+    def make(
+        self, captions: Sequence[str], frames: Tensor, whole: Tensor, seed: int, in_words: bool | None = None
+    ) -> list[Lesson]:
         """A lesson for each of B clips, all answered in words or none: so little is padded.
 
         Args:
@@ -102,18 +101,20 @@ class Examples:
                 has the number m * B + b.
             whole: (B,) whether the clip is all of a recording, so that its duration says something.
             seed: decides tasks and words.
+            in_words: whether all are answered in words or none is; one of `kinds`. None: the seed decides.
         """
         rng = np.random.default_rng(seed)
-        kind = self.in_words == (rng.random() < 1 - self.shares[~self.in_words].sum())
-        shares = np.where(kind, self.shares, 0.0)
+        drawn_kind = rng.random() < 1 - self.shares[~self.in_words].sum()
+        kind = drawn_kind if in_words is None else in_words
+        shares = np.where(self.in_words == (kind if kind in self.kinds else not kind), self.shares, 0.0)
         drawn = [self.names[i] for i in rng.choice(len(self.names), len(captions), p=shares / shares.sum())]
         table, complete = frames.tolist(), whole.tolist()
         lessons = []
         for clip, (task, caption) in enumerate(zip(drawn, captions, strict=True)):
             name = _possible(task, table[START][clip] > 0, complete[clip])
             prompt = self._prompt(name, caption, table[WHOLE][clip], rng)
-            told = complete[clip] if name != "caption_length_to_motion" else True
-            lessons.append(self._lesson(prompt, clip, len(captions), told and "caption" in name))
+            told = name == TOLD or (complete[clip] and name in IMPLIED)
+            lessons.append(self._lesson(prompt, clip, len(captions), told))
         return lessons
 
     def _prompt(self, task: str, caption: str, frames: int, rng: np.random.Generator) -> Prompt:
@@ -155,3 +156,29 @@ def _possible(task: str, has_ends: bool, whole: bool) -> str:
     if not whole and task == "caption_to_length":
         return "motion_to_length"
     return task
+
+
+def check_tasks(tasks: dict[str, float], stage: Literal["2", "3"], text_trains: bool) -> None:
+    """Refuse tasks that cannot be trained on.
+
+    Args:
+        tasks: names and weights: those of the templates, "caption" (the bare caption) and "plain_text".
+        stage: whose phrasings.
+        text_trains: whether the text stream, too, trains.
+
+    Raises:
+        MotionGPT3Error: an unknown task, one without phrasings for the stage, one without a motion for a frozen text
+            stream, or a weight that is no share.
+    """
+    known = (*TASKS, BARE, PLAIN)
+    for name, weight in tasks.items():
+        if name not in known:
+            raise MotionGPT3Error(f"there is no task {name!r}; there are {', '.join(known)}")
+        if not 0 <= weight < float("inf"):
+            raise MotionGPT3Error(f"the weight of task {name} must be a number from 0, not {weight}")
+        if name in WITHOUT_MOTION and weight and not text_trains:
+            raise MotionGPT3Error(f"task {name} has no motion: nothing learns from it while the text stream is frozen")
+        if stage == "2" and name in TASKS and weight and not phrasings(name).short:
+            raise MotionGPT3Error(f"{name} is no task of stage 2")
+    if not any(tasks.values()):
+        raise MotionGPT3Error("no task has a weight above 0")

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.instructions.tasks import build
 from motiongpt3.models.describing import question
 from motiongpt3.models.kv_cache import KVCache
@@ -20,6 +21,9 @@ from motiongpt3.models.motiongpt3 import MotionGPT3
 from motiongpt3.models.reading import Motions
 from motiongpt3.models.stream import Tokens
 
+COMMON = 0.3
+"""Weight of the difference that all motions share."""
+
 
 class Imitation:
     """The loss of motion tokens against the words of labels.
@@ -27,17 +31,22 @@ class Imitation:
     Args:
         model: its text stream must not change while this is used.
         labels: of all clips; "" stands for none.
+
+    Raises:
+        MotionGPT3Error: there is no label.
     """
 
     def __init__(self, model: MotionGPT3, labels: Sequence[str]) -> None:
         self.model = model
         self.known = {label: number for number, label in enumerate(dict.fromkeys(filter(None, labels)))}
+        if not self.known:
+            raise MotionGPT3Error("no clip has a label to imitate: set imitate to 0")
         prompt = build("motion_to_caption", model.config.prompt_style)
         heads, _ = split_at_motion([question(model, prompt)], model.backbone.start_of_motion)
         self.head = heads[0]
         self.targets = self._read([self._words(label) for label in self.known])
         spread = self.targets.float().var(0, unbiased=False)  # over labels: (layers, 2, kv heads, reads, head size)
-        self.scale = 1 / spread.mean((2, 3, 4), keepdim=True).clamp(min=1e-6)
+        self.scale = spread.mean((2, 3, 4), keepdim=True).clamp(min=1e-6).rsqrt()
 
     def _words(self, label: str) -> list[int]:
         """As many token ids as a motion has tokens: the label's, then full stops."""
@@ -58,6 +67,9 @@ class Imitation:
     def loss(self, motions: Motions, labels: Sequence[str]) -> Tensor:
         """Mean squared difference from the labels' keys and values, in units of their variance over labels.
 
+        What all clips of the batch have wrong alike counts less (`COMMON`): it is large at first and would drown what
+        tells one clip from another.
+
         Args:
             motions: B motions.
             labels: their labels; motions without one do not count.
@@ -74,4 +86,6 @@ class Imitation:
         part = cache.parts()["motion"]
         offered = torch.stack([torch.stack(part.at(layer), 1) for layer in sorted(part.keys)], 1).float()
         wanted = self.targets[[self.known[labels[row]] for row in kept]].float()
-        return ((offered - wanted).square() * self.scale).mean()
+        difference = (offered - wanted) * self.scale
+        common = difference.mean(0)
+        return (difference - common).square().mean() + COMMON * common.square().mean()

@@ -33,7 +33,8 @@ class KeptTextToMotion:
 
     def __init__(self, model: MotionGPT3, folder: Path) -> None:
         settings, _, _ = read_settings(folder)
-        if model.config.text_rank is not None or settings.backbone != model.config.backbone:
+        ranks = model.config.text_rank, settings.text_rank
+        if ranks != (None, None) or settings.backbone != model.config.backbone:
             raise MotionGPT3Error("keep needs the frozen language model that the kept model was trained on")
         self.teacher = MotionGPT3(settings, model.backbone)
         load_weights(self.teacher, folder, absent=backbone_names(model.backbone))
