@@ -106,12 +106,11 @@ def scene(page: Any) -> np.ndarray:
     return np.asarray(picture.convert("RGB"), dtype=np.int16)
 
 
-def moving(page: Any) -> bool:
-    """Whether the pixels of two moments differ soon, by more than the noise of drawing."""
-    first = scene(page)
+def changes(page: Any, before: np.ndarray) -> bool:
+    """Whether the pixels are other ones soon, by more than the noise of drawing."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
-        if (np.abs(scene(page) - first).max(-1) > 40).sum() > 50:
+        if (np.abs(scene(page) - before).max(-1) > 40).sum() > 50:
             return True
     return False
 
@@ -121,14 +120,19 @@ def test_a_prompt_becomes_a_figure_a_file_and_words(app: Any, visit: Callable[..
     empty = scene(page)
     generate(page, "somebody swings both arms")
     says(page, "somebody swings both arms: 4.0 s")
-    assert moving(page)
+    assert changes(page, scene(page)), "the figure does not move"
     button(page, "Pause").click()
     button(page, "Play").wait_for()
     assert (np.abs(scene(page) - empty).max(-1) > 40).mean() > 0.02, "no figure"
 
+    dressed = scene(page)
+    tab(page, "View")
+    button(page, "Skeleton").click()
+    assert changes(page, dressed), "no skeleton"
+
     tab(page, "Export")
     with page.expect_download() as download:
-        button(page, "Download").click()
+        button(page, "BVH").click()
     assert download.value.suggested_filename == "somebody-swings-both-arms.bvh"
     file = tmp_path / "a.bvh"
     download.value.save_as(file)
@@ -186,6 +190,13 @@ def test_browsers_do_not_disturb_one_another(app: Any, visit: Callable[..., Any]
     says(one, "A motion: 4.0 s")
     button(one, "Continue").click()
     says(one, "A motion: 7.0 s")
+    tab(one, "Generate")
+    one.get_by_role("textbox").nth(2).fill("3")
+    generate(one, "again")
+    says(one, "again: 4.0 s")
+    button(one, "3").click()
+    button(one, "Keep only this one").click()
+    button(one, "3").wait_for(state="hidden")
     tab(one, "Compose")
     button(one, "Remove").first.click()
     button(one, "Compose").click()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any
 
 import viser
 from viser import Icon
@@ -10,6 +10,7 @@ from viser import Icon
 from motiongpt3.app.figure import Look
 from motiongpt3.app.limits import MAX_UPLOAD
 from motiongpt3.app.page import Page
+from motiongpt3.app.stage import MOST
 from motiongpt3.app.uploads import SUFFIXES, read_upload
 from motiongpt3.app.words import finished
 
@@ -68,41 +69,46 @@ def add_playback(page: Page) -> None:
 def _add_look(page: Page) -> None:
     """What figures look like, and where one looks."""
     gui, stage = page.gui, page.stage
-    look = gui.add_dropdown("Figure", tuple(name.capitalize() for name in get_args(Look)))
+    looks: dict[str, Look] = {"Mannequin": "mannequin", "Skeleton": "skeleton"}
+    look = gui.add_button_group("Figure", tuple(looks))
     trails = gui.add_checkbox("Trails", stage.trails, hint="The ways of hands, feet and pelvis")
     follow = gui.add_checkbox("Follow", stage.follow, hint="The person stays in the middle")
 
     def dress() -> None:
-        stage.look = "skeleton" if look.value == "Skeleton" else "mannequin"
         stage.trails, stage.follow = bool(trails.value), bool(follow.value)
         stage.build()
         page.refresh()
 
-    for box in (look, trails, follow):
+    def choose(name: str) -> None:
+        stage.look = looks.get(name, stage.look)
+        dress()
+
+    look.on_click(lambda event: page.post(lambda: choose(event.target.value)))
+    for box in (trails, follow):
         box.on_update(lambda _: page.post(dress))
 
 
 def add_choice(page: Page) -> None:
     """Which motion is worked with: one of several variants, or a file of the user's."""
     gui, stage = page.gui, page.stage
-    variant: Any = gui.add_dropdown("Variant", ("1",), visible=False, hint="The one that is exported and continued")
+    numbers = tuple(str(number + 1) for number in range(MOST))
+    variant = gui.add_button_group("Variant", numbers, visible=False, hint="The one that is exported and continued")
     keep = gui.add_button("Keep only this one", visible=False, color="gray")
     _add_open(page)
 
     def begin() -> None:
         several = len(stage.motions) > 1
-        variant.options = tuple(str(number + 1) for number in range(len(stage.motions)))
-        variant.value = "1"
+        variant.options = numbers[: len(stage.motions)]
         variant.visible = keep.visible = several
 
-    def pick() -> None:
-        number = variant.options.index(variant.value)
+    def pick(name: str) -> None:
+        number = numbers.index(name)
         if number != stage.picked and number < len(stage.motions):
             stage.pick(number)
             page.refresh()
 
     page.shown.append(begin)
-    variant.on_update(lambda _: page.post(pick))
+    variant.on_click(lambda event: page.post(lambda: pick(event.target.value)))
     keep.on_click(lambda _: page.post(lambda: page.show([page.motion])))
 
 

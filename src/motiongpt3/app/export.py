@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-from viser import Icon
-
 from motiongpt3.app.motion_files import to_bytes
 from motiongpt3.app.page import Page
 from motiongpt3.motion.motion import Motion
@@ -17,14 +15,13 @@ FORMATS = {"BVH": "bvh", "GLB": "glb", "npz": "npz", "mp4": "mp4"}
 def add_export(page: Page) -> None:
     """Download the picked motion."""
     gui = page.gui
-    form = gui.add_dropdown("Format", tuple(FORMATS))
     feet = gui.add_checkbox("Fix feet", False, hint="Standing feet stay where they are")
     place = gui.add_checkbox("In place", False, hint="Without the way along the floor")
     loop = gui.add_checkbox("Loop", False, hint="A cycle that goes over into itself")
-    button = gui.add_button("Download", icon=Icon.DOWNLOAD)
+    formats = gui.add_button_group("Download", tuple(FORMATS))
 
-    def download() -> None:
-        motion, suffix = page.motion, FORMATS.get(form.value, "bvh")
+    def download(form: str) -> None:
+        motion, suffix = page.motion, FORMATS.get(form, "bvh")
         wishes = bool(feet.value), bool(place.value), bool(loop.value)
         name = f"{file_stem(motion)}.{suffix}"
 
@@ -34,7 +31,7 @@ def add_export(page: Page) -> None:
 
         page.work(f"Writing {name}", lambda _: page.workshop.submit(made, motion, suffix, *wishes), done)
 
-    button.on_click(lambda _: page.post(download))
+    formats.on_click(lambda event: page.post(lambda: download(event.target.value)))
 
 
 def made(motion: Motion, suffix: str, fix_feet: bool, in_place: bool, loop: bool) -> bytes:

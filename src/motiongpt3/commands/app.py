@@ -33,7 +33,7 @@ def app(argv: Sequence[str]) -> int:
 
     with listen(options.host, options.port) as listener:
         host, port = listener.getsockname()[:2]
-        model = load_model(options.model, options.device)
+        model = load_model(options.model, options.device, options.profile)
         model.generate("a person stands")  # the first one is slow
     engine = Engine(model)
     web = WebApp(engine, host, port, Path(options.model).name if options.model else "mini")
