@@ -29,6 +29,7 @@ from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.evaluation.guo import GuoEvaluator
 from motiongpt3.models.backbone import load_backbone
 from motiongpt3.models.bimodal import BimodalTransformer, Stream, Tokens
+from motiongpt3.models.chatting import Reply
 from motiongpt3.models.motiongpt3 import MotionGPT3
 from motiongpt3.models.official import OfficialMotionGPT3
 from motiongpt3.models.writing import Decoding
@@ -135,8 +136,37 @@ def test_every_task(official_folder: Path, standing: Motion, profile: Any) -> No
     filled = model.inbetween(standing, standing, 1.0, steps=5)
     assert np.array_equal(filled.joints[-40:], standing.joints)
     assert len(model.compose([("walks", 1.0), "jumps"], steps=5)) > 40
-    with pytest.raises(MotionGPT3Error, match="no conversations"):
-        model.chat([{"role": "user", "content": "hello"}])
+
+
+@pytest.mark.parametrize(
+    "content", ["wave", ["go on from ", "attached", " with <end_of_motion> and <motion_latent_holder>"]]
+)
+def test_a_converted_model_decides_what_to_answer_with(
+    official: OfficialMotionGPT3, standing: Motion, content: str | list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where <start_of_motion> is likeliest a motion follows, where the end of the text is nothing does."""
+    backbone, logits = official.backbone, official.backbone.logits
+
+    def answer(*likeliest: int) -> Reply:
+        left = list(likeliest)
+
+        def forced(hidden: Tensor) -> Tensor:
+            scores = logits(hidden)
+            scores[:, left.pop(0) if left else backbone.eos_id] = 1e4
+            return scores
+
+        monkeypatch.setattr(backbone, "logits", forced)
+        parts = [standing if part == "attached" else part for part in content] if isinstance(content, list) else content
+        return official.chat([{"role": "user", "content": parts}], steps=3)
+
+    assert answer(backbone.eos_id) == Reply("")
+    word = backbone.tokenizer.encode("walk", add_special_tokens=False).ids[0]
+    said = answer(word, backbone.eos_id)
+    assert (said.text, said.motion) == (backbone.decode([word]).strip().capitalize(), None)
+    both = answer(word, backbone.start_of_motion)
+    assert both.text == said.text
+    assert both.motion is not None
+    assert len(both.motion) in range(80, 141, 4)
 
 
 def test_the_official_profile_keeps_letters_and_bones(

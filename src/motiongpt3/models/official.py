@@ -17,14 +17,15 @@ from torch import Tensor
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.instructions.official import Profile, Task, question
+from motiongpt3.models import official_chat
 from motiongpt3.models.bimodal import BimodalTransformer
-from motiongpt3.models.chatting import Reply
+from motiongpt3.models.chatting import Chat, Reply
 from motiongpt3.models.config import MotionGPT3Config
 from motiongpt3.models.describing import sentence
 from motiongpt3.models.holders import OUTPUT, Holders
 from motiongpt3.models.kv_cache import KVCache
 from motiongpt3.models.motiongpt3 import Job, MotionGPT3
-from motiongpt3.models.official_sequence import OfficialRows, token_ids
+from motiongpt3.models.official_sequence import OfficialRows, token_ids, without_names
 from motiongpt3.models.reading import encode
 from motiongpt3.models.writing import Decoding, Writer
 from motiongpt3.motion.blend import align, heading
@@ -66,7 +67,8 @@ class OfficialMotionGPT3(MotionGPT3):
 
     def rows(self, task: Task, captions: Sequence[str]) -> OfficialRows:
         """What the model continues, for each caption; tasks without a caption take an empty one."""
-        texts = [question(task, caption, self.config.queries, self.config.profile) for caption in captions]
+        words = [without_names(caption) for caption in captions]
+        texts = [question(task, caption, self.config.queries, self.config.profile) for caption in words]
         ids = [token_ids(self.backbone, text) for text in texts]
         if task != "m2t":  # causal: what follows the holders changes nothing
             ids = [row[:-1] for row in ids]
@@ -149,16 +151,20 @@ class OfficialMotionGPT3(MotionGPT3):
         seeds: Sequence[int] | None = None,
     ) -> list[list[int]]:
         """Words after `rows`, which end in words: ids of each row. Motions are neither opened nor closed."""
-        backbone, cache = self.backbone, KVCache()
-        text, motion = rows.tokens(backbone, self.holders, given)
+        logits, cache = self.read_rows(rows, given)
+        special = (self.backbone.start_of_motion, self.backbone.end_of_motion)
+        decoding = replace(decoding or DECODING, forbidden=special)
+        writer = Writer(self.backbone, self.transformer)
+        return writer.write(logits, cache, cache.next_position(), decoding, [self.backbone.eos_id], seeds)
+
+    def read_rows(self, rows: OfficialRows, given: Sequence[Tensor]) -> tuple[Tensor, KVCache]:
+        """Rows that end in words: logits (B, vocabulary + 2) of what follows, and the cache."""
+        cache = KVCache()
+        text, motion = rows.tokens(self.backbone, self.holders, given)
         states, _ = self.transformer(text, motion, cache)
         assert states is not None
         last = text.mask.sum(1) - 1
-        logits = backbone.logits(states[torch.arange(len(states), device=last.device), last])
-        special = (backbone.start_of_motion, backbone.end_of_motion)
-        decoding = replace(decoding or DECODING, forbidden=special)
-        writer = Writer(backbone, self.transformer)
-        return writer.write(logits, cache, cache.next_position(), decoding, [backbone.eos_id], seeds)
+        return self.backbone.logits(states[torch.arange(len(states), device=last.device), last]), cache
 
     def describe(self, motions: Sequence[Motion], decoding: Decoding, seeds: Sequence[int]) -> list[str]:
         """A caption of each motion; with the official repetition penalty and length unless others are asked for."""
@@ -205,12 +211,13 @@ class OfficialMotionGPT3(MotionGPT3):
             joints = np.concatenate([before.joints, joints])
         return Motion(joints, self.config.fps, prompt, f"seed {seed}")
 
-    def chat(self, *_: object, **__: object) -> Reply:
-        """Refused: the official model was trained on single questions.
-
-        Raises:
-            MotionGPT3Error: always.
-        """
-        raise MotionGPT3Error(
-            "a converted official checkpoint holds no conversations: ask it to generate, caption, predict or inbetween"
-        )
+    def chat(
+        self,
+        messages: Chat,
+        seed: int = 0,
+        decoding: Decoding | None = None,
+        guidance: float | None = None,
+        steps: int | None = None,
+    ) -> Reply:
+        """As `MotionGPT3.chat`; of the conversation only the last message is read: see `official_chat`."""
+        return official_chat.chat(self, messages, seed, decoding, guidance, steps)

@@ -37,6 +37,11 @@ def token_ids(backbone: TextBackbone, text: str) -> list[int]:
     return ids
 
 
+def without_names(text: str) -> str:
+    """A user's words without the names of special tokens, which `token_ids` would take for these."""
+    return _NAMES.sub(" ", text)
+
+
 @dataclass(frozen=True)
 class OfficialRows:
     """Rows of token ids, and where the tokens of each stream stand in them.
