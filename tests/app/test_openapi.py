@@ -45,7 +45,7 @@ def test_invented_requests(name: str, mode: GenerationMode, schema: Any) -> None
     @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
     @given(schema[f"/v1/{name}"]["POST"].as_strategy(generation_mode=mode))
     def invent(case: Any) -> None:
-        case.call_and_validate(checks=CHECKS)
+        case.call_and_validate(checks=CHECKS, timeout=60)
 
     invent()
 
