@@ -107,7 +107,7 @@ def test_a_caption_is_what_the_model_writes_behind_its_question(reader: MotionGP
         with torch.no_grad():
             said, _ = reader(lay_out([[*row, Words(tuple(written))]], reader.motion_tokens), read)
         logits = reader.backbone.logits(said[0, -1])[:30]  # never one of the two special tokens
-        if int(logits.argmax()) in stops(reader):
+        if int(logits.argmax()) in stops(reader.backbone, reader.config.prompt_style):
             break
         written.append(int(logits.argmax()))
     assert reader.caption(motions[3]) == sentence(reader.backbone.decode(written))
@@ -182,4 +182,4 @@ def test_a_model_of_stage_1_reads_no_motion(tiny_model_dir: Path, motions: list[
 def test_a_tokenizer_without_the_turns_end_still_stops(reader: MotionGPT3, monkeypatch: Any) -> None:
     """A plain turn ends with a line break, which this tokenizer drops."""
     monkeypatch.setattr(reader, "config", replace(reader.config, prompt_style="plain"))
-    assert stops(reader) == [reader.backbone.eos_id]
+    assert stops(reader.backbone, reader.config.prompt_style) == [reader.backbone.eos_id]

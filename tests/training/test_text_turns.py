@@ -31,7 +31,7 @@ def test_an_answer_that_does_not_end_is_marked(backbone: TextBackbone, monkeypat
     end = backbone.eos_id
 
     def ends_at_once(hidden: torch.Tensor) -> torch.Tensor:
-        logits = torch.zeros(*hidden.shape[:2], backbone.vocabulary + 2)
+        logits = torch.zeros(*hidden.shape[:-1], backbone.vocabulary + 2)
         logits[..., end] = 1
         return logits
 

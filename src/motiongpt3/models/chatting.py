@@ -67,7 +67,7 @@ def chat(
     decoding = decoding or Decoding()
     decoding = replace(decoding, forbidden=(*decoding.forbidden, model.backbone.end_of_motion))
     writer = Writer(model.backbone, model.transformer)
-    ends = [*stops(model), start]
+    ends = [*stops(model.backbone, model.config.prompt_style), start]
     said, ended = writer.speak(logits, cache, places, decoding, ends, seed)
     if ended != start:
         return Reply(sentence(model.backbone.decode(said)))

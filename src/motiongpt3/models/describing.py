@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.instructions.prompt import Prompt, turn_end
+from motiongpt3.instructions.prompt import Prompt, Style, turn_end
 from motiongpt3.instructions.tasks import build
 from motiongpt3.models.kv_cache import KVCache
 from motiongpt3.models.layout import Piece, Shown, Words, lay_out
 from motiongpt3.models.reading import Motions, encode, readable
-from motiongpt3.models.writing import Decoding, Writer
+from motiongpt3.models.writing import Decoding, Writer, logits_after
 from motiongpt3.motion.motion import Motion
 
 if TYPE_CHECKING:
+    from motiongpt3.models.backbone import TextBackbone
     from motiongpt3.models.config import MotionGPT3Config
     from motiongpt3.models.motiongpt3 import MotionGPT3
 
@@ -98,7 +99,8 @@ def describe(model: MotionGPT3, motions: Sequence[Motion], decoding: Decoding, s
     logits, cache, places = start_writing(model, rows, given)
     special = model.backbone.start_of_motion, model.backbone.end_of_motion
     decoding = replace(decoding, forbidden=(*decoding.forbidden, *special))
-    answers = Writer(model.backbone, model.transformer).write(logits, cache, places, decoding, stops(model), seeds)
+    ends = stops(model.backbone, model.config.prompt_style)
+    answers = Writer(model.backbone, model.transformer).write(logits, cache, places, decoding, ends, seeds)
     return [sentence(model.backbone.decode(ids)) for ids in answers]
 
 
@@ -120,15 +122,13 @@ def start_writing(
     cache = KVCache()
     layout = lay_out(rows, model.motion_tokens).to(given.latents.device)
     words, _ = model(layout, given, None, cache)
-    last = layout.mask.sum(1) - 1
-    logits = model.backbone.logits(words[torch.arange(len(rows), device=last.device), last]).float()
-    return logits, cache, layout.ends
+    return logits_after(model.backbone, words, layout.mask), cache, layout.ends
 
 
-def stops(model: MotionGPT3) -> list[int]:
+def stops(backbone: TextBackbone, style: Style) -> list[int]:
     """Tokens that end an answer."""
-    ids = model.backbone.tokenizer.encode(turn_end(model.config.prompt_style), add_special_tokens=False).ids
-    return [*ids[:1], model.backbone.eos_id]
+    ids = backbone.tokenizer.encode(turn_end(style), add_special_tokens=False).ids
+    return [*ids[:1], backbone.eos_id]
 
 
 def sentence(text: str) -> str:

@@ -194,6 +194,11 @@ class Network(nn.Module):
         """Length logits (B, classes) -> (B,) frames."""
         return ((logits.argmax(-1) + 1) * self.config.length_unit).clamp(max=self.config.vae.max_frames)
 
+    def length_classes(self, frames: Tensor) -> Tensor:
+        """(B,) frames -> (B,) classes of the length head: what `predicted_frames` undoes."""
+        classes = torch.div(frames - 1, self.config.length_unit, rounding_mode="floor")
+        return classes.clamp(max=self.predict_length.out_features - 1)
+
     def draw_latents(
         self, hidden: Tensor, seeds: Sequence[int], guidance: float | None = None, steps: int | None = None
     ) -> Tensor:

@@ -27,7 +27,7 @@ from motiongpt3.models.kv_cache import KVCache
 from motiongpt3.models.motiongpt3 import Job, MotionGPT3
 from motiongpt3.models.official_sequence import OfficialRows, token_ids, without_names
 from motiongpt3.models.reading import encode
-from motiongpt3.models.writing import Decoding, Writer
+from motiongpt3.models.writing import Decoding, Writer, logits_after
 from motiongpt3.motion.blend import align, heading
 from motiongpt3.motion.kinematics import set_bone_lengths
 from motiongpt3.motion.motion import Motion
@@ -163,8 +163,7 @@ class OfficialMotionGPT3(MotionGPT3):
         text, motion = rows.tokens(self.backbone, self.holders, given)
         states, _ = self.transformer(text, motion, cache)
         assert states is not None
-        last = text.mask.sum(1) - 1
-        return self.backbone.logits(states[torch.arange(len(states), device=last.device), last]), cache
+        return logits_after(self.backbone, states, text.mask), cache
 
     def describe(self, motions: Sequence[Motion], decoding: Decoding, seeds: Sequence[int]) -> list[str]:
         """A caption of each motion; with the official repetition penalty and length unless others are asked for."""

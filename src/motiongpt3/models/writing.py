@@ -54,6 +54,18 @@ class Decoding:
         check_seed(self.seed)
 
 
+def logits_after(backbone: TextBackbone, hidden: Tensor, mask: Tensor) -> Tensor:
+    """Logits (B, vocabulary + 2) of what follows texts padded on the right.
+
+    Args:
+        backbone: output weights.
+        hidden: (B, n, text width) final hidden states of the texts.
+        mask: (B, n) bool, True for a real token.
+    """
+    last = hidden[torch.arange(len(hidden), device=hidden.device), mask.sum(1) - 1]
+    return backbone.logits(last).float()
+
+
 class Writer:
     """Continues the text behind a cache.
 

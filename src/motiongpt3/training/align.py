@@ -227,8 +227,7 @@ class AlignTraining(TrainingModule):
     def _length(self, hidden: Tensor, frames: Tensor, known: Tensor) -> Tensor:
         """Cross entropy of the durations of the motions whose words tell it: hidden (R, K + 1, width), frames (R,)."""
         logits = self.model.predict_length(hidden[known, 0]).float()
-        target = torch.div(frames[known] - 1, self.model.config.length_unit, rounding_mode="floor")
-        return F.cross_entropy(logits, target.clamp(max=logits.shape[1] - 1))
+        return F.cross_entropy(logits, self.model.length_classes(frames[known]))
 
     def training_step(self, _: Any, index: int) -> Tensor:
         """One step on batch number `global_step`."""

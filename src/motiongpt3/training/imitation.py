@@ -15,7 +15,6 @@ from torch import Tensor
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.instructions.tasks import build
 from motiongpt3.models.describing import question
-from motiongpt3.models.kv_cache import KVCache
 from motiongpt3.models.layout import split_at_motion
 from motiongpt3.models.motiongpt3 import MotionGPT3
 from motiongpt3.models.reading import Motions
@@ -77,7 +76,7 @@ class Imitation:
         kept = [row for row, label in enumerate(labels) if label]
         if not kept:
             return motions.latents.sum() * 0
-        model, cache = self.model, KVCache()
+        model = self.model
         with torch.no_grad():
             cache, start = model.read([self.head])
         cache = cache.select(start.new_zeros(len(kept)))

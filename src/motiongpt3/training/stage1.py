@@ -93,8 +93,7 @@ class Stage1Training(TrainingModule):
         with attention_kernel(self.kernel):
             logits, hidden = self.model.think(cache, start, batch.frames)
         diffusion = self.model.head.loss(hidden, latents, self.config.noise_levels, generator)
-        target = torch.div(batch.frames - 1, self.model.config.length_unit, rounding_mode="floor")
-        length = F.cross_entropy(logits.float(), target.clamp(max=logits.shape[1] - 1), reduction="none")
+        length = F.cross_entropy(logits.float(), self.model.length_classes(batch.frames), reduction="none")
         return diffusion, (length * batch.whole).sum() / batch.whole.sum().clamp(min=1)
 
     def training_step(self, _: Any, index: int) -> Tensor:

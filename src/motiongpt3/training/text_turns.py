@@ -17,12 +17,14 @@ import yaml
 from tqdm import tqdm
 
 from motiongpt3.files import atomic_path
-from motiongpt3.instructions.prompt import Message, Style, chat_pieces, turn_end
+from motiongpt3.instructions.prompt import Message, Style, chat_pieces
 from motiongpt3.instructions.templates import questions
 from motiongpt3.models.backbone import TextBackbone, load_backbone
 from motiongpt3.models.bimodal import BimodalTransformer
+from motiongpt3.models.describing import stops
 from motiongpt3.models.kv_cache import KVCache
 from motiongpt3.models.stream import Stream, Tokens
+from motiongpt3.models.writing import Decoding, Writer, logits_after
 
 MAX_TOKENS = 60
 _SENTENCE_END = re.compile(r"(?<![0-9])[.!?][\"')]*(?=\s|$)")
@@ -55,28 +57,16 @@ def greedy_answers(
     backbone: TextBackbone, texts: Sequence[str], style: Style, max_tokens: int = MAX_TOKENS
 ) -> Iterator[tuple[str, bool]]:
     """The answers to one batch of questions, and whether each came to its own end within `max_tokens`."""
-    stop = {backbone.eos_id, *backbone.tokenize([turn_end(style)])[0][0].tolist()[:1]}
     prompts = ["".join(map(str, chat_pieces([Message("user", (text,))], style))) for text in texts]
     ids, mask = backbone.tokenize(prompts)
     text_only = BimodalTransformer(backbone.stream, Stream(backbone.config.for_motion(8, 8)), 0)
     cache = KVCache()
     hidden, _ = text_only(Tokens.of(backbone.embed(ids), mask), None, cache)
     assert hidden is not None
-    last = hidden[torch.arange(len(ids)), mask.sum(1) - 1]
-    written: list[list[int]] = [[] for _ in texts]
-    ended = [False] * len(texts)
-    for _ in range(max_tokens):
-        chosen = backbone.logits(last[:, None])[:, 0, : backbone.vocabulary].argmax(-1)
-        for row, token in enumerate(chosen.tolist()):
-            ended[row] = ended[row] or token in stop
-            if not ended[row]:
-                written[row].append(token)
-        if all(ended):
-            break
-        hidden, _ = text_only(Tokens.of(backbone.embed(chosen[:, None]), start=cache.next_position()), None, cache)
-        assert hidden is not None
-        last = hidden[:, 0]
-    return zip([backbone.decode(row) for row in written], ended, strict=True)
+    decoding = Decoding(max_tokens, forbidden=(backbone.start_of_motion, backbone.end_of_motion))
+    logits = logits_after(backbone, hidden, mask)
+    written = Writer(backbone, text_only).write(logits, cache, mask.sum(1), decoding, stops(backbone, style))
+    return ((backbone.decode(row), len(row) < max_tokens) for row in written)
 
 
 def whole_sentences(text: str) -> str:
