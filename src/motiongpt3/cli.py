@@ -53,7 +53,7 @@ COMMANDS = {
 EXTRAS = {
     "pytorch_lightning": "train",
     "lightning_fabric": "train",
-    "torchmetrics": "evaluate",
+    **dict.fromkeys(("torchmetrics", "matplotlib"), "evaluate"),
     **dict.fromkeys(("fastapi", "fastapi_offline", "uvicorn", "prometheus_client", "pydantic", "starlette"), "serve"),
     **dict.fromkeys(("viser", "trimesh", "websockets"), "app"),
 }

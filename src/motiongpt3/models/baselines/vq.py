@@ -67,7 +67,7 @@ class Codebook(nn.Module):
         self.register_buffer("sums", torch.zeros(config.codes, config.code_channels))
 
     def nearest(self, x: Tensor) -> Tensor:
-        """Encodings (..., C) -> (...,) numbers of the nearest codes; in float64, so that no precision setting counts."""
+        """Encodings (..., C) -> (...,) numbers of the nearest codes; in float64, whatever the precision around it."""
         flat, vectors = x.reshape(-1, x.shape[-1]).double(), self.vectors.double()
         with torch.autocast(x.device.type, enabled=False):
             distance = vectors.square().sum(1) - 2 * flat @ vectors.T
