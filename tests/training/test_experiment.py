@@ -40,7 +40,7 @@ class FakeEvaluator:
 
 @pytest.fixture(autouse=True)
 def evaluator(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judge, "load_evaluator", lambda name, device: FakeEvaluator())
+    monkeypatch.setattr(judge, "load_evaluator", lambda name: FakeEvaluator())
 
 
 @pytest.fixture

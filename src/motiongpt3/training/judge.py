@@ -62,9 +62,9 @@ class Judge:
 
     @torch.no_grad()
     def embed(self, features: Tensor, lengths: Tensor, size: int = 128) -> Tensor:
-        """(N, D) on the CPU."""
-        parts = zip(features.float().split(size), lengths.split(size), strict=True)
-        return torch.cat([self.evaluator.embed_features(part, frames).cpu().float() for part, frames in parts])
+        """(N, D). On the CPU, as all of the judging: clip by clip it is, and would keep an accelerator waiting."""
+        parts = zip(features.cpu().float().split(size), lengths.cpu().split(size), strict=True)
+        return torch.cat([self.evaluator.embed_features(part, frames).float() for part, frames in parts])
 
     def score(self, made: Tensor) -> dict[str, float]:
         """Embeddings (N, D) of one motion per text -> r_precision_1 … 3, mm_dist and fid; NaN where undefined."""
@@ -97,7 +97,7 @@ class Held:
         self.frames = bank.frames[clips]
         nothing = torch.zeros_like(clips)
         self.features = bank.take(clips, nothing, self.frames, nothing.bool())
-        network = load_evaluator(evaluator, device)
+        network = load_evaluator(evaluator)
         known = network.embed_texts(self.captions) if texts is None else read_texts(texts, self.captions)
         labels = [bank.clips[row].label for row in rows]
         self.judge = Judge(network, known, labels, self.features, self.frames)
