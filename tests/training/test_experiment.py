@@ -201,7 +201,9 @@ def test_the_judge_knows_its_own() -> None:
 
 def test_texts_are_found_by_their_words(tmp_path: Path) -> None:
     file, table = tmp_path / "texts.safetensors", torch.randn(3, 5)
-    write_texts(file, ["a", "b", "c"], table)
+    write_texts(file, ["a", "b", "c"], table, "hash")
+    with pytest.raises(MotionGPT3Error, match="another evaluator"):
+        read_texts(file, ["a"], "other")
     assert torch.equal(read_texts(file, ["c", "a", "c"]), table[[2, 0, 2]])
     with pytest.raises(MotionGPT3Error, match="'d'"):
         read_texts(file, ["a", "d"])

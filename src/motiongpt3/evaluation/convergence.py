@@ -39,6 +39,7 @@ class Measure:
 MEASURES = (
     Measure("train/objective", "training loss", 20),
     Measure("val/objective", "validation loss", 3),
+    Measure("val/r_precision_1", "validation R@1", 3, rises=True),
     Measure("val/r_precision_3", "validation R@3", 3, rises=True),
     Measure("val/fid", "validation FID", 3),
 )
@@ -201,7 +202,7 @@ def plot(groups: dict[str, Sequence[str | Path]], file: Path) -> None:
         axis.set_title(measure.title, fontsize=10)
         axis.set_xlabel("steps")
         axis.grid(alpha=0.3)
-        if measure.column != "val/r_precision_3":
+        if not measure.rises:
             axis.set_yscale("log")
     axes[0].legend(fontsize=8)
     figure.savefig(file, dpi=110)

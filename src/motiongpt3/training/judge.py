@@ -98,7 +98,10 @@ class Held:
         nothing = torch.zeros_like(clips)
         self.features = bank.take(clips, nothing, self.frames, nothing.bool())
         network = load_evaluator(evaluator)
-        known = network.embed_texts(self.captions) if texts is None else read_texts(texts, self.captions)
+        if texts is None:
+            known = network.embed_texts(self.captions)
+        else:
+            known = read_texts(texts, self.captions, network.sha256)
         labels = [bank.clips[row].label for row in rows]
         self.judge = Judge(network, known, labels, self.features, self.frames)
 
@@ -145,22 +148,32 @@ class Held:
 
 
 def write_texts(file: Path, captions: Sequence[str], embeddings: Tensor, evaluator: str = "") -> None:
-    """Store embeddings (N, D) of N captions, so that training needs no sentence encoder."""
+    """Store embeddings (N, D) of N captions, so that training needs no sentence encoder.
+
+    `evaluator` is the hash of the weights that made them.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     metadata = {"captions": json.dumps(list(captions)), "evaluator": evaluator}
     with atomic_path(file) as temporary:
         save_file({"text": embeddings.detach().cpu().float().contiguous()}, temporary, metadata=metadata)
 
 
-def read_texts(file: Path, captions: Sequence[str]) -> Tensor:
-    """Embeddings (N, D) of captions from a file of `write_texts`; MotionGPT3Error if it lacks one."""
+def read_texts(file: Path, captions: Sequence[str], evaluator: str = "") -> Tensor:
+    """Embeddings (N, D) of captions from a file of `write_texts`.
+
+    Raises:
+        MotionGPT3Error: it lacks one, or another evaluator than `evaluator` made it.
+    """
     try:
         with safe_open(file, "pt") as stored:
             table = stored.get_tensor("text")
-            known: list[str] = json.loads((stored.metadata() or {})["captions"])
+            about = stored.metadata() or {}
+            known: list[str] = json.loads(about["captions"])
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise MotionGPT3Error(f"{file} holds no text embeddings ({reason[:100]})") from None
+    if evaluator and about.get("evaluator") != evaluator:
+        raise MotionGPT3Error(f"{file} was made with another evaluator; make it again")
     rows = {caption: row for row, caption in enumerate(known)}
     missing = [caption for caption in captions if caption not in rows]
     if missing or table.ndim != 2 or len(table) != len(known):
