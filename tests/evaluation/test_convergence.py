@@ -94,7 +94,7 @@ def write_run(folder: Path, constant: float) -> Path:
         step = 10 * number + 9
         lines.append(f"0,{step / 10},{step},{value},,")
         if number % 10 == 9:
-            lines.append(f"0,{step / 10},{step},,{value + 1},{2 - value}")
+            lines.append(f"0,{step / 10},{step},,{value + 1},{2 - value if number > 20 else 'nan'}")
     (folder / "metrics").mkdir(parents=True)
     (folder / "metrics" / "metrics.csv").write_text("\n".join(lines) + "\n")
     return folder
@@ -108,6 +108,7 @@ def test_runs_in_pairs(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     ratio = result["train/objective"]["goals"][-1]["ratio"]
     assert ratio["count"] == 2
     assert ratio["least"] < ratio["mean"] < ratio["largest"]
+    assert read_curve(slow[0], "val/r_precision_3").steps.tolist() == list(range(300, 1001, 100))
     assert read_curve(slow[0], "val/objective").steps.tolist() == list(range(100, 1001, 100))
 
     words = ["evaluate", "convergence", "--slow", *map(str, slow), "--fast", *map(str, fast)]

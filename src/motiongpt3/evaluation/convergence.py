@@ -62,7 +62,7 @@ class Curve:
 
 
 def read_curve(run: str | Path, column: str) -> Curve:
-    """A column of a run's metrics; empty if the run never logged it.
+    """A column of a run's metrics, without points where it was undefined; empty if the run never logged it.
 
     Raises:
         MotionGPT3Error: there is no such run, or its metrics are damaged.
@@ -72,7 +72,7 @@ def read_curve(run: str | Path, column: str) -> Curve:
     try:
         with file.open(newline="") as lines:
             for row in csv.DictReader(lines):
-                if row.get(column) and row.get("seconds"):
+                if row.get(column) and row.get("seconds") and row[column] != "nan":
                     rows.append((float(row["step"]) + 1, float(row[column]), float(row["seconds"])))
     except FileNotFoundError:
         raise MotionGPT3Error(f"{run} is no training run: it has no metrics/metrics.csv") from None
