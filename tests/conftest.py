@@ -156,3 +156,37 @@ def tiny_data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     (folder / "clips.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_sentences(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a random BERT of 24 words as a sentence encoder: config.json, tokenizer.json, model.safetensors."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import BertConfig, BertModel
+
+    words = "[PAD] [UNK] a person somebody walks runs jumps waves turns forward backward left right hand and then number"
+    vocabulary = {word: number for number, word in enumerate([*words.split(), *"012345"])}
+    folder = tmp_path_factory.mktemp("sentences")
+    torch.manual_seed(3)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    BertModel(BertConfig(vocab_size=24, max_position_embeddings=32, **sizes)).save_pretrained(folder)
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_evaluator_dir(tiny_sentences: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a random evaluator of 8 channels that sees 40 frames at once."""
+    import torch
+
+    from motiongpt3.evaluation.tmr import TMR, TMRConfig
+
+    sizes = {"channels": 8, "width": 16, "layers": 1, "heads": 2, "mlp_width": 16, "text_width": 16, "max_frames": 40}
+    torch.manual_seed(4)
+    network = TMR(TMRConfig(sentences=str(tiny_sentences), sentence_channels=32, **sizes))
+    folder = tmp_path_factory.mktemp("evaluator")
+    network.save(folder, "", None)
+    return folder

@@ -37,6 +37,7 @@ COMMANDS = {
     "convert gpt2": ("convert:gpt2", "GPT-2 in a torch file as a backbone"),
     "convert mld-vae": ("convert:mld_vae", "MLD's published motion VAE as one of ours"),
     "convert evaluator": ("convert:evaluator", "Guo et al.'s published text-motion evaluator as ours"),
+    "evaluate t2m": ("protocols:t2m", "text to motion by R-precision, FID … under a named protocol"),
     "evaluate prompts": ("evaluate:prompts", "do the motions do what the prompts say?"),
     "evaluate instructions": ("instructions:instructions", "are instructions answered with what they ask for?"),
     "evaluate captions": ("evaluate:captions", "do captions of recorded clips say what happens?"),

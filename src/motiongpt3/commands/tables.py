@@ -22,6 +22,23 @@ UNITS = {
 }
 """Units of the fields of `motion.quality.Quality` and of `motion.finish.report`."""
 
+METRICS = {
+    "r_precision_1": ("R-precision 1 (%)", 100.0, 1),
+    "r_precision_2": ("R-precision 2 (%)", 100.0, 1),
+    "r_precision_3": ("R-precision 3 (%)", 100.0, 1),
+    "mm_dist": ("MM-Dist", 1.0, 3),
+    "fid": ("FID", 1.0, 3),
+    "fid_halves": ("FID, half against other half", 1.0, 3),
+    "diversity": ("diversity", 1.0, 3),
+    "multimodality": ("multimodality", 1.0, 3),
+    "skate_ratio": ("frames with a skating foot (%)", 100.0, 2),
+    "skate_speed": ("speed of toes near the floor (cm/s)", 1.0, 2),
+    "penetration_mean": ("depth under the floor (mm)", 1.0, 2),
+    "floating": ("floating frames (%)", 100.0, 2),
+    "jitter": ("jitter (m/s³)", 1.0, 1),
+}
+"""Metrics of `evaluation.tasks`: words, what they are multiplied with and digits, for tables."""
+
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns as wide as they need to be: the first to the left, the others to the right."""
