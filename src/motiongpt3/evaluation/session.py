@@ -16,7 +16,8 @@ from torch import Tensor
 from motiongpt3.data.augment import base_action
 from motiongpt3.data.dataset import PackedClips
 from motiongpt3.evaluation.measured import QUALITY, Array, Measured, Wish, embed_texts, measured
-from motiongpt3.evaluation.protocols import Item, Protocol, Take, plan
+from motiongpt3.evaluation.metrics import FID
+from motiongpt3.evaluation.protocols import Item, Protocol, Take, TaskName, plan
 from motiongpt3.evaluation.workers import Workers, batches
 
 BATCH = 32
@@ -34,6 +35,8 @@ class Outcome:
         classes: class -> (right, of) of what the task counts per class.
         confusion: (class, taken for) -> how often.
         columns: name -> a number for each clip of the population, for plots.
+        joints: joint -> its error in metres, where there is one.
+        texts: what was written about each clip.
     """
 
     generated: dict[str, float]
@@ -42,6 +45,7 @@ class Outcome:
     classes: dict[str, list[int]] = field(default_factory=dict)
     confusion: list[tuple[str, str, int]] = field(default_factory=list)
     columns: dict[str, list[float]] = field(default_factory=dict)
+    joints: dict[str, float] = field(default_factory=dict)
     texts: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
@@ -53,6 +57,7 @@ class Outcome:
             "classes": self.classes,
             "confusion": self.confusion,
             "columns": {name: [_null(round(v, 6)) for v in values] for name, values in self.columns.items()},
+            "joints": self.joints,
             "texts": self.texts,
         }
 
@@ -61,6 +66,7 @@ class Session:
     """An evaluation under way.
 
     Args:
+        task: what.
         protocol: how.
         pack: the data set.
         items: the population, from short to long.
@@ -72,6 +78,7 @@ class Session:
 
     def __init__(
         self,
+        task: TaskName,
         protocol: Protocol,
         pack: PackedClips,
         items: Sequence[Item],
@@ -81,10 +88,13 @@ class Session:
         steps: int | None = None,
         tick: Callable[[int], object] = lambda made: None,
     ) -> None:
-        self.protocol, self.pack, self.items, self.workers = protocol, pack, list(items), workers
+        self.task, self.protocol = task, protocol
+        self.pack, self.items, self.workers = pack, list(items), workers
         self.seed, self.guidance, self.steps, self.tick = seed, guidance, steps, tick
         self.names = [item.name for item in self.items]
         self.classes = [base_action(item.label) for item in self.items]
+        self.captions: dict[tuple[int, int, int], str] = {}
+        self.scores: dict[tuple[str, ...], dict[str, float]] = {}
         self._texts: dict[str, Array] = {}
         # Batches are known as a whole, so that a repeat is the same to the last bit whichever others run before it.
         self.conceived: dict[Wish, Array] = {}
@@ -128,6 +138,25 @@ def quality_means(quality: NDArray[np.float64]) -> dict[str, float]:
     usable = quality[np.isfinite(quality).all(axis=1)]
     means = usable.mean(axis=0) if len(usable) else np.full(len(QUALITY), np.nan)
     return dict(zip(QUALITY, means.tolist(), strict=True))
+
+
+def fids(session: Session, repeat: int, made: Array, real: Array, floor: bool = False) -> dict[str, float]:
+    """FID of all, and of one half of the clips beside the recordings of the other half, drawn anew in each repeat.
+
+    `floor`: `made` are the recordings themselves; beside all of them their FID is 0 and says nothing.
+    """
+    everything = np.arange(len(made))
+    order = np.random.RandomState(session.seed + repeat).permutation(len(made))
+    mine, theirs = (np.sort(part) for part in np.array_split(order, 2))
+    whole = float("nan") if floor else _fid(session, made, real, everything, everything)
+    return {"fid": whole, "fid_halves": _fid(session, made, real, mine, theirs)}
+
+
+def _fid(session: Session, made: Array, real: Array, mine: NDArray[np.intp], theirs: NDArray[np.intp]) -> float:
+    metric = FID(names=session.names)
+    metric.update(torch.from_numpy(made[mine]), mine.tolist())
+    metric.update(torch.from_numpy(real[theirs]), theirs.tolist(), real=True)
+    return float(metric.compute()["fid"])
 
 
 def numbers(scores: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, float]:

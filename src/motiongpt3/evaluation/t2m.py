@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from motiongpt3.evaluation.measured import QUALITY, Array, Drawing, Measured, Wish, draw
-from motiongpt3.evaluation.metrics import FID, Diversity, MultiModality, RPrecision
+from motiongpt3.evaluation.metrics import Diversity, MultiModality, RPrecision
 from motiongpt3.evaluation.protocols import Take, labels_of
 from motiongpt3.evaluation.session import (
     BATCH,
     Outcome,
     Session,
+    fids,
     nearest_classes,
     numbers,
     per_class,
@@ -40,13 +40,11 @@ def repeat(session: Session, number: int) -> Outcome:
     text = session.texts([take.caption for take in takes])
     generated, (places, ranks) = _retrieval(session, number, text, made.vectors)
     floor, _ = _retrieval(session, number, text, real.vectors)
-    generated |= _distribution(session, number, made.vectors, real.vectors)
-    floor |= _distribution(session, number, real.vectors, real.vectors)
-    floor["fid"] = float("nan")  # 0 by definition: the population beside itself
+    generated |= fids(session, number, made.vectors, real.vectors) | _diversity(session, number, made.vectors)
+    floor |= fids(session, number, real.vectors, real.vectors, floor=True) | _diversity(session, number, real.vectors)
     generated["multimodality"], spoilt = _multimodality(session, takes, number)
     generated |= quality_means(made.quality)
     floor |= quality_means(real.quality)
-    usable = [bool(one) for one in np.isfinite(made.vectors).all(axis=1)]
     distance = (text.double() - torch.from_numpy(made.vectors).double()).norm(dim=1)
     own = (text.double() - torch.from_numpy(real.vectors).double()).norm(dim=1)
     columns = {"distance": distance.tolist(), "real distance": own.tolist()}
@@ -57,7 +55,7 @@ def repeat(session: Session, number: int) -> Outcome:
     return Outcome(
         generated,
         floor,
-        [name for name, good in zip(session.names, usable, strict=True) if not good or name in spoilt],
+        [name for name, good in zip(session.names, made.whole, strict=True) if not good or name in spoilt],
         per_class(session.classes, places.tolist(), (ranks < 3).tolist()) if labelled else {},
         nearest_classes(session.classes, torch.from_numpy(made.vectors), torch.from_numpy(real.vectors))
         if labelled
@@ -92,26 +90,10 @@ def _retrieval(
     return dict.fromkeys(RETRIEVAL, float("nan")), metric.ranked
 
 
-def _distribution(session: Session, number: int, made: Array, real: Array) -> dict[str, float]:
-    """FID, the FID of one half of the clips beside the recordings of the other, and diversity."""
-    protocol = session.protocol
-    diversity = Diversity(protocol.diversity_pairs, session.seed + number, session.names)
-    diversity.update(torch.from_numpy(made), range(len(made)))
-    order = np.random.RandomState(session.seed + number).permutation(len(made))
-    half = len(order) // 2
-    everything = np.arange(len(made))
-    return {
-        "fid": _fid(session, made, real, everything, everything),
-        "fid_halves": _fid(session, made, real, np.sort(order[:half]), np.sort(order[half : 2 * half])),
-        **numbers(diversity.compute(), ["diversity"]),
-    }
-
-
-def _fid(session: Session, made: Array, real: Array, mine: NDArray[np.intp], theirs: NDArray[np.intp]) -> float:
-    metric = FID(names=session.names)
-    metric.update(torch.from_numpy(made[mine]), mine.tolist())
-    metric.update(torch.from_numpy(real[theirs]), theirs.tolist(), real=True)
-    return float(metric.compute()["fid"])
+def _diversity(session: Session, number: int, vectors: Array) -> dict[str, float]:
+    metric = Diversity(session.protocol.diversity_pairs, session.seed + number, session.names)
+    metric.update(torch.from_numpy(vectors), range(len(vectors)))
+    return numbers(metric.compute(), ["diversity"])
 
 
 def _multimodality(session: Session, takes: Sequence[Take], number: int) -> tuple[float, tuple[str, ...]]:

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -137,7 +138,15 @@ def evaluate(
         }
         shelf = Shelf(report, identity)
         session = Session(
-            protocol, prepared.pack, prepared.items, workers, request.seed, request.guidance, request.steps, tick
+            request.task,
+            protocol,
+            prepared.pack,
+            prepared.items,
+            workers,
+            request.seed,
+            request.guidance,
+            request.steps,
+            tick,
         )
         module = _module(request.task)
         work = module.work(session)
@@ -154,11 +163,11 @@ def evaluate(
         "versions": versions(),
         **summarise(each),
         "clips": [item.name for item in prepared.items],
+        "clip_classes": session.classes,
         "each": each,
     }
 
 
 def _module(task: TaskName) -> ModuleType:
-    from motiongpt3.evaluation import t2m
-
-    return {"t2m": t2m}[task]
+    names: dict[TaskName, str] = {"t2m": "t2m", "m2t": "m2t", "predict": "continuation", "inbetween": "continuation"}
+    return import_module(f"motiongpt3.evaluation.{names[task]}")
