@@ -36,9 +36,9 @@ def repeat(session: Session, number: int) -> Outcome:
     others = [[text for text in take.item.references(session.protocol) if text != take.caption] for take in takes]
     references = [take.item.references(session.protocol) for take in takes]
     generated, (places, ranks) = _retrieval(session, number, takes, written)
-    generated |= _wording(session, written, references) | _judged(session, takes, written)
+    generated |= _wording(session, written, references) | _judged(session, takes, written, references)
     real, _ = _retrieval(session, number, takes, people)
-    real |= _wording(session, people, others) | _judged(session, takes, people)
+    real |= _wording(session, people, others) | _judged(session, takes, people, others)
     labelled = any(session.classes)
     return Outcome(
         generated,
@@ -99,12 +99,15 @@ def _wording(session: Session, texts: Sequence[str], references: Sequence[Sequen
     return scores
 
 
-def _judged(session: Session, takes: Sequence[Take], texts: Sequence[str]) -> dict[str, float]:
+def _judged(
+    session: Session, takes: Sequence[Take], texts: Sequence[str], references: Sequence[Sequence[str]]
+) -> dict[str, float]:
     """Whether the words for the action and for directions are right, where the list of synonyms knows them."""
     if not any(session.classes):
         return {}
-    clips = [Labelled(take.item.captions, take.item.label) for take in takes]
-    report = judge_captions(texts, clips, Directions(clips))
+    clips = [Labelled(others, take.item.label) for take, others in zip(takes, references, strict=True)]
+    everyone = Directions([Labelled(take.item.captions, take.item.label) for take in takes])
+    report = judge_captions(texts, clips, everyone)
     shares = {
         "action": report.action,
         "left_right": report.left_right,
