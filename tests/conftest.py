@@ -165,7 +165,9 @@ def tiny_sentences(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import BertConfig, BertModel
 
-    words = "[PAD] [UNK] a person somebody walks runs jumps waves turns forward backward left right hand and then number"
+    words = (
+        "[PAD] [UNK] a person somebody walks runs jumps waves turns forward backward left right hand and then number"
+    )
     vocabulary = {word: number for number, word in enumerate([*words.split(), *"012345"])}
     folder = tmp_path_factory.mktemp("sentences")
     torch.manual_seed(3)

@@ -1,4 +1,4 @@
-"""`motiongpt3 train vae` and the three stages."""
+"""`motiongpt3 train vae`, the three stages and `train evaluator`."""
 
 from __future__ import annotations
 
@@ -53,6 +53,15 @@ def stage3(argv: Sequence[str]) -> int:
     return _train(argv, "stage3", text, AlignConfig, train_align)
 
 
+def evaluator(argv: Sequence[str]) -> int:
+    """Train a text-motion evaluator."""
+    from motiongpt3.training.commands import train_evaluator
+    from motiongpt3.training.evaluator import EvaluatorTrainingConfig
+
+    text = "Train an evaluator: captions and motions in one space. Writes OUT/evaluator."
+    return _train(argv, "evaluator", text, EvaluatorTrainingConfig, train_evaluator)
+
+
 def training_parser(stage: str, description: str, config: type) -> Parser:
     """The parser of a training command: every field of its configuration class is an option."""
     parser = Parser(f"train {stage}", description, EXAMPLES.format(stage=stage))
@@ -72,7 +81,7 @@ def _train(argv: Sequence[str], stage: str, text: str, kind: type, run: Callable
     options = parser.instantiate(parser.parse_args(argv))
     config: Any = kind(**{field.name: options[field.name] for field in fields(kind)})
     last = Path(config.run.out) / "checkpoints" / "last.ckpt"
-    if options.resume and options.start and stage in ("vae", "stage1"):
+    if options.resume and options.start and stage in ("vae", "stage1", "evaluator"):
         raise MotionGPT3Error("--resume goes on from a checkpoint and --start from other weights; give one of them")
     if stage in ("stage2", "stage3") and config.stage != stage[-1]:
         raise MotionGPT3Error(f"train {stage} needs --stage {stage[-1]}, not {config.stage}")

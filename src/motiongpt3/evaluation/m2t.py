@@ -105,14 +105,17 @@ def _judged(
     """Whether the words for the action and for directions are right, where the list of synonyms knows them."""
     if not any(session.classes):
         return {}
-    clips = [Labelled(others, take.item.label) for take, others in zip(takes, references, strict=True)]
+    kept = [n for n, others in enumerate(references) if others]
+    if not kept:
+        return {}
+    clips = [Labelled(references[n], takes[n].item.label) for n in kept]
     everyone = Directions([Labelled(take.item.captions, take.item.label) for take in takes])
-    report = judge_captions(texts, clips, everyone)
+    report = judge_captions([texts[n] for n in kept], clips, everyone)
     shares = {
         "action": report.action,
         "left_right": report.left_right,
         "forward_backward": report.forward_backward,
-        "distinct": report.distinct / len(texts),
+        "distinct": report.distinct / len(kept),
     }
     return {name: float("nan") if share is None else share for name, share in shares.items()}
 

@@ -22,7 +22,7 @@ from motiongpt3.motion.features import feature_size, feature_slices
 
 KIND = "tmr"
 """What config.json calls the network's sizes."""
-PACE = 64
+PACE = 32
 """Parts of motions that are encoded together."""
 
 
@@ -40,7 +40,7 @@ class TMRConfig:
     """Its attention heads."""
     mlp_width: int = 512
     """Hidden channels of its feed-forward parts."""
-    patch: int = 4
+    patch: int = 8
     """Frames per token."""
     max_frames: int = 200
     """Frames it sees at once; of longer motions, evenly spaced parts are averaged."""
@@ -51,7 +51,7 @@ class TMRConfig:
     text_width: int = 512
     """Hidden channels of what projects them."""
     dropout: float = 0.1
-    """Dropout while training."""
+    """Dropout of the tokens of a motion and of the hidden channels of a text, while training."""
 
 
 class TMR(nn.Module):
@@ -75,10 +75,11 @@ class TMR(nn.Module):
         self.read = where.positions.stop
         self.heights = [where.root_height.start, *range(where.positions.start + 1, where.positions.stop, 3)]
         self.embed = nn.Linear(config.patch * self.read, width)
+        self.dropout = nn.Dropout(config.dropout)
         self.summary = nn.Parameter(torch.randn(width) * 0.02)
         self.positions = nn.Parameter(torch.randn(config.max_frames // config.patch, width) * 0.02)
         layer = nn.TransformerEncoderLayer(
-            width, config.heads, config.mlp_width, config.dropout, "gelu", batch_first=True, norm_first=True
+            width, config.heads, config.mlp_width, 0.0, "gelu", batch_first=True, norm_first=True
         )
         self.encoder = nn.TransformerEncoder(layer, config.layers, nn.LayerNorm(width), enable_nested_tensor=False)
         self.from_motion = nn.Linear(width, config.channels)
@@ -134,7 +135,7 @@ class TMR(nn.Module):
         mean, std = self.feature_mean[: self.read], self.feature_std[: self.read]
         x = pad_sequence([(part - mean) / std for part in parts], True)
         x = F.pad(x, (0, 0, 0, -x.shape[1] % patch)).reshape(len(x), -1, patch * self.read)
-        x = self.embed(x) + self.positions[: x.shape[1]]
+        x = self.dropout(self.embed(x)) + self.positions[: x.shape[1]]
         x = torch.cat([self.summary.expand(len(x), 1, -1), x], dim=1)
         used = 1 + torch.div(lengths + patch - 1, patch, rounding_mode="floor")
         x = self.encoder(x, src_key_padding_mask=~frame_mask(used, x.shape[1]))

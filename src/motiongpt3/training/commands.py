@@ -10,6 +10,7 @@ import torch
 from motiongpt3.checkpoints.folder import load_weights, write_folder
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.training.align import AlignConfig, AlignTraining
+from motiongpt3.training.evaluator import EvaluatorTraining, EvaluatorTrainingConfig
 from motiongpt3.training.loop import fit
 from motiongpt3.training.stage1 import Stage1Config, Stage1Training
 from motiongpt3.training.vae import VAETraining, VAETrainingConfig
@@ -62,6 +63,19 @@ def train_align(config: AlignConfig, resume: bool = False, start: Path | None = 
     fit(module, resume, progress)
     folder = Path(config.run.out) / "model"
     module.model.save_pretrained(folder, include_backbone=config.text == "whole")
+    return folder
+
+
+def train_evaluator(
+    config: EvaluatorTrainingConfig, resume: bool = False, start: Path | None = None, progress: bool = True
+) -> Path:
+    """Train a text-motion evaluator; as `train_vae`, `start` is an evaluator's folder. Returns the folder of ours."""
+    module = EvaluatorTraining(config)
+    if start is not None:
+        load_weights(module.network, start)
+    fit(module, resume, progress)
+    folder = Path(config.run.out) / "evaluator"
+    module.network.save(folder, module.table.sha256)
     return folder
 
 
