@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from motiongpt3.cli import main
 
@@ -54,6 +55,30 @@ def test_t2m_from_data_to_report(evaluate: Callable[..., list[str]], capsys: Cap
     before = Path("report.json").read_text()
     assert main(evaluate("t2m", "--repeats", "2", "-o", "report.json", "--processes", "1")) == 0
     assert Path("report.json").read_text() == before  # from the finished repeats
+
+
+@pytest.mark.parametrize(
+    ("task", "row", "pictures"),
+    [
+        ("t2m", "jitter", ["confusion.png", "distributions.png"]),
+        ("m2t", "BLEU-4, lemmas", ["confusion.png", "distributions.png"]),
+        ("predict", "ADE (m)", ["classes.png", "distributions.png", "joints.png"]),
+        ("inbetween", "FDE (m)", ["classes.png", "distributions.png", "joints.png"]),
+    ],
+)
+def test_tasks_and_their_pictures(
+    evaluate: Callable[..., list[str]], capsys: Capture, task: str, row: str, pictures: list[str]
+) -> None:
+    split = ["--split", "test"] if task == "inbetween" else []  # needs clips of 3 s
+    assert main([*evaluate(task, "--repeats", "1", "--plots", "pictures"), *split]) == 0
+    out = capsys.readouterr().out
+    assert f"{task} under mocap 1" in out
+    assert f"\n{row} " in out
+    assert sorted(path.name for path in Path("pictures").iterdir()) == pictures
+    for name in pictures:
+        width, height = Image.open(Path("pictures") / name).size
+        assert width > 200
+        assert height > 100
 
 
 @pytest.mark.parametrize(

@@ -35,15 +35,15 @@ def repeat(session: Session, number: int) -> Outcome:
     people = [take.caption for take in takes]
     others = [[text for text in take.item.references(session.protocol) if text != take.caption] for take in takes]
     references = [take.item.references(session.protocol) for take in takes]
-    generated, (places, ranks) = _retrieval(session, number, takes, written)
+    generated, ranked = _retrieval(session, number, takes, written)
     generated |= _wording(session, written, references) | _judged(session, takes, written, references)
-    real, _ = _retrieval(session, number, takes, people)
+    real, own = _retrieval(session, number, takes, people)
     real |= _wording(session, people, others) | _judged(session, takes, people, others)
     labelled = any(session.classes)
     return Outcome(
         generated,
         real,
-        classes=per_class(session.classes, places.tolist(), (ranks < 3).tolist()) if labelled else {},
+        classes=per_class(session.classes, ranked, own) if labelled else {},
         confusion=_confusion(takes, written),
         columns={"words": [float(len(text.split())) for text in written],
                  "real words": [float(len(text.split())) for text in people]},

@@ -93,7 +93,8 @@ def summarise(repeats: Sequence[Kept]) -> dict[str, Any]:
     Returns:
         `metrics`: metric -> `generated` and `real`, each {mean, ci95, repeats} over the repeats that define it, mean
         None where none does, ci95 None with fewer than two; `undefined`: metrics no repeat defines; `classes`: class ->
-        {right, of, share} over all repeats; `excluded`: clip -> in how many repeats its prediction was not finite.
+        {right, of, share, real} over all repeats, the shares those of what is generated and of recordings; `excluded`:
+        clip -> in how many repeats a prediction was not finite.
     """
     names = list(dict.fromkeys(name for kept in repeats for name in kept["generated"]))
     metrics = {
@@ -103,17 +104,16 @@ def summarise(repeats: Sequence[Kept]) -> dict[str, Any]:
     classes: dict[str, list[int]] = {}
     excluded: dict[str, int] = {}
     for kept in repeats:
-        for name, (right, of) in kept["classes"].items():
-            counts = classes.setdefault(name, [0, 0])
-            counts[0] += right
-            counts[1] += of
+        for name, counted in kept["classes"].items():
+            classes[name] = [total + more for total, more in zip(classes.get(name, [0, 0, 0]), counted, strict=True)]
         for name in kept["excluded"]:
             excluded[name] = excluded.get(name, 0) + 1
     return {
         "metrics": metrics,
         "undefined": [name for name in names if metrics[name]["generated"]["mean"] is None],
         "classes": {
-            name: {"right": right, "of": of, "share": right / of} for name, (right, of) in sorted(classes.items())
+            name: {"right": right, "of": of, "share": right / max(of, 1), "real": real / max(of, 1)}
+            for name, (right, of, real) in sorted(classes.items())
         },
         "excluded": excluded,
     }

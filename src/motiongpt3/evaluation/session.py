@@ -32,7 +32,7 @@ class Outcome:
         generated: metric -> value; NaN where it is undefined.
         real: the same of recordings in place of what the model made.
         excluded: names of the clips whose prediction is not finite.
-        classes: class -> (right, of) of what the task counts per class.
+        classes: class -> [right, of, right of recordings]: texts whose motion is among the first three.
         confusion: (class, taken for) -> how often.
         columns: name -> a number for each clip of the population, for plots.
         joints: joint -> its error in metres, where there is one.
@@ -164,12 +164,22 @@ def numbers(scores: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, flo
     return {name: float(scores[name]) for name in names}
 
 
-def per_class(classes: Sequence[str], places: Sequence[int], right: Sequence[bool]) -> dict[str, list[int]]:
-    """Class -> [right, of] of judged samples at some places of the population."""
-    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    for place, good in zip(places, right, strict=True):
-        counts[classes[place]][0] += int(good)
+def per_class(
+    classes: Sequence[str], ranked: tuple[Tensor, Tensor], floor: tuple[Tensor, Tensor]
+) -> dict[str, list[int]]:
+    """Class -> [right, of, right of recordings] of the texts whose own motion is among the first three.
+
+    Args:
+        classes: of each clip of the population.
+        ranked: places and ranks of `RPrecision.ranked`.
+        floor: the same of recordings.
+    """
+    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    for place, rank in zip(*(one.tolist() for one in ranked), strict=True):
+        counts[classes[place]][0] += rank < 3
         counts[classes[place]][1] += 1
+    for place, rank in zip(*(one.tolist() for one in floor), strict=True):
+        counts[classes[place]][2] += rank < 3
     return dict(sorted(counts.items()))
 
 

@@ -38,16 +38,16 @@ def repeat(session: Session, number: int) -> Outcome:
     real = session.real(takes)
     made = _drawn(session, takes, session.draws(number))
     text = session.texts([take.caption for take in takes])
-    generated, (places, ranks) = _retrieval(session, number, text, made.vectors)
-    floor, _ = _retrieval(session, number, text, real.vectors)
+    generated, ranked = _retrieval(session, number, text, made.vectors)
+    floor, own = _retrieval(session, number, text, real.vectors)
     generated |= fids(session, number, made.vectors, real.vectors) | _diversity(session, number, made.vectors)
     floor |= fids(session, number, real.vectors, real.vectors, floor=True) | _diversity(session, number, real.vectors)
     generated["multimodality"], spoilt = _multimodality(session, takes, number)
     generated |= quality_means(made.quality)
     floor |= quality_means(real.quality)
     distance = (text.double() - torch.from_numpy(made.vectors).double()).norm(dim=1)
-    own = (text.double() - torch.from_numpy(real.vectors).double()).norm(dim=1)
-    columns = {"distance": distance.tolist(), "real distance": own.tolist()}
+    recorded = (text.double() - torch.from_numpy(real.vectors).double()).norm(dim=1)
+    columns = {"distance": distance.tolist(), "real distance": recorded.tolist()}
     for column, name in enumerate(QUALITY):
         columns[name] = made.quality[:, column].tolist()
         columns[f"real {name}"] = real.quality[:, column].tolist()
@@ -56,7 +56,7 @@ def repeat(session: Session, number: int) -> Outcome:
         generated,
         floor,
         [name for name, good in zip(session.names, made.whole, strict=True) if not good or name in spoilt],
-        per_class(session.classes, places.tolist(), (ranks < 3).tolist()) if labelled else {},
+        per_class(session.classes, ranked, own) if labelled else {},
         nearest_classes(session.classes, torch.from_numpy(made.vectors), torch.from_numpy(real.vectors))
         if labelled
         else [],
