@@ -62,6 +62,7 @@ def _evaluate(task: Any, argv: Sequence[str]) -> int:
         options.guidance,
         options.steps,
         options.processes,
+        options.bertscore if task == "m2t" else None,
     )
     out = None if options.out is None else Path(options.out)
     plots = None if options.plots is None else Path(options.plots)
@@ -150,6 +151,12 @@ def _parser(task: str) -> Parser:
     parser.add_argument("--seed", type=NonNegativeInt, default=0, metavar="N", help="of everything that is drawn")
     parser.add_argument("--guidance", type=NonNegativeFloat, metavar="G", help="the model's own default if left out")
     parser.add_argument("--steps", type=PositiveInt, metavar="N", help="sampling steps; the model's own if left out")
+    if task == "m2t":
+        parser.add_argument(
+            "--bertscore",
+            metavar="MODEL",
+            help="also BERTScore, by this language model: a folder such as a copy of roberta-large, or minilm",
+        )
     parser.add_argument(
         "-o",
         "--out",

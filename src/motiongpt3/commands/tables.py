@@ -45,6 +45,7 @@ METRICS = {
     "lemma_rouge_l": ("ROUGE-L, lemmas", 100.0, 1),
     "lemma_cider": ("CIDEr, lemmas (0 to 10)", 1.0, 3),
     "bert_score": ("BERTScore F1, rescaled", 100.0, 1),
+    "bert_baseline": ("BERTScore F1 of unrelated captions", 100.0, 1),
     "action": ("action word right (%)", 100.0, 1),
     "left_right": ("left or right right (%)", 100.0, 1),
     "forward_backward": ("forward or backward right (%)", 100.0, 1),

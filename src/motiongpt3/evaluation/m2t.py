@@ -11,6 +11,7 @@ import torch
 from motiongpt3.evaluation.caption_words import Directions, Labelled, action_of, actions, judge_captions
 from motiongpt3.evaluation.measured import Array
 from motiongpt3.evaluation.metrics import CaptionScores, RPrecision, lemma_tokens, lower_tokens
+from motiongpt3.evaluation.metrics.bert import bert_score
 from motiongpt3.evaluation.protocols import Take, labels_of
 from motiongpt3.evaluation.session import Outcome, Session, numbers, per_class
 from motiongpt3.motion.motion import Motion
@@ -84,7 +85,7 @@ def _retrieval(
 
 
 def _wording(session: Session, texts: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-    """BLEU, ROUGE-L and CIDEr on words and on lemmas, over the clips that have a reference."""
+    """BLEU, ROUGE-L and CIDEr on words and on lemmas, and BERTScore if asked, over the clips that have a reference."""
     if (known := session.scores.get(tuple(texts))) is not None:
         return known
     kept = [n for n, others in enumerate(references) if others]
@@ -95,6 +96,9 @@ def _wording(session: Session, texts: Sequence[str], references: Sequence[Sequen
             metric.update([texts[n] for n in kept], [list(references[n]) for n in kept], kept)
         found = metric.compute()
         scores |= {f"{prefix}{name}": float(found[name]) for name in WORDING}
+    if session.words is not None:
+        few = [texts[n] for n in kept], [references[n] for n in kept]
+        scores["bert_score"], scores["bert_baseline"] = bert_score(session.words, *few)
     session.scores[tuple(texts)] = scores
     return scores
 

@@ -17,6 +17,7 @@ from motiongpt3.data.augment import base_action
 from motiongpt3.data.dataset import PackedClips
 from motiongpt3.evaluation.measured import QUALITY, Array, Measured, Wish, embed_texts, measured
 from motiongpt3.evaluation.metrics import FID
+from motiongpt3.evaluation.metrics.bert import WordEncoder
 from motiongpt3.evaluation.protocols import Item, Protocol, Take, TaskName, plan
 from motiongpt3.evaluation.workers import Workers, batches
 
@@ -74,6 +75,7 @@ class Session:
         seed: of everything that is drawn.
         guidance, steps: as in `MotionGPT3.generate`.
         tick: told how many motions or captions were made.
+        words: what BERTScore is computed with; None: it is not.
     """
 
     def __init__(
@@ -87,10 +89,11 @@ class Session:
         guidance: float | None = None,
         steps: int | None = None,
         tick: Callable[[int], object] = lambda made: None,
+        words: WordEncoder | None = None,
     ) -> None:
         self.task, self.protocol = task, protocol
         self.pack, self.items, self.workers = pack, list(items), workers
-        self.seed, self.guidance, self.steps, self.tick = seed, guidance, steps, tick
+        self.seed, self.guidance, self.steps, self.tick, self.words = seed, guidance, steps, tick, words
         self.names = [item.name for item in self.items]
         self.classes = [base_action(item.label) for item in self.items]
         self.captions: dict[tuple[int, int, int], str] = {}

@@ -15,6 +15,7 @@ from motiongpt3.data.dataset import PackedClips
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.evaluation.evaluators import NO_WORDS, check_evaluator
 from motiongpt3.evaluation.measured import evaluator_facts
+from motiongpt3.evaluation.metrics.bert import WordEncoder
 from motiongpt3.evaluation.protocols import (
     FPS,
     Item,
@@ -51,6 +52,8 @@ class Request:
     guidance: float | None = None
     steps: int | None = None
     processes: int = 1
+    bertscore: str | None = None
+    """Model of BERTScore, see `metrics.bert.WordEncoder`; None: it is not computed."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class Prepared:
     items: list[Item]
     recipe: Recipe
     repeats: int
+    words: WordEncoder | None = None
 
 
 def prepare(request: Request, config: MotionGPT3Config | None) -> Prepared:
@@ -86,9 +90,10 @@ def prepare(request: Request, config: MotionGPT3Config | None) -> Prepared:
         if request.task == "m2t" and config.stage == 1:
             raise MotionGPT3Error("this model was trained for text to motion alone: it writes no captions")
         check_model(protocol, items, config.vae.max_frames)
+    words = None if request.bertscore is None else WordEncoder(request.bertscore)
     recipe = Recipe(**{**asdict(request.recipe), "packed": protocol.packed})
     repeats = protocol.repeats[request.task] if request.repeats is None else request.repeats
-    return Prepared(request, protocol, pack, items, recipe, repeats)
+    return Prepared(request, protocol, pack, items, recipe, repeats, words)
 
 
 def evaluate(
@@ -134,6 +139,7 @@ def evaluate(
                 "steps": request.steps,
                 "profile": request.recipe.profile,
                 "limit": request.limit,
+                "bertscore": prepared.words.facts if prepared.words else None,
             },
         }
         shelf = Shelf(report, identity)
@@ -147,6 +153,7 @@ def evaluate(
             request.guidance,
             request.steps,
             tick,
+            prepared.words,
         )
         module = _module(request.task)
         work = module.work(session)
