@@ -31,6 +31,8 @@ COMMANDS = {
     "data check": ("data:check", "find what is wrong with a data set"),
     "data augment": ("data:augment", "make a pool of further examples from a data set"),
     "train vae": ("train:vae", "train a motion VAE"),
+    "train vq": ("train:vq", "train a VQ-VAE, the quantised baseline"),
+    "train experiment": ("train:experiment", "train a network of the paper's comparison"),
     "train stage1": ("train:stage1", "train text to motion"),
     "train stage2": ("train:stage2", "train all tasks, the language model frozen"),
     "train stage3": ("train:stage3", "train everything on instructions"),
@@ -47,6 +49,7 @@ COMMANDS = {
     "evaluate instructions": ("instructions:instructions", "are instructions answered with what they ask for?"),
     "evaluate captions": ("evaluate:captions", "do captions of recorded clips say what happens?"),
     "evaluate vae": ("evaluate:vae", "reconstruction errors of a motion VAE, per source"),
+    "evaluate convergence": ("convergence:convergence", "which of two kinds of runs learns faster, and by how much"),
     "evaluate quality": ("evaluate:quality", "foot skating, jitter … of real and of generated motions"),
 }
 """Command -> module and function in `motiongpt3.commands`, and what it does."""

@@ -102,3 +102,12 @@ def test_what_is_no_evaluator(tmp_path: Path, tiny_model_dir: Path) -> None:
         load_evaluator(str(tmp_path))
     with pytest.raises(MotionGPT3Error, match="no text-motion evaluator"):
         load_evaluator(str(tiny_model_dir))
+    with pytest.raises(MotionGPT3Error, match="cannot use the device 'nonsense'"):
+        load_evaluator(device="nonsense")
+
+
+def test_half_precision_around_it_changes_nothing(evaluator: MotionTextEvaluator) -> None:
+    features, lengths = torch.randn(2, 30, 263), torch.tensor([30, 20])
+    plain = evaluator.embed_features(features, lengths)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(evaluator.embed_features(features, lengths), plain)

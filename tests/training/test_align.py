@@ -81,7 +81,7 @@ STAGE_3 = {"stage": "3", "text": "low-rank", "tasks": TALK, "text_rank": 2}
 
 @pytest.mark.parametrize(
     "changes",
-    [{"precision": "bf16-mixed", "imitate": 3}, STAGE_3],
+    [{"precision": "bf16-mixed"}, STAGE_3],
     ids=["stage2-bf16", "stage3"],
 )
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(
@@ -198,7 +198,7 @@ def test_losses_are_means_over_words_and_motions(make: Callable, monkeypatch: py
 
     for in_words in (True, False):
         grouped = losses(in_words)
-        monkeypatch.setattr(align, "by_length", lambda lessons: [lessons])
+        monkeypatch.setattr(align, "by_length", lambda lessons, lengths: [lessons])
         together = losses(in_words)
         monkeypatch.undo()
         torch.testing.assert_close(grouped["words"], together["words"], atol=2e-3, rtol=2e-3)
@@ -293,7 +293,6 @@ def test_starting_from_what_does_not_fit(
         ({"text_rank": 0}, "text_rank must be 1 to 1024, not 0"),
         ({"text_weight": -1.0}, "text_weight must be 0 to"),
         ({"pool_share": 1.5}, "pool_share must be 0 to 1"),
-        ({"imitate": 2, "text": "low-rank"}, "imitate needs a frozen text stream"),
     ],
 )
 def test_settings_are_checked_before_anything_is_read(
@@ -318,21 +317,3 @@ def test_the_vae_is_read_with_the_lengths_of_the_model(make: Callable) -> None:
     ends = module.bank.ends(torch.arange(len(module.bank)))
     assert ends.frames[ends.frames > 0].min() >= 8
     assert (ends.frames > 0).any(1).all()
-
-
-def test_text_to_motion_stays_close_to_a_kept_model(make: Callable, stage1_folder: Path) -> None:
-    """At the start it is that model; then the weight of the difference decides how far it strays."""
-    strayed = []
-    for name, weight in (("loose", 0.0), ("tight", 300.0)):
-        module = make(name, keep=stage1_folder, keep_weight=weight, steps=20, checkpoint_minutes=60.0)
-        rows = torch.arange(12)
-
-        def distance(module: AlignTraining = module, rows: Tensor = rows) -> float:
-            with torch.no_grad():
-                return float(module.losses(module.bank, rows, module.bank.first_captions(rows), 1, False)["keep"])
-
-        assert distance() < 1e-6
-        assert not any("teacher" in name or "kept" in name for name, _ in module.named_parameters())
-        fit(module, progress=False)
-        strayed.append(distance())
-    assert strayed[1] < 0.5 * strayed[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,7 @@ def test_what_says_the_same_is_no_negative() -> None:
     assert torch.equal(left_out, expected)
 
 
+@torch.no_grad()
 def test_the_loss_by_hand(make: Make) -> None:
     """A motion against all captions that are negatives and its own one with sides, or directions, swapped."""
     module = make().eval()
@@ -148,3 +150,20 @@ def test_the_exported_evaluator_is_the_trained_one(config: Callable) -> None:
 def test_sizes_that_do_not_fit(make: Make) -> None:
     with pytest.raises(MotionGPT3Error, match="must be 32"):
         make(sentence_channels=16)
+
+
+def test_clips_without_captions_are_left_out(make: Make, packed: Path, config: Callable, tmp_path: Path) -> None:
+    pack = PackedClips.open(packed)
+
+    def write(name: str, silent: Callable[[int], bool]) -> Path:
+        changed = [
+            replace(clip, captions=(), crop_safe=()) if silent(index) else clip for index, clip in enumerate(pack.clips)
+        ]
+        rows = ((clip, pack.clip_features(i), pack.clip_joints(i)) for i, clip in enumerate(changed))
+        return PackedClips.write(tmp_path / name, rows).path
+
+    some = EvaluatorTraining(replace(config(), data=[write("some.safetensors", lambda index: index > 1)]))
+    assert {name for step in range(5) for name in some.draw(step).clips} == {"clip_0", "clip_1"}
+    fit(some, progress=False)  # the val split has no captions at all
+    with pytest.raises(MotionGPT3Error, match="no captions in its train split"):
+        EvaluatorTraining(replace(config(), data=[write("none.safetensors", lambda _: True)]))

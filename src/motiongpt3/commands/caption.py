@@ -23,7 +23,14 @@ def caption(argv: Sequence[str]) -> int:
     parser.add_argument("files", nargs="+", metavar="FILE", help="a motion")
     parser.add_argument("--samples", type=PositiveInt, default=1, metavar="K", help="captions per motion")
     parser.add_argument("--beams", type=PositiveInt, default=1, metavar="B", help="width of the beam search")
-    parser.add_argument("--seed", type=NonNegativeInt, default=0, metavar="N", help="of the draws, with --samples")
+    parser.add_argument(
+        "--candidates",
+        type=PositiveInt,
+        metavar="N",
+        help="captions to draw, of which the one that fits the motion best is kept; 1 takes the likeliest words "
+        "(default: as the model's configuration says)",
+    )
+    parser.add_argument("--seed", type=NonNegativeInt, default=0, metavar="N", help="of the draws")
     add_model_options(parser)
     parser.add_argument("--json", action="store_true", help="print the captions as JSON")
     options = parser.parse_args(argv)
@@ -38,6 +45,7 @@ def caption(argv: Sequence[str]) -> int:
         samples=options.samples,
         beams=options.beams,
         seed=options.seed,
+        candidates=options.candidates,
         progress=lambda batches: iter(tqdm(batches, "reading", unit="batch", disable=None)),
     )
     each = [found[i : i + options.samples] for i in range(0, len(found), options.samples)]

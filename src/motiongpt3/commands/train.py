@@ -1,4 +1,4 @@
-"""`motiongpt3 train vae`, the three stages and `train evaluator`."""
+"""`motiongpt3 train vae`, the three stages, `train evaluator`, and what the paper compares with."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from typing import Any
 from motiongpt3.commands.options import Parser, show_progress
 from motiongpt3.errors import MotionGPT3Error
 
+CONFIGS = {"vq": "experiments/vq", "experiment": "experiments/dual"}
+"""Configurations that the help names, where they are not `mini`'s."""
 EXAMPLES = """
-  motiongpt3 train {stage} --config configs/mini/{stage}.yaml
-  motiongpt3 train {stage} --config configs/mini/{stage}.yaml --run.out runs/short --run.steps 100
-  motiongpt3 train {stage} --config configs/mini/{stage}.yaml --resume
+  motiongpt3 train {stage} --config configs/{config}.yaml
+  motiongpt3 train {stage} --config configs/{config}.yaml --run.out runs/short --run.steps 100
+  motiongpt3 train {stage} --config configs/{config}.yaml --resume
 """
 
 
@@ -62,9 +64,34 @@ def evaluator(argv: Sequence[str]) -> int:
     return _train(argv, "evaluator", text, EvaluatorTrainingConfig, train_evaluator)
 
 
+def vq(argv: Sequence[str]) -> int:
+    """Train the quantised baseline."""
+    from motiongpt3.training.commands import train_vq
+    from motiongpt3.training.vq import VQTrainingConfig
+
+    text = "Train a VQ-VAE, the quantised baseline. --start takes a VAE's or a VQ-VAE's folder. Writes OUT/vq."
+    return _train(argv, "vq", text, VQTrainingConfig, train_vq)
+
+
+def experiment(argv: Sequence[str]) -> int:
+    """Train one network of the paper's comparison."""
+    from motiongpt3.training.commands import train_experiment
+    from motiongpt3.training.experiment import ExperimentConfig
+
+    def run(config: ExperimentConfig, resume: bool, start: Path | None, progress: bool) -> Path:
+        if start is not None:
+            raise MotionGPT3Error("an experiment starts from the language model; leave --start out")
+        return train_experiment(config, resume, progress)
+
+    text = "Train one network of the paper's comparison and judge it while it trains. Writes OUT/metrics and more."
+    return _train(argv, "experiment", text, ExperimentConfig, run)
+
+
 def training_parser(stage: str, description: str, config: type) -> Parser:
     """The parser of a training command: every field of its configuration class is an option."""
-    parser = Parser(f"train {stage}", description, EXAMPLES.format(stage=stage))
+    parser = Parser(
+        f"train {stage}", description, EXAMPLES.format(stage=stage, config=CONFIGS.get(stage, f"mini/{stage}"))
+    )
     parser.add_argument(
         "--config", action="config", metavar="FILE", help="YAML file with options; options after it override it"
     )
@@ -81,7 +108,7 @@ def _train(argv: Sequence[str], stage: str, text: str, kind: type, run: Callable
     options = parser.instantiate(parser.parse_args(argv))
     config: Any = kind(**{field.name: options[field.name] for field in fields(kind)})
     last = Path(config.run.out) / "checkpoints" / "last.ckpt"
-    if options.resume and options.start and stage in ("vae", "stage1", "evaluator"):
+    if options.resume and options.start and stage in ("vae", "vq", "stage1", "evaluator"):
         raise MotionGPT3Error("--resume goes on from a checkpoint and --start from other weights; give one of them")
     if stage in ("stage2", "stage3") and config.stage != stage[-1]:
         raise MotionGPT3Error(f"train {stage} needs --stage {stage[-1]}, not {config.stage}")

@@ -91,7 +91,8 @@ class MotionTextEvaluator:
 
         Features that hold NaN give a vector of NaN, in their own row only.
         """
-        return self.network.embed_features(features.to(self.device), lengths.to(self.device))
+        with torch.autocast(self.device.type, enabled=False):
+            return self.network.embed_features(features.to(self.device).float(), lengths.to(self.device))
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
@@ -129,7 +130,12 @@ def load_evaluator(name_or_folder: str = MOCAP, device: str | torch.device | Non
     config = read_config(folder)
     if KIND not in config:
         raise MotionGPT3Error(f"{folder} is no text-motion evaluator that this can load")
-    network = TMR.load(folder).to(device or "cpu")
+    network = TMR.load(folder)
+    try:
+        network = network.to(device or "cpu")
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0][:100]
+        raise MotionGPT3Error(f"this PyTorch cannot use the device {str(device)!r} ({reason})") from None
     with (folder / WEIGHTS).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     name = name_or_folder if name_or_folder == MOCAP else folder.name

@@ -56,6 +56,9 @@ class MotionGPT3Config:
     steps: int = 20
     """Default number of sampling steps."""
 
+    candidates: int = 1
+    """Default number of captions to draw of a motion, of which the best is kept (`models.weighing`)."""
+
     @property
     def max_seconds(self) -> float:
         """Longest motion the model makes."""

@@ -15,6 +15,7 @@ from motiongpt3.instructions.tasks import build
 from motiongpt3.models.kv_cache import KVCache
 from motiongpt3.models.layout import Piece, Shown, Words, lay_out
 from motiongpt3.models.reading import Motions, encode, readable
+from motiongpt3.models.weighing import fittest
 from motiongpt3.models.writing import Decoding, Writer, logits_after
 from motiongpt3.motion.motion import Motion
 
@@ -40,19 +41,26 @@ def caption(
     beams: int = 1,
     seed: int = 0,
     decoding: Decoding | None = None,
+    candidates: int | None = None,
     progress: Progress = iter,
 ) -> list[list[str]]:
     """See `MotionGPT3.caption`: for each motion its captions."""
-    decoding = check_caption(model.config, motions, samples, beams, seed, decoding)
-    parts = [(number, part) for number, motion in enumerate(motions) for part in split(motion, model.config)]
-    jobs = [(number, part, sample) for number, part in parts for sample in range(samples)]
-    found: dict[tuple[int, int], list[str]] = {}
+    decoding, candidates = check_caption(model.config, motions, samples, beams, seed, decoding, candidates)
+    pieces = [split(motion, model.config) for motion in motions]
+    parts = [part for mine in pieces for part in mine]
+    count = max(samples, candidates)
+    jobs = [(place, sample) for place in range(len(parts)) for sample in range(count)]
+    written: list[list[str]] = [[] for _ in parts]
     for batch in progress([jobs[at : at + BATCH] for at in range(0, len(jobs), BATCH)]):
-        seeds = [decoding.seed + sample for _, _, sample in batch]
-        texts = model.describe([part for _, part, _ in batch], decoding, seeds)
-        for (number, _, sample), text in zip(batch, texts, strict=True):
-            found.setdefault((number, sample), []).append(text)
-    return [[" ".join(found[number, sample]) for sample in range(samples)] for number in range(len(motions))]
+        seeds = [decoding.seed + sample for _, sample in batch]
+        texts = model.describe([parts[place] for place, _ in batch], decoding, seeds)
+        for (place, _), text in zip(batch, texts, strict=True):
+            written[place].append(text)
+    if candidates > 1:
+        written = [[text] for text in fittest(model, parts, written)]
+    waiting = iter(written)
+    each = [[next(waiting) for _ in mine] for mine in pieces]
+    return [[" ".join(texts) for texts in zip(*mine, strict=True)] for mine in each]
 
 
 def check_caption(
@@ -62,8 +70,9 @@ def check_caption(
     beams: int = 1,
     seed: int = 0,
     decoding: Decoding | None = None,
-) -> Decoding:
-    """How captions are written, or a refusal.
+    candidates: int | None = None,
+) -> tuple[Decoding, int]:
+    """How captions are written and of how many the best is kept, or a refusal.
 
     Raises:
         MotionGPT3Error: no motion, one that is too short or of another skeleton, a number out of range, or several
@@ -71,15 +80,22 @@ def check_caption(
     """
     if not motions:
         raise MotionGPT3Error("there is no motion to describe")
-    if not isinstance(samples, int) or not 1 <= samples <= MAX_SAMPLES:
-        raise MotionGPT3Error(f"samples must be a whole number from 1 to {MAX_SAMPLES}, not {samples!r}")
+    plain = samples == 1 and beams == 1 and decoding is None
+    chosen = (config.candidates if plain else 1) if candidates is None else candidates
+    for name, value in (("samples", samples), ("candidates", chosen)):
+        if not isinstance(value, int) or not 1 <= value <= MAX_SAMPLES:
+            raise MotionGPT3Error(f"{name} must be a whole number from 1 to {MAX_SAMPLES}, not {value!r}")
+    if chosen > 1 and not plain:
+        raise MotionGPT3Error("candidates are drawn and one is kept: leave out samples, beams and decoding")
+    if chosen > 1 and config.interface == "holders":
+        raise MotionGPT3Error("a converted model cannot weigh candidates: leave candidates out")
     if decoding is None:
-        decoding = replace(SAMPLED if samples > 1 else Decoding(), beams=beams, seed=seed)
+        decoding = replace(SAMPLED if max(samples, chosen) > 1 else Decoding(), beams=beams, seed=seed)
     if samples > 1 and (decoding.beams > 1 or not decoding.temperature):
         raise MotionGPT3Error("several captions of a motion are drawn: use a temperature above 0 and no beams")
     for motion in motions:
         readable(motion, config, "the motion")
-    return decoding
+    return decoding, chosen
 
 
 def split(motion: Motion, config: MotionGPT3Config) -> list[Motion]:

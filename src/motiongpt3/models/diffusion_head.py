@@ -150,18 +150,30 @@ class DiffusionHead(nn.Module):
         given = conditions[:batch].repeat_interleave(repeat, dim=0)
         condition = torch.where(dropped.unsqueeze(1), conditions[batch:], given)
         clean = latents.repeat_interleave(repeat, dim=0)
+        # Logit-normal times (Esser et al. 2024) for flow: the middle of the path is where the work is.
+        flow = self.config.objective == "flow"
+        level = torch.sigmoid(torch.randn(total, generator=generator, device=device)) if flow else uniform(total)
+        return self.errors(condition, clean, noise, level).view(batch, repeat).mean(1)
+
+    def errors(self, condition: Tensor, latents: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+        """How far off the prediction is at one noise level of each clip: (B,) mean squared errors.
+
+        Args:
+            condition: (B, width), from `condition`.
+            latents: (B, N, D) normalised.
+            noise: (B, N, D) standard normal.
+            level: (B,) from 0, the latents alone, to 1, noise.
+        """
         if self.config.objective == "flow":
-            # Logit-normal times (Esser et al. 2024): the middle of the path is where the work is.
-            normal = torch.randn(total, generator=generator, device=device)
-            t = torch.sigmoid(normal).view(-1, 1, 1)
-            noisy, target = (1 - t) * clean + t * noise, noise - clean
-            time = t.flatten() * self.config.train_steps
+            t = level.view(-1, 1, 1)
+            noisy, target = (1 - t) * latents + t * noise, noise - latents
+            time = level * self.config.train_steps
         else:
-            time = (uniform(total) * self.config.train_steps).long().clamp(max=self.config.train_steps - 1)
-            alpha = torch.from_numpy(alpha_bars(self.config)).float().to(device)[time].view(-1, 1, 1)
-            noisy, target = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise, noise
+            time = (level * self.config.train_steps).long().clamp(max=self.config.train_steps - 1)
+            alpha = torch.from_numpy(alpha_bars(self.config)).float().to(level.device)[time].view(-1, 1, 1)
+            noisy, target = alpha.sqrt() * latents + (1 - alpha).sqrt() * noise, noise
         error = F.mse_loss(self.predict(noisy, time, condition).float(), target, reduction="none")
-        return error.flatten(1).mean(1).view(batch, repeat).mean(1)
+        return error.flatten(1).mean(1)
 
     @torch.no_grad()
     def sample(

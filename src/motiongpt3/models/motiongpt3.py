@@ -150,6 +150,7 @@ class MotionGPT3(Network, Pretrained):
         beams: int = ...,
         seed: int = ...,
         decoding: Decoding | None = ...,
+        candidates: int | None = ...,
         progress: Callable[[Sequence[Any]], Iterator[Any]] = ...,
     ) -> str: ...
 
@@ -161,6 +162,7 @@ class MotionGPT3(Network, Pretrained):
         beams: int = ...,
         seed: int = ...,
         decoding: Decoding | None = ...,
+        candidates: int | None = ...,
         progress: Callable[[Sequence[Any]], Iterator[Any]] = ...,
     ) -> str | list[str]: ...
 
@@ -171,6 +173,7 @@ class MotionGPT3(Network, Pretrained):
         beams: int = 1,
         seed: int = 0,
         decoding: Decoding | None = None,
+        candidates: int | None = None,
         progress: Callable[[Sequence[Any]], Iterator[Any]] = iter,
     ) -> str | list[str]:
         """What happens in motions, in English.
@@ -178,9 +181,12 @@ class MotionGPT3(Network, Pretrained):
         Args:
             motion: a motion of at least a second, or several; one longer than `max_seconds` is described in parts.
             samples: captions per motion; more than one are drawn, with seed, seed + 1 and so on.
-            beams: width of the beam search; 1 takes the likeliest word each time.
+            beams: width of the beam search.
             seed: of the draws.
             decoding: how words are chosen, instead of `beams` and `seed`.
+            candidates: captions to draw, of which the one is kept that the model would soonest draw the motion from
+                (`models.weighing`); 1 takes the likeliest word each time. None: as many as the model's configuration
+                says, and 1 with samples, beams or decoding.
             progress: wraps the list of batches.
 
         Returns:
@@ -193,7 +199,7 @@ class MotionGPT3(Network, Pretrained):
         if not isinstance(motion, Motion | Sequence):
             raise MotionGPT3Error(f"give a Motion or a list of them, not {type(motion).__name__}")
         motions = [motion] if isinstance(motion, Motion) else list(motion)
-        found = describing.caption(self, motions, samples, beams, seed, decoding, progress)
+        found = describing.caption(self, motions, samples, beams, seed, decoding, candidates, progress)
         return found[0][0] if isinstance(motion, Motion) and samples == 1 else [text for each in found for text in each]
 
     def chat(

@@ -51,12 +51,15 @@ class Network(nn.Module):
         self.backbone = backbone
         if config.text_rank is not None:
             add_low_rank(backbone.stream, config.text_rank)
-        stream = backbone.stream.config.for_motion(config.motion_width, config.motion_mlp, config.motion_dropout)
-        self.motion = Stream(stream)
-        BimodalTransformer(backbone.stream, self.motion, config.shared_layers)  # refuses what does not fit together
+        self._make_streams()
         self._make_interface()
-        self.head = DiffusionHead(config.head)
-        self.vae = MotionVAE(config.vae)
+        self._make_output()
+
+    def _make_streams(self) -> None:
+        """The motion stream beside the language model's own."""
+        config, text = self.config, self.backbone.stream
+        self.motion = Stream(text.config.for_motion(config.motion_width, config.motion_mlp, config.motion_dropout))
+        BimodalTransformer(text, self.motion, config.shared_layers)  # refuses what does not fit together
 
     def _make_interface(self) -> None:
         """The motion stream's own inputs, and the length head."""
@@ -74,6 +77,11 @@ class Network(nn.Module):
             )
             self.shown = nn.Parameter(torch.randn(config.reads, config.motion_width) * 0.02)
         self.predict_length = nn.Linear(config.motion_width, -(-config.vae.max_frames // config.length_unit))
+
+    def _make_output(self) -> None:
+        """What makes motion of hidden states."""
+        self.head = DiffusionHead(self.config.head)
+        self.vae = MotionVAE(self.config.vae)
 
     @property
     def transformer(self) -> BimodalTransformer:
@@ -152,6 +160,13 @@ class Network(nn.Module):
 
     def read(self, tokens: Sequence[Sequence[int]]) -> tuple[KVCache, Tensor]:
         """Run the text stream over prompts from `tokens`: what motion queries will see, and (B,) where they start."""
+        words, lengths = self.text_tokens(tokens)
+        cache = KVCache()
+        self.transformer(words, None, cache)
+        return cache, lengths
+
+    def text_tokens(self, tokens: Sequence[Sequence[int]]) -> tuple[Tokens, Tensor]:
+        """Prompts from `tokens` as the text stream takes them, and their (B,) lengths."""
         device = self.backbone.embedding.device
         lengths = torch.tensor([len(row) for row in tokens])
         ids = torch.zeros(len(tokens), int(lengths.max()), dtype=torch.long)
@@ -159,9 +174,7 @@ class Network(nn.Module):
             row[: len(words)] = torch.tensor(words)
         lengths = lengths.to(device)
         mask = torch.arange(ids.shape[1], device=device) < lengths.unsqueeze(1)
-        cache = KVCache()
-        self.transformer(Tokens.of(self.backbone.embed(ids.to(device)), mask), None, cache)
-        return cache, lengths
+        return Tokens.of(self.backbone.embed(ids.to(device)), mask), lengths
 
     def think(self, cache: KVCache, start: Tensor, frames: Tensor | None) -> tuple[Tensor, Tensor]:
         """Run the motion queries after a text.

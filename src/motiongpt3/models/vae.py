@@ -84,12 +84,15 @@ class SkipTransformer(nn.Module):
         self.linear_blocks = nn.ModuleList(nn.Linear(2 * config.width, config.width) for _ in range(half))
         self.norm = nn.LayerNorm(config.width)
 
-    def forward(self, x: Tensor, padding: Tensor, memory: Tensor | None = None) -> Tensor:
-        """x (B, n, width), padding (B, n) True where there is no token, memory (B, m, width) -> (B, n, width)."""
+    def forward(self, x: Tensor, padding: Tensor, memory: Tensor | None = None, absent: Tensor | None = None) -> Tensor:
+        """x (B, n, width), padding (B, n) True where there is no token, memory (B, m, width) -> (B, n, width).
+
+        `absent` (B, m) is True where the memory holds no token.
+        """
 
         def run(block: nn.Module, x: Tensor) -> Tensor:
             if self.decoder:
-                return block(x, memory, tgt_key_padding_mask=padding)
+                return block(x, memory, tgt_key_padding_mask=padding, memory_key_padding_mask=absent)
             return block(x, src_key_padding_mask=padding)
 
         skips = []
@@ -121,8 +124,8 @@ class MotionVAE(nn.Module):
             raise MotionGPT3Error("a VAE's positions must cover 2 * latent_tokens + max_frames / patch")
         self.embed = nn.Linear(config.patch * config.features, width)
         self.distribution_tokens = nn.Parameter(torch.randn(2 * tokens, width))
-        self.encoder_positions = nn.Parameter(_sinusoids(config.positions, width))
-        self.decoder_positions = nn.Parameter(_sinusoids(config.positions, width))
+        self.encoder_positions = nn.Parameter(sinusoids(config.positions, width))
+        self.decoder_positions = nn.Parameter(sinusoids(config.positions, width))
         self.encoder = SkipTransformer(config, decoder=False)
         self.decoder = SkipTransformer(config, decoder=True)
         self.project = channels != width or tokens > 1
@@ -212,15 +215,19 @@ class MotionVAE(nn.Module):
         """The inverse of `normalise_latents`."""
         return latents * self.latent_std + self.latent_mean
 
-    def decode_joints(self, latents: Tensor, lengths: Tensor) -> Tensor:
-        """Normalised latents (B, N, D) and lengths (B,) -> joints (B, max length, J, 3) in metres.
+    def decode_features(self, latents: Tensor, lengths: Tensor) -> Tensor:
+        """Normalised latents (B, N, D) and lengths (B,) -> features (B, max length, F), not normalised.
 
         Patches meet with small steps, which (1, 2, 1) / 4 over frames takes away; one frame per token has none.
         """
         features = self.decode(self.denormalise_latents(latents), lengths)
         if self.config.patch > 1:
             features = smooth(features, lengths)
-        return features_to_joints(self.denormalise(features.float()))
+        return self.denormalise(features.float())
+
+    def decode_joints(self, latents: Tensor, lengths: Tensor) -> Tensor:
+        """Normalised latents (B, N, D) and lengths (B,) -> joints (B, max length, J, 3) in metres."""
+        return features_to_joints(self.decode_features(latents, lengths))
 
 
 def smooth(features: Tensor, lengths: Tensor) -> Tensor:
@@ -237,7 +244,7 @@ def frame_mask(lengths: Tensor, frames: int) -> Tensor:
     return torch.arange(frames, device=lengths.device) < lengths.unsqueeze(1)
 
 
-def _sinusoids(positions: int, width: int) -> Tensor:
+def sinusoids(positions: int, width: int) -> Tensor:
     """(positions, width) sines and cosines of Vaswani et al. 2017: where the learned positions start."""
     angles = torch.arange(positions).unsqueeze(1) * torch.exp(-torch.arange(0, width, 2) / width * 9.21)
     return torch.stack([angles.sin(), angles.cos()], dim=-1).reshape(positions, -1)[:, :width]

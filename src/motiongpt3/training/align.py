@@ -25,12 +25,10 @@ from motiongpt3.models.motiongpt3 import MotionGPT3
 from motiongpt3.models.pretrained import backbone_names, read_settings
 from motiongpt3.models.reading import Motions
 from motiongpt3.training.examples import Examples, Lesson, check_tasks
-from motiongpt3.training.imitation import Imitation
-from motiongpt3.training.keep import KeptTextToMotion
 from motiongpt3.training.loop import RunConfig, TrainingModule, check_settings
 
-LENGTHS = (0, 12, 26, 52, 104, 208)
-"""Most words of the lessons that run together."""
+LENGTHS = {"cpu": (0, 12, 26, 52, 104, 208), "cuda": (0, 40, 208)}
+"""Most words of the lessons that run together: padding costs a CPU most, passes cost a GPU most."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +48,6 @@ class AlignConfig:
     """Rank of the low-rank updates."""
     batch: int = 32
     """Sequences per step."""
-    imitate: int = 0
-    """Clips per step whose motion tokens also learn to stand for the words of their label, the text stream frozen."""
-    imitate_weight: float = 1.0
-    """Weight of that."""
-    keep: Path | None = None
-    """Folder of a stage 1 model whose text to motion is kept: its hidden states are what the queries' stay close to."""
-    keep_weight: float = 10.0
-    """Weight of the mean squared difference from them."""
     noise_levels: int = 4
     """Noise levels per drawn motion and step."""
     text_weight: float = 1.0
@@ -82,9 +72,6 @@ class AlignConfig:
     def __post_init__(self) -> None:
         check_settings(
             self,
-            imitate=(0, 10**6),
-            imitate_weight=(0, 1e6),
-            keep_weight=(0, 1e6),
             text_rank=(1, 1024),
             batch=(1, 10**6),
             noise_levels=(1, 1000),
@@ -92,9 +79,6 @@ class AlignConfig:
         )
         check_settings(self, text_weight=(0, 1e6), motion_weight=(0, 1e6), length_weight=(0, 1e6))
         check_settings(self, pool_share=(0, 1), balance=(0, 10))
-        for name in ("imitate", "keep"):
-            if getattr(self, name) and self.text != "frozen":
-                raise MotionGPT3Error(f"{name} needs a frozen text stream: set text to frozen, or leave {name} out")
         check_tasks(self.tasks, self.stage, self.text != "frozen")
 
 
@@ -129,8 +113,6 @@ class AlignTraining(TrainingModule):
         )
         self.held = LatentBank(held, vae, parts=0, ends=True, labels=False)
         stage: Literal[2, 3] = 2 if config.stage == "2" else 3
-        self.kept = KeptTextToMotion(self.model, config.keep) if config.keep else None
-        self.imitation = Imitation(self.model, self.bank.labels) if config.imitate else None
         self.examples = Examples(self.model, config.tasks, stage, config.learn_prompts)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
@@ -168,10 +150,9 @@ class AlignTraining(TrainingModule):
             [bank.captions[i] for i in captions], motions.frames.view(3, -1), batch.whole, seed, in_words
         )
 
-        words, targets, thoughts, drawn, whole, strayed = [], [], [], [], [], []
-        for group in by_length(lessons):
-            logits, wanted, hidden, stray = self.run_group(group, motions)
-            strayed.append(stray)
+        words, targets, thoughts, drawn, whole = [], [], [], [], []
+        for group in by_length(lessons, LENGTHS[self.device.type]):
+            logits, wanted, hidden = self.run_group(group, motions)
             words.append(logits)
             targets.append(wanted)
             thoughts.append(hidden)
@@ -184,18 +165,16 @@ class AlignTraining(TrainingModule):
         if drawn:
             noise_levels = self.config.noise_levels
             terms["diffusion"] = self.model.head.loss(hidden[:, 1:], latents[drawn], noise_levels, generator).mean()
-        if any(map(len, strayed)):
-            terms["keep"] = torch.cat(strayed).mean()
         if any(whole):
             terms["length"] = self._length(hidden, motions.frames[drawn], torch.tensor(whole, device=self.device))
         return terms
 
-    def run_group(self, group: list[Lesson], motions: Motions) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def run_group(self, group: list[Lesson], motions: Motions) -> tuple[Tensor, Tensor, Tensor]:
         """One pass over lessons of like length.
 
         Returns:
-            logits and targets of the learned words (W, vocabulary), (W,); hidden states of the drawn motions
-            (R, K + 1, motion width); and how far those that follow words alone are from the kept ones, (R,) or (0,).
+            logits and targets of the learned words (W, vocabulary), (W,), and hidden states of the drawn motions
+            (R, K + 1, motion width).
         """
         model, rows = self.model, []
         shown: list[int] = []
@@ -213,16 +192,12 @@ class AlignTraining(TrainingModule):
             picked = torch.tensor([different[tuple(head)] for head in heads], device=self.device)
             cache, starts = cache.select(picked), places[picked].tolist()
         layout = lay_out(rows, model.motion_tokens, starts).to(self.device)
-        kept = None
-        if self.kept is not None and cache is not None and drawn and not shown:
-            kept = self.kept.hidden(cache, layout.slot_positions[:, 0], motions.frames[drawn])
         read = Motions(motions.latents[shown], motions.frames[shown])
         with attention_kernel(self.kernel):
             words, hidden = model(layout, read, motions.frames[drawn] if drawn else None, cache)
         learned = layout.targets != IGNORE
         said = words[learned] if words is not None else model.backbone.embedding[:0]
-        stray = hidden.new_zeros(0) if kept is None else (hidden - kept).float().square().mean((1, 2))
-        return model.backbone.logits(said), layout.targets[learned], hidden, stray
+        return model.backbone.logits(said), layout.targets[learned], hidden
 
     def _length(self, hidden: Tensor, frames: Tensor, known: Tensor) -> Tensor:
         """Cross entropy of the durations of the motions whose words tell it: hidden (R, K + 1, width), frames (R,)."""
@@ -235,30 +210,11 @@ class AlignTraining(TrainingModule):
         picked, captions = self.bank.draw(self.config.batch, self.run.seed, self.global_step)
         losses = self.losses(self.bank, picked, captions, seed)
         config = self.config
-        if self.imitation is not None:
-            losses["imitation"] = self._imitate(seed)
-        weights = {
-            "words": config.text_weight,
-            "diffusion": config.motion_weight,
-            "length": config.length_weight,
-            "imitation": config.imitate_weight,
-            "keep": config.keep_weight,
-        }
+        weights = {"words": config.text_weight, "diffusion": config.motion_weight, "length": config.length_weight}
         loss = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
         self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()}, batch_size=1)
         self.log("train/loss", loss, prog_bar=True, batch_size=1)
         return self.guard(loss, lambda: ", ".join(self.bank.names(picked)))
-
-    def _imitate(self, seed: int) -> Tensor:
-        """The imitation's loss on clips of their own."""
-        assert self.imitation is not None
-        picked, captions = self.bank.draw(self.config.imitate, self.run.seed + 1, self.global_step)
-        batch = self.bank.rows(picked, captions)
-        generator = torch.Generator(self.device).manual_seed(seed + 1)
-        noise = torch.randn(batch.mean.shape, generator=generator, device=self.device)
-        latents = self.model.vae.normalise_latents(batch.mean + torch.exp(0.5 * batch.log_variance) * noise)
-        with attention_kernel(self.kernel):
-            return self.imitation.loss(Motions(latents, batch.frames), [self.bank.labels[i] for i in picked.tolist()])
 
     @torch.no_grad()
     def validation_step(self, _: Any, index: int) -> None:
@@ -276,11 +232,11 @@ class AlignTraining(TrainingModule):
         self.log_dict({f"val/{name}": total / count for name, (total, count) in means.items()}, batch_size=1)
 
 
-def by_length(lessons: list[Lesson]) -> list[list[Lesson]]:
+def by_length(lessons: list[Lesson], lengths: tuple[int, ...]) -> list[list[Lesson]]:
     """Lessons of like length together, so that little is padded."""
     groups = defaultdict(list)
     for lesson in lessons:
-        groups[bisect_left(LENGTHS, lesson.words)].append(lesson)
+        groups[bisect_left(lengths, lesson.words)].append(lesson)
     return [groups[key] for key in sorted(groups)]
 
 

@@ -9,11 +9,15 @@ import torch
 
 from motiongpt3.checkpoints.folder import load_weights, write_folder
 from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.models.baselines.build import load_tokeniser
+from motiongpt3.models.vae import MotionVAE
 from motiongpt3.training.align import AlignConfig, AlignTraining
 from motiongpt3.training.evaluator import EvaluatorTraining, EvaluatorTrainingConfig
+from motiongpt3.training.experiment import ExperimentConfig, ExperimentTraining, report
 from motiongpt3.training.loop import fit
 from motiongpt3.training.stage1 import Stage1Config, Stage1Training
 from motiongpt3.training.vae import VAETraining, VAETrainingConfig
+from motiongpt3.training.vq import VQTraining, VQTrainingConfig
 
 
 def train_vae(
@@ -41,6 +45,33 @@ def train_vae(
     folder = Path(config.run.out) / "vae"
     write_folder(folder, {"format": 1, "vae": asdict(config.model)}, module.vae.state_dict())
     return folder
+
+
+def train_vq(config: VQTrainingConfig, resume: bool = False, start: Path | None = None, progress: bool = True) -> Path:
+    """Train the quantised baseline; as `train_vae`.
+
+    `start` is the folder of a VQ-VAE, or of a VAE of the same sizes, whose encoder and decoder are taken over.
+    """
+    module = VQTraining(config)
+    if start is not None:
+        first = load_tokeniser(start)
+        if isinstance(first, MotionVAE):
+            module.vq.start_from(first)
+        else:
+            load_weights(module.vq, start)
+    fit(module, resume, progress)
+    folder = Path(config.run.out) / "vq"
+    write_folder(folder, {"format": 1, "vq": asdict(config.model)}, module.vq.state_dict())
+    return folder
+
+
+def train_experiment(config: ExperimentConfig, resume: bool = False, progress: bool = True) -> Path:
+    """One run of the paper's comparison. Returns its folder: metrics/metrics.csv, final.json and samples."""
+    where = device(config.run.accelerator)
+    module = ExperimentTraining(config, where)
+    fit(module, resume, progress)
+    report(module.to(where).eval(), Path(config.run.out))
+    return Path(config.run.out)
 
 
 def train_stage1(config: Stage1Config, resume: bool = False, start: Path | None = None, progress: bool = True) -> Path:

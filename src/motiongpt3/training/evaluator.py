@@ -88,6 +88,9 @@ class EvaluatorTraining(TrainingModule):
         packs = [PackedClips.open(path) for path in config.data]
         self.bank = ClipBank(packs, "train", config.licenses, config.pool_share, config.balance)
         self.held = ClipBank(packs[:1], "val", config.licenses)
+        if not any(clip.captions for clip in self.bank.clips):
+            raise MotionGPT3Error(f"{packs[0].path} has no captions in its train split: there is nothing to learn from")
+        self.captioned = torch.tensor([bool(clip.captions) for clip in self.bank.clips])
         self.network = TMR(config.model)
         self.network.feature_mean.copy_(torch.from_numpy(packs[0].mean.copy()))
         self.network.feature_std.copy_(torch.from_numpy(packs[0].std.copy()))
@@ -105,12 +108,11 @@ class EvaluatorTraining(TrainingModule):
         """Batch number `step`; a function of the seed and the step alone."""
         rng = np.random.default_rng((self.run.seed, step))
         generator = torch.Generator().manual_seed(self.run.seed * 1_000_003 + step)
-        chosen = torch.multinomial(self.bank.weights.cpu(), self.config.batch, replacement=True, generator=generator)
+        weights = self.bank.weights.cpu() * self.captioned
+        chosen = torch.multinomial(weights, self.config.batch, replacement=True, generator=generator)
         motions, texts, actions, names = [], [], [], []
         for number in chosen.tolist():
             clip = self.bank.clips[number]
-            if not clip.captions:
-                continue
             start, length, pick = self._part(clip, rng)
             first = int(self.bank.starts[number]) + start
             motion, text, action = self.bank.features[first : first + length], clip.captions[pick], clip.short

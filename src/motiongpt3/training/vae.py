@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from motiongpt3.checkpoints.folder import parse_config
 from motiongpt3.data.batch import ClipBank
 from motiongpt3.data.dataset import PackedClips
+from motiongpt3.models.baselines.vq import MotionVQ
 from motiongpt3.models.bimodal import attention_kernel
 from motiongpt3.models.discriminator import MotionDiscriminator, discriminator_loss, generator_loss
 from motiongpt3.models.vae import MotionVAE, VAEConfig, frame_mask
@@ -102,7 +103,8 @@ class VAETraining(TrainingModule):
         noise = torch.randn(shape, generator=generator, device=self.device)
         with attention_kernel(self.kernel):
             output, mean, log_variance = self.vae(features, batch.lengths, noise)
-        terms = vae_losses(self.vae, output, features, batch.lengths, mean, log_variance)
+        terms = vae_losses(self.vae, output, features, batch.lengths)
+        terms["kl"] = divergence(mean, log_variance)
         loss = sum((self.weight(name) * value for name, value in terms.items()), torch.zeros_like(terms["kl"]))
         if self.discriminator is not None:
             loss = loss + self._adversarial(features, output, terms)
@@ -113,10 +115,7 @@ class VAETraining(TrainingModule):
 
     def weight(self, name: str) -> float:
         """Weight of a term of the loss at this step."""
-        weight: float = getattr(self.config.loss, name)
-        if name in ("velocities", "path"):
-            weight *= min(1.0, 0.05 + self.global_step / max(self.config.loss.ramp * self.run.steps, 1))
-        return weight
+        return loss_weight(self.config.loss, name, self.global_step / self.run.steps)
 
     def _adversarial(self, real: Tensor, fake: Tensor, terms: dict[str, Tensor]) -> Tensor:
         """Both sides of the hinge loss in one backward pass: each sees the other without gradients."""
@@ -149,18 +148,28 @@ class VAETraining(TrainingModule):
         self.vae.latent_std.copy_((second - mean.square()).sqrt())
 
 
-def vae_losses(
-    vae: MotionVAE, output: Tensor, features: Tensor, lengths: Tensor, mean: Tensor, log_variance: Tensor
-) -> dict[str, Tensor]:
-    """The terms of the loss, each a mean over real frames only.
+def loss_weight(weights: VAELossWeights, name: str, done: float) -> float:
+    """Weight of a term of the loss when a share `done` of the run lies behind."""
+    weight: float = getattr(weights, name)
+    if name in ("velocities", "path") and weights.ramp:
+        weight *= min(1.0, 0.05 + done / weights.ramp)
+    return weight
+
+
+def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Mean over channels of the KL divergence of a Gaussian (B, N, D) from the standard normal."""
+    mean, log_variance = mean.float(), log_variance.float()
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
+
+
+def vae_losses(vae: MotionVAE | MotionVQ, output: Tensor, features: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+    """The terms of the reconstruction loss, each a mean over real frames only.
 
     Args:
         vae: for its statistics.
         output: (B, T, F) reconstruction, normalised.
         features: (B, T, F) target, normalised.
         lengths: (B,) frames.
-        mean: (B, N, D).
-        log_variance: (B, N, D).
     """
     mask = frame_mask(lengths, features.shape[1]).unsqueeze(-1).float()
     steps = mask[:, 1:] * mask[:, :-1]
@@ -170,7 +179,7 @@ def vae_losses(
         return (error * mask).sum() / (mask.sum() * error.shape[-1])
 
     with torch.autocast(output.device.type, enabled=False):
-        output, mean, log_variance = output.float(), mean.float(), log_variance.float()
+        output = output.float()
         made, real = vae.denormalise(output), vae.denormalise(features)
         slices = feature_slices(HUMANML3D)
         pose = slice(slices.root_height.start, slices.positions.stop)
@@ -180,12 +189,11 @@ def vae_losses(
             "positions": average(error.abs()),
             "velocities": average((error[:, 1:] - error[:, :-1]).abs() * FPS, steps),
             "path": average((features_to_joints(made) - features_to_joints(real)).abs()),
-            "kl": 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean(),
         }
 
 
 @torch.no_grad()
-def reconstruction_errors(vae: MotionVAE, bank: ClipBank, size: int = 64) -> dict[str, Tensor]:
+def reconstruction_errors(vae: MotionVAE | MotionVQ, bank: ClipBank, size: int = 64) -> dict[str, Tensor]:
     """Errors of encode-and-decode per clip in millimetres; clips longer than the VAE's maximum are cut there.
 
     Returns:
