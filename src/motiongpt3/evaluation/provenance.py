@@ -75,3 +75,16 @@ def clips_facts(pack: PackedClips, split: str, rows: Iterable[int]) -> dict[str,
         digest.update(pack.clip_joints(row).tobytes())
         clips, frames = clips + 1, frames + clip.frames
     return {"name": split, "clips": clips, "frames": frames, "sha256": digest.hexdigest()}
+
+
+def made_with(
+    model: str | None, pack: PackedClips | None = None, split: str = "", rows: Iterable[int] = ()
+) -> dict[str, Any]:
+    """What the JSON of an evaluation without a protocol says of its making: `model`, `split` if any, `versions`.
+
+    Args:
+        model: see `model_facts`.
+        pack, split, rows: see `clips_facts`.
+    """
+    clips = {} if pack is None else {"split": clips_facts(pack, split, rows)}
+    return {"model": model_facts(model), **clips, "versions": versions()}
