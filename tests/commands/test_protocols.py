@@ -87,6 +87,7 @@ def test_tasks_and_their_pictures(
         (["--protocol", "mine"], "there is no protocol 'mine'; choose among mocap, humanml3d-strict"),
         (["--protocol", "humanml3d-strict"], "humanml3d-strict needs Guo et al.'s evaluator, and"),
         (["--data", "nowhere"], "there is no packed file nowhere"),
+        (["--seed", "1000001"], "the seed of an evaluation is 0 to 1000000, not 1000001"),
         (["--repeats", "0"], "--repeats: needs a whole number above 0, not 0"),
         (["-o", "report.txt"], "the report is JSON: give -o a name that ends in .json, not 'report.txt'"),
         (["--plots", "notes.txt"], "--plots takes a folder, and notes.txt is a file"),

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveInt
 from tqdm import tqdm
 
-from motiongpt3.commands.options import Parser, add_model_options, load_model, output_files, settings_at_hand
+from motiongpt3.commands.options import Parser, add_model_options, output_files, settings_at_hand
 from motiongpt3.commands.tables import METRICS, table
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.files import atomic_path
@@ -48,6 +48,7 @@ def _evaluate(task: Any, argv: Sequence[str]) -> int:
 
     from motiongpt3.evaluation.tasks import Request, evaluate, prepare
     from motiongpt3.evaluation.workers import Recipe
+    from motiongpt3.models.pretrained import download, read_settings
 
     load = {"model": options.model, "profile": options.profile, "device": options.device}
     request = Request(
@@ -71,8 +72,8 @@ def _evaluate(task: Any, argv: Sequence[str]) -> int:
     if plots is not None and plots.exists() and not plots.is_dir():
         raise MotionGPT3Error(f"--plots takes a folder, and {plots} is a file")
     config = settings_at_hand(options.model, options.profile)
-    if config is None:  # on the hub: what it is shows when it is there
-        config = load_model(options.model, "cpu", options.profile).config
+    if config is None:
+        config, *_ = read_settings(download(options.model), options.profile)
     prepared = prepare(request, config)
     with output_files([out] if out else []), tqdm(desc=f"evaluating {task}", unit="clip", disable=None) as bar:
 

@@ -23,6 +23,8 @@ from motiongpt3.evaluation.workers import Workers, batches
 
 BATCH = 32
 """Motions that are drawn, and embedded, together."""
+ROOM = 1 << 28
+"""Bytes of hidden states that are remembered."""
 
 
 @dataclass
@@ -99,8 +101,7 @@ class Session:
         self.captions: dict[tuple[int, int, int], str] = {}
         self.scores: dict[tuple[str, ...], dict[str, float]] = {}
         self._texts: dict[str, Array] = {}
-        # Batches are known as a whole, so that a repeat is the same to the last bit whichever others run before it.
-        self.conceived: dict[Wish, Array] = {}
+        self._conceived: dict[Wish, Array] = {}
         self._real: tuple[tuple[tuple[int, int, int], ...], Measured] | None = None
 
     def plan(self, repeat: int) -> list[Take]:
@@ -130,6 +131,18 @@ class Session:
         for job, vectors in zip(jobs, self.workers.map(embed_texts, jobs), strict=True):
             self._texts.update(zip(job, vectors, strict=True))
         return torch.from_numpy(np.stack([self._texts[text] for text in texts]))
+
+    def conceived(self, wish: Wish) -> Array | None:
+        """What the model conceived of a batch, if it is remembered.
+
+        Batches are known as a whole, so that they are the same to the last bit whichever repeats ran before.
+        """
+        return self._conceived.get(wish)
+
+    def remember(self, wish: Wish, hidden: Array) -> None:
+        """Keep what was conceived while there is room."""
+        if sum(array.nbytes for array in self._conceived.values()) + hidden.nbytes <= ROOM:
+            self._conceived[wish] = hidden
 
     def parts(self) -> list[list[int]]:
         """Numbers of the clips, in batches of like length."""

@@ -70,10 +70,10 @@ def _drawn(session: Session, takes: Sequence[Take], first: int) -> Measured:
     for part in batches(range(len(takes)), BATCH):
         wish = Wish(tuple(takes[n].caption for n in part), tuple(takes[n].frames for n in part))
         seeds = tuple(first + n for n in part)
-        jobs.append(Drawing(wish, seeds, session.conceived.get(wish), session.guidance, session.steps))
+        jobs.append(Drawing(wish, seeds, session.conceived(wish), session.guidance, session.steps))
     made = []
     for job, (one, hidden) in zip(jobs, session.workers.map(draw, jobs), strict=True):
-        session.conceived[job.wish] = hidden
+        session.remember(job.wish, hidden)
         session.tick(len(one.vectors))
         made.append(one)
     return Measured.joined(made)

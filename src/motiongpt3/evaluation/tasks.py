@@ -33,6 +33,8 @@ from motiongpt3.evaluation.workers import Recipe, Workers
 from motiongpt3.models.config import MotionGPT3Config
 
 FORMAT = "motiongpt3-evaluation-1"
+MOST_SEED = 1_000_000
+"""Each motion of each repeat has a seed of its own, made of this one."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ def prepare(request: Request, config: MotionGPT3Config | None) -> Prepared:
         MotionGPT3Error: there is no such protocol or data set, or they do not fit each other, the evaluator or the
             model.
     """
+    if not 0 <= request.seed <= MOST_SEED:
+        raise MotionGPT3Error(f"the seed of an evaluation is 0 to {MOST_SEED}, not {request.seed}")
     protocol = find_protocol(request.protocol, request.task)
     check_evaluator(protocol, request.recipe.evaluator)
     pack = PackedClips.open(request.data)

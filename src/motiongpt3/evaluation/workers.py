@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -137,6 +138,7 @@ _TOOLS: list[Tools] = []
 
 
 def _start(recipe: Recipe, threads: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the first process's to answer
     torch.set_num_threads(threads)
     _TOOLS[:] = [Tools(recipe)]
 
