@@ -26,7 +26,7 @@ from motiongpt3.evaluation.protocols import (
     population,
     warn_of_size,
 )
-from motiongpt3.evaluation.provenance import clips_facts, model_facts, versions
+from motiongpt3.evaluation.provenance import clips_facts, files_hash, model_facts, versions
 from motiongpt3.evaluation.repeats import Shelf, run_repeats, summarise
 from motiongpt3.evaluation.session import Session
 from motiongpt3.evaluation.workers import Recipe, Workers
@@ -144,6 +144,7 @@ def evaluate(
                 "profile": request.recipe.profile,
                 "limit": request.limit,
                 "bertscore": prepared.words.facts if prepared.words else None,
+                "words": _words_hash(request.recipe.words),
             },
         }
         shelf = Shelf(report, identity)
@@ -177,6 +178,11 @@ def evaluate(
         "clip_classes": session.classes,
         "each": each,
     }
+
+
+def _words_hash(folder: str | None) -> str | None:
+    """sha256 of the word vectors and classes of Guo et al.'s evaluator."""
+    return None if folder is None else files_hash([Path(folder) / "our_vab_data.npy", Path(folder) / "classes.json"])
 
 
 def _module(task: TaskName) -> ModuleType:
