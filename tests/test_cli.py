@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -480,6 +481,9 @@ def test_evaluate_prompts(tiny_model_dir: Path, here: Path, capsys: Capture) -> 
     report = json.loads(Path("new/x.json").read_text())
     assert 0 <= report["plain"]["score"] <= 1
     assert f"{report['plain']['score']:.1%} right" in out
+    files = [(tiny_model_dir / name).read_bytes() for name in ("config.json", "model.safetensors")]
+    assert report["made_with"]["model"]["sha256"] == sha256(b"".join(files)).hexdigest()
+    assert report["made_with"]["versions"]["motiongpt3"]
     assert "no/such" in refused(capsys, "evaluate", "prompts", "--json", "no/such/x.json")
     assert "--seeds" in refused(capsys, "evaluate", "prompts", "--seeds", "0")
 
@@ -517,7 +521,9 @@ def test_evaluate_vae(packed: Path, tiny_vae_dir: Path, tiny_model_dir: Path, he
     assert main([*words, "--vae", str(tiny_vae_dir)]) == 0
     assert "studio A" in capsys.readouterr().out
     assert main([*words, "--vae", str(tiny_model_dir), "--split", "test", "--json"]) == 0
-    sources = json.loads(capsys.readouterr().out)["sources"]
+    found = json.loads(capsys.readouterr().out)
+    sources = found["sources"]
+    assert found["made_with"]["split"] | {"sha256": ""} == {"name": "test", "clips": 2, "frames": 145, "sha256": ""}
     assert {name: numbers["clips"] for name, numbers in sources.items()} == {"studio A": 1, "studio B": 1, "all": 2}
     mean = np.mean([sources[name]["global_mm"] for name in ("studio A", "studio B")])
     assert sources["all"]["global_mm"] == pytest.approx(mean)

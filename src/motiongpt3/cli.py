@@ -41,6 +41,10 @@ COMMANDS = {
     "convert gpt2": ("convert:gpt2", "GPT-2 in a torch file as a backbone"),
     "convert mld-vae": ("convert:mld_vae", "MLD's published motion VAE as one of ours"),
     "convert evaluator": ("convert:evaluator", "Guo et al.'s published text-motion evaluator as ours"),
+    "evaluate t2m": ("protocols:t2m", "text to motion by R-precision, FID … under a named protocol"),
+    "evaluate m2t": ("protocols:m2t", "motion to text by BLEU, CIDEr, retrieval … under a named protocol"),
+    "evaluate predict": ("protocols:predict", "errors of continued motions under a named protocol"),
+    "evaluate inbetween": ("protocols:inbetween", "errors of filled gaps under a named protocol"),
     "evaluate prompts": ("evaluate:prompts", "do the motions do what the prompts say?"),
     "evaluate instructions": ("instructions:instructions", "are instructions answered with what they ask for?"),
     "evaluate captions": ("evaluate:captions", "do captions of recorded clips say what happens?"),
@@ -53,7 +57,7 @@ COMMANDS = {
 EXTRAS = {
     "pytorch_lightning": "train",
     "lightning_fabric": "train",
-    **dict.fromkeys(("torchmetrics", "matplotlib"), "evaluate"),
+    **dict.fromkeys(("torchmetrics", "simplemma", "matplotlib"), "evaluate"),
     **dict.fromkeys(("fastapi", "fastapi_offline", "uvicorn", "prometheus_client", "pydantic", "starlette"), "serve"),
     **dict.fromkeys(("viser", "trimesh", "websockets"), "app"),
 }

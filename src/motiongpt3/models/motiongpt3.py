@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.models import chatting, continuing, describing, windows
@@ -99,26 +100,47 @@ class MotionGPT3(Network, Pretrained):
         batches = [group[i : i + 32] for group in groups for i in range(0, len(group), 32)]
         made: dict[int, Motion] = {}
         for batch in progress(batches):
-            drawn = self._draw([jobs[n] for n in batch], asked.guidance, asked.steps)
+            drawn = self.draw([jobs[n] for n in batch], asked.guidance, asked.steps)
             for n, joints in zip(batch, drawn, strict=True):
                 made[n] = Motion(joints, self.config.fps, jobs[n].prompt, f"seed {jobs[n].seed}")
         motions = [made[n] for n in range(len(jobs))]
         return motions[0] if isinstance(prompt, str) and asked.samples == 1 else motions
 
-    def _draw(self, jobs: list[Job], guidance: float, steps: int) -> list[np.ndarray]:
-        """Joints (T, J, 3) of jobs with a duration, or of jobs without; a text is read once for all its samples."""
+    def draw(self, jobs: Sequence[Job], guidance: float, steps: int) -> list[np.ndarray]:
+        """Joints (T, J, 3) of a batch of jobs that all have a duration, or all have none; they may not be finite."""
+        return self.realise(*self.conceive(jobs), [job.seed for job in jobs], guidance, steps)
+
+    @torch.inference_mode()
+    def conceive(self, jobs: Sequence[Job]) -> tuple[Tensor, list[int]]:
+        """What words and duration alone decide of a batch of jobs, which all have a duration or all have none.
+
+        Most of the work of a motion lies here, and it is the same for every seed. A text is read once for all its jobs.
+
+        Returns:
+            hidden states of the queries (B, K, motion width), and the frames of each job.
+        """
         device = self.queries.device
         texts = list(dict.fromkeys((job.caption, job.frames) for job in jobs))
         cache, start = self.read(self.tokens([caption for caption, _ in texts]))
-        least = min(self.config.vae.min_frames, self.config.vae.max_frames)
-        wanted = [max(frames, least) for _, frames in texts if frames is not None]
+        wanted = [max(frames, self._least_frames) for _, frames in texts if frames is not None]
         asked = torch.tensor(wanted, device=device) if wanted else None
         logits, hidden = self.think(cache, start, asked)
         rows = torch.tensor([texts.index((job.caption, job.frames)) for job in jobs], device=device)
-        lengths = (self.predicted_frames(logits) if asked is None else asked)[rows]
-        latents = self.draw_latents(hidden[rows], [job.seed for job in jobs], guidance, steps)
-        joints = self.joints(latents, lengths).cpu().numpy()
-        return [clip[: job.frames or int(n)] for clip, job, n in zip(joints, jobs, lengths, strict=True)]
+        decided = self.predicted_frames(logits)[rows].tolist()
+        return hidden[rows], [job.frames or int(n) for job, n in zip(jobs, decided, strict=True)]
+
+    @torch.inference_mode()
+    def realise(
+        self, hidden: Tensor, frames: Sequence[int], seeds: Sequence[int], guidance: float, steps: int
+    ) -> list[np.ndarray]:
+        """Joints (T, J, 3) of motions that were conceived, each drawn with its seed."""
+        lengths = torch.tensor([max(n, self._least_frames) for n in frames], device=hidden.device)
+        joints = self.joints(self.draw_latents(hidden, seeds, guidance, steps), lengths).cpu().numpy()
+        return [clip[:n] for clip, n in zip(joints, frames, strict=True)]
+
+    @property
+    def _least_frames(self) -> int:
+        return min(self.config.vae.min_frames, self.config.vae.max_frames)
 
     @overload
     def caption(

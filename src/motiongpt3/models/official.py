@@ -109,12 +109,18 @@ class OfficialMotionGPT3(MotionGPT3):
         joints = joints if official else set_bone_lengths(joints)
         return [clip[:n] for clip, n in zip(joints.cpu().numpy(), lengths, strict=True)]
 
-    def _draw(self, jobs: list[Job], guidance: float, steps: int) -> list[np.ndarray]:
+    @torch.inference_mode()
+    def conceive(self, jobs: Sequence[Job]) -> tuple[Tensor, list[int]]:
         texts = [job.prompt.strip() if self.config.profile == "official" else job.caption for job in jobs]
         wanted = list(dict.fromkeys(texts))
         hidden = self.think_ahead(self.rows("t2m", wanted))[[wanted.index(text) for text in texts]]
-        lengths = [self.length(job.seed) if job.frames is None else job.frames for job in jobs]
-        return self.decode(self.draw_latents(hidden, [job.seed for job in jobs], guidance, steps), lengths)
+        return hidden, [self.length(job.seed) if job.frames is None else job.frames for job in jobs]
+
+    @torch.inference_mode()
+    def realise(
+        self, hidden: Tensor, frames: Sequence[int], seeds: Sequence[int], guidance: float, steps: int
+    ) -> list[np.ndarray]:
+        return self.decode(self.draw_latents(hidden, seeds, guidance, steps), frames)
 
     def length(self, seed: int) -> int:
         """A duration in frames where none is given, for there is no length head: drawn as the official demo does."""

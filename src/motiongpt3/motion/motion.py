@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.errors import MotionGPT3Error, NotFiniteError
 from motiongpt3.motion.skeleton import HUMANML3D, Skeleton
 
 if TYPE_CHECKING:
@@ -58,9 +58,9 @@ class Motion:
         if not 1 <= len(array) <= MAX_FRAMES:
             raise MotionGPT3Error(f"a motion has 1 to {MAX_FRAMES} frames, not {len(array)}")
         if not np.isfinite(array).all():
-            raise MotionGPT3Error("joints contain NaN or infinite values")
+            raise NotFiniteError("joints contain NaN or infinite values")
         if np.abs(array).max() > 1e5:
-            raise MotionGPT3Error("joints lie more than 100 km from the origin; positions are in metres")
+            raise NotFiniteError("joints lie more than 100 km from the origin; positions are in metres")
         if not (np.isfinite(fps) and 0 < fps <= 1000):
             raise MotionGPT3Error(f"fps must be a number in (0, 1000], not {fps}")
         array.setflags(write=False)

@@ -32,6 +32,18 @@ def lower_tokens(text: str) -> list[str]:
     return re.findall(r"[a-z0-9]+", text.lower())
 
 
+def lemma_tokens(text: str) -> list[str]:
+    """Dictionary forms: "A man's waving." -> a, man, s, wave. Letters only; a hyphen joins what it stands between.
+
+    Close to the tokens of HumanML3D's text files, which are spaCy's lemmas of nouns and verbs, and other words as they
+    are; `simplemma` knows no parts of speech. As there, "left" is a side and stays.
+    """
+    from simplemma import lemmatize
+
+    words = re.findall(r"[a-z]+", text.lower().replace("-", ""))
+    return [word if word == "left" else lemmatize(word, lang="en").lower() for word in words]
+
+
 class CaptionScores(SampleMetric):
     """BLEU, ROUGE-L and CIDEr-D of generated captions.
 

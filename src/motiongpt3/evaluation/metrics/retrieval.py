@@ -26,6 +26,8 @@ class RPrecision(SampleMetric):
     `compute` returns `r_precision_1` ... `r_precision_<top>`, `mm_dist` (units of the embedding), `groups`, `samples`
     and `excluded`. With fewer samples than a group all scores are NaN, and a warning says so.
 
+    After `compute`, `ranked` holds the places (M,) of the samples that were in a group and their ranks (M,), 0 is best.
+
     Args:
         group: texts and motions of a group.
         top: the largest k.
@@ -45,6 +47,7 @@ class RPrecision(SampleMetric):
         if group < 2 or not 1 <= top <= group:
             raise MotionGPT3Error(f"a group has 2 or more samples and top lies within it, not {group} and {top}")
         self.group, self.top, self.seed = group, top, seed
+        self.ranked = (torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long))
 
     def update(
         self, text: Tensor, motion: Tensor, index: Tensor | Sequence[int], label: Tensor | Sequence[int] | None = None
@@ -72,7 +75,10 @@ class RPrecision(SampleMetric):
         labels = label if len(label) and bool((label >= 0).all()) else None
         if labels is None and bool((label >= 0).any()):
             raise MotionGPT3Error("some samples have a label and others none; give all of them one, or none")
-        scores = r_precision(table["text"], table["motion"], self.group, self.top, self.seed, labels)
+        groups = make_groups(len(label), self.group, self.seed, labels)
+        rank, distance = group_ranks(table["text"], table["motion"], groups)
+        self.ranked = (table["index"][groups.flatten()], rank.flatten())
+        scores = group_scores(rank, distance, self.top)
         if not scores["groups"]:
             kind = "with different labels " if labels is not None else ""
             self._warn(
@@ -145,21 +151,37 @@ def r_precision(
     Returns:
         `r_precision_k` and `mm_dist` (NaN without a group), and the number of `groups`.
     """
-    groups = label_groups(label, group, seed) if label is not None else plain_groups(len(text), group, seed)
+    rank, distance = group_ranks(text, motion, make_groups(len(text), group, seed, label))
+    return group_scores(rank, distance, top)
+
+
+def group_ranks(text: Tensor, motion: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
+    """Rank of each text's own motion in its group, 0 is best, and its distance; (N, D), (N, D), (G, n) -> (G, n) both.
+
+    Motions as near as the own one rank by their place.
+    """
     if not len(groups):
-        nan = torch.tensor(torch.nan, dtype=torch.float64)
-        return {**{f"r_precision_{k + 1}": nan for k in range(top)}, "mm_dist": nan, "groups": torch.tensor(0)}
+        return torch.zeros(groups.shape, dtype=torch.long), torch.zeros(groups.shape, dtype=torch.float64)
     distance = torch.cdist(
         text[groups].double(), motion[groups].double(), compute_mode="donot_use_mm_for_euclid_dist"
     )  # (G, n, n)
     ranking = distance.argsort(dim=-1, stable=True)
-    rank = (ranking == torch.arange(group)[:, None]).double().argmax(dim=-1)
+    rank = (ranking == torch.arange(groups.shape[1])[:, None]).double().argmax(dim=-1)
+    return rank, distance.diagonal(dim1=-2, dim2=-1)
+
+
+def group_scores(rank: Tensor, distance: Tensor, top: int) -> dict[str, Tensor]:
+    """What `r_precision` returns, of the ranks and distances (G, n) of `group_ranks`."""
+    if not len(rank):
+        nan = torch.tensor(torch.nan, dtype=torch.float64)
+        return {**{f"r_precision_{k + 1}": nan for k in range(top)}, "mm_dist": nan, "groups": torch.tensor(0)}
     scores = {f"r_precision_{k + 1}": (rank <= k).double().mean() for k in range(top)}
-    return {
-        **scores,
-        "mm_dist": distance.diagonal(dim1=-2, dim2=-1).mean(),
-        "groups": torch.tensor(len(groups)),
-    }
+    return {**scores, "mm_dist": distance.mean(), "groups": torch.tensor(len(rank))}
+
+
+def make_groups(samples: int, group: int, seed: int | None, label: Tensor | None = None) -> Tensor:
+    """(G, group) sample numbers: `label_groups` where there are labels, else `plain_groups`."""
+    return plain_groups(samples, group, seed) if label is None else label_groups(label, group, seed)
 
 
 def plain_groups(samples: int, group: int, seed: int | None) -> Tensor:

@@ -1,0 +1,216 @@
+"""What the tasks of the evaluation share: clips, workers, seeds, and the vectors of recordings and captions."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from motiongpt3.data.augment import base_action
+from motiongpt3.data.dataset import PackedClips
+from motiongpt3.evaluation.measured import QUALITY, Array, Measured, Wish, embed_texts, measured
+from motiongpt3.evaluation.metrics import FID
+from motiongpt3.evaluation.metrics.bert import WordEncoder
+from motiongpt3.evaluation.protocols import Item, Protocol, Take, TaskName, plan
+from motiongpt3.evaluation.workers import Workers, batches
+
+BATCH = 32
+"""Motions that are drawn, and embedded, together."""
+ROOM = 1 << 28
+"""Bytes of hidden states that are remembered."""
+
+
+@dataclass
+class Outcome:
+    """What one repeat measured.
+
+    Attributes:
+        generated: metric -> value; NaN where it is undefined.
+        real: the same of recordings in place of what the model made.
+        excluded: names of the clips whose prediction is not finite.
+        classes: class -> [right, of, right of recordings]: texts whose motion is among the first three.
+        confusion: (class, taken for) -> how often.
+        columns: name -> a number for each clip of the population, for plots.
+        joints: joint -> its error in metres, where there is one.
+        texts: what was written about each clip.
+    """
+
+    generated: dict[str, float]
+    real: dict[str, float] = field(default_factory=dict)
+    excluded: list[str] = field(default_factory=list)
+    classes: dict[str, list[int]] = field(default_factory=dict)
+    confusion: list[tuple[str, str, int]] = field(default_factory=list)
+    columns: dict[str, list[float]] = field(default_factory=dict)
+    joints: dict[str, float] = field(default_factory=dict)
+    texts: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it, for JSON: what is not finite is null."""
+        return {
+            "generated": {name: _null(value) for name, value in self.generated.items()},
+            "real": {name: _null(value) for name, value in self.real.items()},
+            "excluded": self.excluded,
+            "classes": self.classes,
+            "confusion": self.confusion,
+            "columns": {name: [_null(round(v, 6)) for v in values] for name, values in self.columns.items()},
+            "joints": self.joints,
+            "texts": self.texts,
+        }
+
+
+class Session:
+    """An evaluation under way.
+
+    Args:
+        task: what.
+        protocol: how.
+        pack: the data set.
+        items: the population, from short to long.
+        workers: who computes.
+        seed: of everything that is drawn.
+        guidance, steps: as in `MotionGPT3.generate`.
+        tick: told how many motions or captions were made.
+        words: what BERTScore is computed with; None: it is not.
+    """
+
+    def __init__(
+        self,
+        task: TaskName,
+        protocol: Protocol,
+        pack: PackedClips,
+        items: Sequence[Item],
+        workers: Workers,
+        seed: int = 0,
+        guidance: float | None = None,
+        steps: int | None = None,
+        tick: Callable[[int], object] = lambda made: None,
+        words: WordEncoder | None = None,
+    ) -> None:
+        self.task, self.protocol = task, protocol
+        self.pack, self.items, self.workers = pack, list(items), workers
+        self.seed, self.guidance, self.steps, self.tick, self.words = seed, guidance, steps, tick, words
+        self.names = [item.name for item in self.items]
+        self.classes = [base_action(item.label) for item in self.items]
+        self.captions: dict[tuple[int, int, int], str] = {}
+        self.scores: dict[tuple[str, ...], dict[str, float]] = {}
+        self._texts: dict[str, Array] = {}
+        self._conceived: dict[Wish, Array] = {}
+        self._real: tuple[tuple[tuple[int, int, int], ...], Measured] | None = None
+
+    def plan(self, repeat: int) -> list[Take]:
+        """How a repeat takes the clips."""
+        return plan(self.protocol, self.items, repeat, self.seed)
+
+    def draws(self, repeat: int, stream: int = 0) -> int:
+        """The first of a million seeds that belong to one repeat and stream alone."""
+        return ((self.seed * 10_000 + repeat) * 10 + stream) * 1_000_000
+
+    def recorded(self, take: Take) -> NDArray[np.float32]:
+        """(T, 22, 3) joints of a take."""
+        return self.pack.clip_joints(take.item.row)[take.start : take.start + take.frames]
+
+    def real(self, takes: Sequence[Take]) -> Measured:
+        """The takes' recordings; embedded again only if they are others than before."""
+        key = tuple((take.item.row, take.start, take.frames) for take in takes)
+        if self._real is None or self._real[0] != key:
+            jobs = [[np.array(self.recorded(takes[n])) for n in part] for part in self.parts()]
+            self._real = key, Measured.joined(list(self.workers.map(measured, jobs)))
+        return self._real[1]
+
+    def texts(self, texts: Sequence[str]) -> Tensor:
+        """(N, D) vectors of captions, each embedded once."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._texts]
+        jobs = [[new[n] for n in part] for part in batches(range(len(new)), 8 * BATCH)]
+        for job, vectors in zip(jobs, self.workers.map(embed_texts, jobs), strict=True):
+            self._texts.update(zip(job, vectors, strict=True))
+        return torch.from_numpy(np.stack([self._texts[text] for text in texts]))
+
+    def conceived(self, wish: Wish) -> Array | None:
+        """What the model conceived of a batch, if it is remembered.
+
+        Batches are known as a whole, so that they are the same to the last bit whichever repeats ran before.
+        """
+        return self._conceived.get(wish)
+
+    def remember(self, wish: Wish, hidden: Array) -> None:
+        """Keep what was conceived while there is room."""
+        if sum(array.nbytes for array in self._conceived.values()) + hidden.nbytes <= ROOM:
+            self._conceived[wish] = hidden
+
+    def parts(self) -> list[list[int]]:
+        """Numbers of the clips, in batches of like length."""
+        return batches(range(len(self.items)), BATCH)
+
+
+def quality_means(quality: NDArray[np.float64]) -> dict[str, float]:
+    """(N, 5) of QUALITY -> the mean of each over motions that are finite."""
+    usable = quality[np.isfinite(quality).all(axis=1)]
+    means = usable.mean(axis=0) if len(usable) else np.full(len(QUALITY), np.nan)
+    return dict(zip(QUALITY, means.tolist(), strict=True))
+
+
+def fids(session: Session, repeat: int, made: Array, real: Array, floor: bool = False) -> dict[str, float]:
+    """FID of all, and of one half of the clips beside the recordings of the other half, drawn anew in each repeat.
+
+    `floor`: `made` are the recordings themselves; beside all of them their FID is 0 and says nothing.
+    """
+    everything = np.arange(len(made))
+    order = np.random.RandomState(session.seed + repeat).permutation(len(made))
+    mine, theirs = (np.sort(part) for part in np.array_split(order, 2))
+    whole = float("nan") if floor else _fid(session, made, real, everything, everything)
+    return {"fid": whole, "fid_halves": _fid(session, made, real, mine, theirs)}
+
+
+def _fid(session: Session, made: Array, real: Array, mine: NDArray[np.intp], theirs: NDArray[np.intp]) -> float:
+    metric = FID(names=session.names)
+    metric.update(torch.from_numpy(made[mine]), mine.tolist())
+    metric.update(torch.from_numpy(real[theirs]), theirs.tolist(), real=True)
+    return float(metric.compute()["fid"])
+
+
+def numbers(scores: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, float]:
+    """Some of a metric's results as numbers."""
+    return {name: float(scores[name]) for name in names}
+
+
+def per_class(
+    classes: Sequence[str], ranked: tuple[Tensor, Tensor], floor: tuple[Tensor, Tensor]
+) -> dict[str, list[int]]:
+    """Class -> [right, of, right of recordings] of the texts whose own motion is among the first three.
+
+    Args:
+        classes: of each clip of the population.
+        ranked: places and ranks of `RPrecision.ranked`.
+        floor: the same of recordings.
+    """
+    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    for place, rank in zip(*(one.tolist() for one in ranked), strict=True):
+        counts[classes[place]][0] += rank < 3
+        counts[classes[place]][1] += 1
+    for place, rank in zip(*(one.tolist() for one in floor), strict=True):
+        counts[classes[place]][2] += rank < 3
+    return dict(sorted(counts.items()))
+
+
+def nearest_classes(classes: Sequence[str], generated: Tensor, real: Tensor) -> list[tuple[str, str, int]]:
+    """(class, class of the nearest recording, how often) of generated motions; their own clips do not count."""
+    counts: dict[tuple[str, str], int] = defaultdict(int)
+    usable = generated.isfinite().all(dim=1).nonzero().flatten()
+    if len(real) < 2:
+        return []
+    distance = torch.cdist(generated[usable].double(), real.double())
+    distance[torch.arange(len(usable)), usable] = torch.inf
+    for place, nearest in zip(usable.tolist(), distance.argmin(dim=1).tolist(), strict=True):
+        counts[classes[place], classes[nearest]] += 1
+    return [(one, other, count) for (one, other), count in sorted(counts.items())]
+
+
+def _null(value: float) -> float | None:
+    return value if math.isfinite(value) else None

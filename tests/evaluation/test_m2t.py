@@ -1,0 +1,102 @@
+"""Captions of a tiny model under a protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from motiongpt3.data.dataset import PackedClips
+from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.evaluation.evaluator import load_evaluator
+from motiongpt3.evaluation.metrics import CaptionScores, lemma_tokens, lower_tokens
+from motiongpt3.evaluation.metrics.retrieval import r_precision
+from motiongpt3.evaluation.protocols import PROTOCOLS, labels_of
+from motiongpt3.evaluation.tasks import Prepared, Request, evaluate, prepare
+from motiongpt3.evaluation.workers import Recipe
+from motiongpt3.models.motiongpt3 import MotionGPT3
+from motiongpt3.motion.motion import Motion
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def tools(tiny_reader_dir: Path, tiny_evaluator_dir: Path) -> Any:
+    return SimpleNamespace(
+        model=MotionGPT3.from_pretrained(tiny_reader_dir), evaluator=load_evaluator(str(tiny_evaluator_dir))
+    )
+
+
+@pytest.fixture(scope="module")
+def prepared(pack_dir: Path, tiny_reader_dir: Path, tiny_evaluator_dir: Path) -> Prepared:
+    recipe = Recipe(str(tiny_reader_dir), str(tiny_evaluator_dir))
+    ready = prepare(Request("m2t", str(pack_dir), recipe=recipe, repeats=2), None)
+    return replace(ready, protocol=replace(PROTOCOLS["mocap"], group=4))
+
+
+def test_scores_are_those_of_the_captions(
+    prepared: Prepared, pack: PackedClips, tools: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def counted(motions: list[Motion], again: Any = tools.model.caption) -> list[str]:
+        asked.append(len(motions))
+        return again(motions)
+
+    monkeypatch.setattr(tools.model, "caption", counted)
+    ticks: list[int] = []
+    report = evaluate(prepared, tools=tools, tick=ticks.append)
+    assert sum(asked) == 24  # the second repeat has the same motions, and no need to ask
+    assert sum(ticks) == 48
+    monkeypatch.undo()
+    items, protocol = prepared.items, prepared.protocol
+    motions = [Motion(pack.clip_joints(item.row)) for item in items]
+    written = tools.model.caption(motions)
+    first, second = report["each"]
+    assert first["texts"] == second["texts"] == written
+    people = [item.captions[number % len(item.captions)] for number, item in enumerate(items)]
+    label = torch.tensor(labels_of(protocol, items))
+    for side, texts in (("generated", written), ("real", people)):
+        scores = r_precision(tools.evaluator.embed_texts(texts), tools.evaluator.embed_motions(motions), 4, 3, 0, label)
+        assert first[side]["r_precision_2"] == pytest.approx(float(scores["r_precision_2"]))
+        assert first[side]["mm_dist"] == pytest.approx(float(scores["mm_dist"]), abs=1e-5)
+    for prefix, tokens in (("", lower_tokens), ("lemma_", lemma_tokens)):
+        metric = CaptionScores(tokens)
+        metric.update(written, [list(item.captions) for item in items], range(len(items)))
+        for name in ("bleu_1", "rouge_l", "cider"):
+            assert first["generated"][prefix + name] == pytest.approx(float(metric.compute()[name]))
+        metric.reset()
+        each = zip(people, items, strict=True)
+        pairs = [(text, [other for other in item.captions if other != text]) for text, item in each]
+        pairs = [(text, others) for text, others in pairs if others]
+        assert len(pairs) == 16  # a third of the clips have one caption
+        metric.update([text for text, _ in pairs], [others for _, others in pairs], range(16))
+        assert first["real"][prefix + "bleu_1"] == pytest.approx(float(metric.compute()["bleu_1"]))
+    assert first["generated"]["distinct"] == len(set(text.lower() for text in written)) / 24
+    assert first["real"]["action"] < 1  # captions are dealt to labels at random
+    assert {one for one, *_ in first["confusion"]} <= {"walk", "run", "jump", "wave", "turn"}
+    assert report["metrics"]["bleu_1"]["generated"]["ci95"] == 0
+
+
+def test_a_model_of_stage_1_is_refused(pack_dir: Path, tiny_model_dir: Path, prepared: Prepared) -> None:
+    stage1 = MotionGPT3.from_pretrained(tiny_model_dir).config
+    with pytest.raises(MotionGPT3Error, match="trained for text to motion alone: it writes no captions"):
+        prepare(prepared.request, stage1)
+
+
+def test_lemmas() -> None:
+    assert lemma_tokens("A man's WAVING his left hands, side-ways.") == [
+        "a", "man", "s", "wave", "his", "left", "hand", "sideways",
+    ]  # fmt: skip
+    assert lemma_tokens("walks walked walking 3 times") == ["walk", "walk", "walk", "time"]
