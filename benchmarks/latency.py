@@ -20,10 +20,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
 import torch
 
+if TYPE_CHECKING:
+    from motiongpt3 import MotionGPT3
+
 PROMPT = "a person walks forward and waves with the right hand"
+TOKENS = 40
 
 
 def seconds(run: Callable[[], object], repeats: int, clock: Callable[[], float] = time.perf_counter) -> float:
@@ -70,11 +75,43 @@ def warm(repeats: int) -> dict[str, float]:
     result = {"generate 4 s": seconds(lambda: model.generate(PROMPT, seconds=4), repeats)}
     result |= {f"  {name}": value for name, value in parts.items()}
     result["generate 8 x 4 s, one batch"] = seconds(lambda: model.generate(PROMPT, seconds=4, samples=8), repeats)
+    result |= words(model, repeats)
     with tempfile.TemporaryDirectory() as folder:
         for suffix in ("bvh", "png", "mp4", "gif"):
             file = Path(folder) / f"motion.{suffix}"
             result[f"write 4 s as {suffix}"] = seconds(lambda file=file: motion.save(file), 3)  # type: ignore[misc]
     return result
+
+
+def words(model: MotionGPT3, repeats: int) -> dict[str, float]:
+    """Seconds of a caption of six seconds, and of 40 tokens behind a prompt with and without the cache."""
+    from motiongpt3.models.kv_cache import KVCache
+    from motiongpt3.models.stream import Tokens
+    from motiongpt3.models.writing import Writer
+
+    motion = model.generate(PROMPT, seconds=6)
+    writer, prompt = Writer(model.backbone, model.transformer), model.tokens([PROMPT])[0]
+
+    def with_cache() -> None:
+        cache, place = model.read([prompt])
+        ids = torch.tensor(prompt[-1:])
+        for number in range(TOKENS):
+            ids = writer.step(ids, place + number, cache).argmax(-1)
+
+    @torch.inference_mode()
+    def without_cache() -> None:
+        ids = list(prompt)
+        for _ in range(TOKENS):
+            embedded = model.backbone.embed(torch.tensor([ids]))
+            hidden, _ = model.transformer(Tokens.of(embedded), None, KVCache())
+            ids.append(int(model.backbone.logits(hidden[:, -1]).argmax()))
+
+    return {
+        f"caption of 6 s, the best of {model.config.candidates}": seconds(lambda: model.caption(motion), repeats),
+        "caption of 6 s, the likeliest words": seconds(lambda: model.caption(motion, candidates=1), repeats),
+        f"write {TOKENS} tokens behind a cache": seconds(with_cache, 3),
+        f"write {TOKENS} tokens without one": seconds(without_cache, 3),
+    }
 
 
 def official(repeats: int, clock: Callable[[], float]) -> dict[str, float]:

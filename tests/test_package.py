@@ -104,16 +104,20 @@ def test_the_wheel_carries_what_is_not_python(tmp_path: Path) -> None:
 def test_configurations_are_what_the_command_takes(file: Path) -> None:
     from motiongpt3.commands.train import training_parser
     from motiongpt3.evaluation.tmr import TMR
+    from motiongpt3.models.baselines.vq import MotionVQ
     from motiongpt3.models.diffusion_head import DiffusionHead
     from motiongpt3.models.vae import MotionVAE
     from motiongpt3.training.align import AlignConfig
     from motiongpt3.training.evaluator import EvaluatorTrainingConfig
+    from motiongpt3.training.experiment import ExperimentConfig
     from motiongpt3.training.stage1 import Stage1Config
     from motiongpt3.training.vae import VAETrainingConfig
+    from motiongpt3.training.vq import VQTrainingConfig
 
     stage = file.stem.split("_")[0]
     kinds: Any = {"vae": VAETrainingConfig, "stage1": Stage1Config, "stage2": AlignConfig, "stage3": AlignConfig}
-    kinds |= {"evaluator": EvaluatorTrainingConfig}
+    kinds |= {"evaluator": EvaluatorTrainingConfig, "vq": VQTrainingConfig}
+    kinds |= {"dual": ExperimentConfig, "single": ExperimentConfig}
     kind = kinds[stage]
     parser = training_parser(stage, "", kind)
     options = parser.instantiate(parser.parse_args(["--config", str(file), "--run.steps", "7"]))
@@ -123,6 +127,11 @@ def test_configurations_are_what_the_command_takes(file: Path) -> None:
         MotionVAE(options.model)
     elif stage == "evaluator":
         TMR(options.model)
+    elif stage == "vq":
+        MotionVQ(options.model)
+    elif kind is ExperimentConfig:
+        assert options.streams == stage
+        assert options.tokeniser.parent.name == ("vq" if file.stem.endswith("_vq") else "vae_decoder")
     elif kind is AlignConfig:
         assert options.stage == stage[-1]
         assert options.latents == Path("runs") / file.parent.name / "latents.safetensors"

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.instructions.prompt import Message, Prompt, Slot, chat_pieces
-from motiongpt3.models.chatting import Reply, read_messages
+from motiongpt3.models.chatting import Reply, read_messages, told_frames
 from motiongpt3.models.describing import question
 from motiongpt3.models.layout import Drawn, Words, lay_out
 from motiongpt3.models.motiongpt3 import MotionGPT3
@@ -69,6 +69,29 @@ def test_a_motion_alone(reader: MotionGPT3, says: Says) -> None:
     assert reply.motion is not None
     assert (reply.motion.fps, reply.motion.name) == (20, "seed 3")
     assert reply.message["content"] == [reply.motion]
+
+
+@pytest.mark.parametrize(
+    ("text", "frames"),
+    [
+        ("walk for three seconds", 60),
+        ("walk with 43 frames", 43),
+        ("walk for one minute", 100),
+        ("walk for 0.2 seconds", 20),
+    ],
+)
+def test_length_words_are_followed(reader: MotionGPT3, says: Says, text: str, frames: int) -> None:
+    """Within what the model can make, 20 to 100 frames."""
+    says(START, STOP)
+    reply = reader.chat([{"role": "user", "content": text}])
+    assert reply.motion is not None
+    assert len(reply.motion) == frames
+
+
+def test_length_words_beside_a_motion_speak_of_that(reader: MotionGPT3) -> None:
+    message = Message("user", ("What happens for three seconds here?", Slot()))
+    assert told_frames(message, reader.config) is None
+    assert told_frames(Message("user", ("walk",)), reader.config) is None
 
 
 @pytest.mark.parametrize("before", [[], [WALKS, JUMPS]])

@@ -28,7 +28,8 @@ def test_a_caption_weighs_the_same_alone_and_among_others(reader: MotionGPT3, gi
     alone = [misfit(reader, [text], Motions(*(part[i : i + 1] for part in given))) for i, text in enumerate(TEXTS)]
     assert torch.allclose(together, torch.cat(alone), atol=1e-4)
     same = misfit(reader, TEXTS, Motions(given.latents[:1].expand(4, -1, -1), given.frames[:1].expand(4)))
-    assert same[0] == same[2] and len(set(same.tolist())) == 3
+    assert same[0] == same[2]
+    assert len(set(same.tolist())) == 3
 
 
 def test_what_is_weighed_is_the_error_of_the_head_at_every_level(
@@ -45,7 +46,9 @@ def test_what_is_weighed_is_the_error_of_the_head_at_every_level(
 
     monkeypatch.setattr(reader.head, "errors", watch)
     assert misfit(reader, TEXTS, given).abs().max() == 0
-    assert len(asked) == LEVELS and asked == sorted(asked) and 0 < asked[0] < asked[-1] < 1
+    assert len(asked) == LEVELS
+    assert asked == sorted(asked)
+    assert 0 < asked[0] < asked[-1] < 1
 
 
 def test_the_fittest_is_kept(reader: MotionGPT3, motions: list[Motion]) -> None:

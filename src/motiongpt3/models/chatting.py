@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.instructions.lengths import parse_length
 from motiongpt3.instructions.prompt import MAX_CHARACTERS, Message, Prompt, Slot, chat_pieces
 from motiongpt3.models.describing import question, sentence, start_writing, stops
 from motiongpt3.models.reading import encode, readable
@@ -71,7 +72,8 @@ def chat(
     said, ended = writer.speak(logits, cache, places, decoding, ends, seed)
     if ended != start:
         return Reply(sentence(model.backbone.decode(said)))
-    motion, places = _move(model, writer, cache, places + len(said), seed, guidance, steps)
+    frames = told_frames(turns[-1], model.config)
+    motion, places = _move(model, writer, cache, places + len(said), seed, guidance, steps, frames)
     closed = torch.full_like(places, model.backbone.end_of_motion)
     logits = writer.step(closed, places, cache)
     more, _ = writer.speak(
@@ -88,14 +90,28 @@ def _move(
     seed: int,
     guidance: float,
     steps: int,
+    told: int | None,
 ) -> tuple[Motion, Tensor]:
-    """Open a motion and draw it: the motion, and the place after its tokens."""
+    """Open a motion and draw it, `told` frames long or as the model decides: the motion, and the next free place."""
     writer.step(torch.full_like(places, model.backbone.start_of_motion), places, cache)
-    logits, hidden = model.think(cache, places + 1, None)
-    frames = model.predicted_frames(logits)
+    logits, hidden = model.think(cache, places + 1, None if told is None else torch.full_like(places, told))
+    frames = model.predicted_frames(logits) if told is None else torch.full_like(places, told)
     latents = model.draw_latents(hidden, [seed], guidance, steps)
     joints = model.joints(latents, frames)[0].cpu().numpy()
     return Motion(joints, model.config.fps, name=f"seed {seed}"), places + 1 + model.motion_tokens.drawn
+
+
+def told_frames(message: Message, config: MotionGPT3Config) -> int | None:
+    """The frames that a message's length words ask for ("for three seconds"), kept to what the model can make.
+
+    None without such words, and beside a motion: there they may speak of that.
+    """
+    if any(isinstance(part, Slot) for part in message.content):
+        return None
+    seconds = parse_length(" ".join(str(part) for part in message.content), config.fps)
+    if seconds is None:
+        return None
+    return min(max(round(seconds * config.fps), config.vae.min_frames), config.vae.max_frames)
 
 
 def read_messages(messages: Chat, config: MotionGPT3Config) -> tuple[list[Message], list[Motion]]:
