@@ -15,6 +15,7 @@ from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.evaluation.tmr import TMRConfig
 from motiongpt3.motion.features import mirror_features
 from motiongpt3.motion.motion import mirror_text
+from motiongpt3.training import sentence_table
 from motiongpt3.training.commands import train_evaluator
 from motiongpt3.training.evaluator import (
     EvaluatorTraining,
@@ -126,9 +127,7 @@ def test_the_loss_by_hand(make: Make) -> None:
 
 def test_the_vectors_of_sentences_are_kept(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     first = make()
-    monkeypatch.setattr(
-        "motiongpt3.training.sentence_table.load_sentences", lambda name: pytest.fail(f"{name} was loaded again")
-    )
+    monkeypatch.setattr(sentence_table, "load_sentences", lambda name: pytest.fail(f"{name} was loaded again"))
     second = make()
     assert torch.equal(first.table.vectors, second.table.vectors)
     assert second.table.sha256 == first.table.sha256
