@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,15 +23,9 @@ from motiongpt3.models.motiongpt3 import MotionGPT3
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.quality import skate_ratio
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SMALL = replace(PROTOCOLS["mocap"], group=4, diversity_pairs=20, varied_texts=3, varied_motions=4, varied_pairs=2)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from motiongpt3.checkpoints.folder import WEIGHTS, read_config
 from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.evaluation.provenance import files_hash
 from motiongpt3.evaluation.sentences import SentenceEncoder, load_sentences
 from motiongpt3.evaluation.tmr import KIND, TMR
 from motiongpt3.motion.features import canonicalise, joints_to_features
@@ -136,7 +136,6 @@ def load_evaluator(name_or_folder: str = MOCAP, device: str | torch.device | Non
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0][:100]
         raise MotionGPT3Error(f"this PyTorch cannot use the device {str(device)!r} ({reason})") from None
-    with (folder / WEIGHTS).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = files_hash([folder / WEIGHTS])
     name = name_or_folder if name_or_folder == MOCAP else folder.name
     return MotionTextEvaluator(network, name, digest, str(config.get("sentences_sha256") or "") or None)

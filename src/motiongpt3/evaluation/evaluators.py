@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from motiongpt3.checkpoints.folder import WEIGHTS, read_config
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.evaluation.guo import KIND as GUO_KIND
 from motiongpt3.evaluation.guo import GuoEvaluator
+from motiongpt3.evaluation.provenance import files_hash
 from motiongpt3.motion.features import joints_to_features
 from motiongpt3.motion.motion import Motion
 
@@ -112,6 +112,4 @@ def open_evaluator(
         from motiongpt3.evaluation.guo_words import WordVectors
 
         vectors = WordVectors.open(words, network.config.word_channels)
-    with (Path(folder) / WEIGHTS).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return GuoTextMotion(network, digest, packed, vectors)
+    return GuoTextMotion(network, files_hash([Path(folder) / WEIGHTS]), packed, vectors)

@@ -6,17 +6,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from motiongpt3.evaluation.caption_words import Directions, Labelled, action_of, actions, judge_captions
 from motiongpt3.evaluation.measured import Array
-from motiongpt3.evaluation.metrics import CaptionScores, RPrecision, lemma_tokens, lower_tokens
+from motiongpt3.evaluation.metrics import CaptionScores, lemma_tokens, lower_tokens
 from motiongpt3.evaluation.metrics.bert import bert_score
-from motiongpt3.evaluation.protocols import Take, labels_of
-from motiongpt3.evaluation.session import Outcome, Session, numbers, per_class
+from motiongpt3.evaluation.protocols import Take
+from motiongpt3.evaluation.session import Outcome, Session, per_class, retrieval
 from motiongpt3.motion.motion import Motion
 
-RETRIEVAL = ("r_precision_1", "r_precision_2", "r_precision_3", "mm_dist")
 WORDING = ("bleu_1", "bleu_4", "rouge_l", "cider")
 FPS = 20.0
 
@@ -36,9 +33,10 @@ def repeat(session: Session, number: int) -> Outcome:
     people = [take.caption for take in takes]
     others = [[text for text in take.item.references(session.protocol) if text != take.caption] for take in takes]
     references = [take.item.references(session.protocol) for take in takes]
-    generated, ranked = _retrieval(session, number, takes, written)
+    recorded = session.real(takes).vectors
+    generated, ranked = retrieval(session, number, session.texts(written), recorded)
     generated |= _wording(session, written, references) | _judged(session, takes, written, references)
-    real, own = _retrieval(session, number, takes, people)
+    real, own = retrieval(session, number, session.texts(people), recorded)
     real |= _wording(session, people, others) | _judged(session, takes, people, others)
     labelled = any(session.classes)
     return Outcome(
@@ -69,19 +67,6 @@ def _written(session: Session, takes: Sequence[Take]) -> list[str]:
         session.captions.update(zip([keys[n] for n in part], texts, strict=True))
         session.tick(len(part))
     return [session.captions[key] for key in keys]
-
-
-def _retrieval(
-    session: Session, number: int, takes: Sequence[Take], texts: Sequence[str]
-) -> tuple[dict[str, float], tuple[torch.Tensor, torch.Tensor]]:
-    """Whether captions find the recordings they are about, in the same groups whoever wrote them."""
-    metric = RPrecision(session.protocol.group, seed=session.seed + number, names=session.names)
-    vectors = session.texts(texts)
-    if vectors.isfinite().all():
-        motions = torch.from_numpy(session.real(takes).vectors)
-        metric.update(vectors, motions, range(len(texts)), labels_of(session.protocol, session.items))
-        return numbers(metric.compute(), RETRIEVAL), metric.ranked
-    return dict.fromkeys(RETRIEVAL, float("nan")), metric.ranked
 
 
 def _wording(session: Session, texts: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:

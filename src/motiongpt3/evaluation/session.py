@@ -16,13 +16,14 @@ from torch import Tensor
 from motiongpt3.data.augment import base_action
 from motiongpt3.data.dataset import PackedClips
 from motiongpt3.evaluation.measured import QUALITY, Array, Measured, Wish, embed_texts, measured
-from motiongpt3.evaluation.metrics import FID
+from motiongpt3.evaluation.metrics import FID, RPrecision
 from motiongpt3.evaluation.metrics.bert import WordEncoder
-from motiongpt3.evaluation.protocols import Item, Protocol, Take, TaskName, plan
+from motiongpt3.evaluation.protocols import Item, Protocol, Take, TaskName, labels_of, plan
 from motiongpt3.evaluation.workers import Workers, batches
 
 BATCH = 32
 """Motions that are drawn, and embedded, together."""
+RETRIEVAL = ("r_precision_1", "r_precision_2", "r_precision_3", "mm_dist")
 ROOM = 1 << 28
 """Bytes of hidden states that are remembered."""
 
@@ -178,6 +179,20 @@ def _fid(session: Session, made: Array, real: Array, mine: NDArray[np.intp], the
 def numbers(scores: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, float]:
     """Some of a metric's results as numbers."""
     return {name: float(scores[name]) for name in names}
+
+
+def retrieval(
+    session: Session, number: int, text: Tensor, vectors: Array
+) -> tuple[dict[str, float], tuple[Tensor, Tensor]]:
+    """R-precision and MM-Dist of captions and motions, and the rank of each ranked sample.
+
+    The groups are those of the repeat, whoever made the captions or the motions.
+    """
+    metric = RPrecision(session.protocol.group, seed=session.seed + number, names=session.names)
+    if text.isfinite().all():  # else there are no vectors of captions, and a warning has said so
+        metric.update(text, torch.from_numpy(vectors), range(len(text)), labels_of(session.protocol, session.items))
+        return numbers(metric.compute(), RETRIEVAL), metric.ranked
+    return dict.fromkeys(RETRIEVAL, float("nan")), metric.ranked
 
 
 def per_class(

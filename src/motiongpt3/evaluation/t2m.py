@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from motiongpt3.evaluation.measured import QUALITY, Array, Drawing, Measured, Wish, draw
-from motiongpt3.evaluation.metrics import Diversity, MultiModality, RPrecision
-from motiongpt3.evaluation.protocols import Take, labels_of
+from motiongpt3.evaluation.metrics import Diversity, MultiModality
+from motiongpt3.evaluation.protocols import Take
 from motiongpt3.evaluation.session import (
     BATCH,
     Outcome,
@@ -20,10 +19,9 @@ from motiongpt3.evaluation.session import (
     numbers,
     per_class,
     quality_means,
+    retrieval,
 )
 from motiongpt3.evaluation.workers import batches
-
-RETRIEVAL = ("r_precision_1", "r_precision_2", "r_precision_3", "mm_dist")
 
 
 def work(session: Session) -> int:
@@ -38,8 +36,8 @@ def repeat(session: Session, number: int) -> Outcome:
     real = session.real(takes)
     made = _drawn(session, takes, session.draws(number))
     text = session.texts([take.caption for take in takes])
-    generated, ranked = _retrieval(session, number, text, made.vectors)
-    floor, own = _retrieval(session, number, text, real.vectors)
+    generated, ranked = retrieval(session, number, text, made.vectors)
+    floor, own = retrieval(session, number, text, real.vectors)
     generated |= fids(session, number, made.vectors, real.vectors) | _diversity(session, number, made.vectors)
     floor |= fids(session, number, real.vectors, real.vectors, floor=True) | _diversity(session, number, real.vectors)
     generated["multimodality"], spoilt = _multimodality(session, takes, number)
@@ -77,17 +75,6 @@ def _drawn(session: Session, takes: Sequence[Take], first: int) -> Measured:
         session.tick(len(one.vectors))
         made.append(one)
     return Measured.joined(made)
-
-
-def _retrieval(
-    session: Session, number: int, text: Tensor, vectors: Array
-) -> tuple[dict[str, float], tuple[Tensor, Tensor]]:
-    """R-precision and MM-Dist, the same groups for recorded and generated motions, with each ranked sample's rank."""
-    metric = RPrecision(session.protocol.group, seed=session.seed + number, names=session.names)
-    if text.isfinite().all():  # else there are no vectors of captions, and a warning has said so
-        metric.update(text, torch.from_numpy(vectors), range(len(text)), labels_of(session.protocol, session.items))
-        return numbers(metric.compute(), RETRIEVAL), metric.ranked
-    return dict.fromkeys(RETRIEVAL, float("nan")), metric.ranked
 
 
 def _diversity(session: Session, number: int, vectors: Array) -> dict[str, float]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.models.vae import MotionVAE
+from motiongpt3.models.vae import MotionVAE, reparameterise
 from motiongpt3.motion.features import canonicalise, joints_to_features
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.retarget import to_skeleton
@@ -50,7 +50,7 @@ def encode(vae: MotionVAE, motions: Sequence[Motion], fps: float, noise: Tensor 
     if not features:
         return Motions(torch.zeros(0, config.latent_tokens, config.latent_channels, device=device), frames)
     mean, log_variance = vae.encode(vae.normalise(pad_sequence(features, batch_first=True)), frames)
-    latents = mean if noise is None else mean + torch.exp(0.5 * log_variance) * noise.to(device)
+    latents = mean if noise is None else reparameterise(mean, log_variance, noise.to(device))
     return Motions(vae.normalise_latents(latents), frames)
 
 

@@ -196,7 +196,7 @@ class MotionVAE(nn.Module):
         The latent is mean + exp(log variance / 2) * noise; no noise (B, N, D) means the mean itself.
         """
         mean, log_variance = self.encode(features, lengths)
-        latents = mean if noise is None else mean + torch.exp(0.5 * log_variance) * noise
+        latents = mean if noise is None else reparameterise(mean, log_variance, noise)
         return self.decode(latents, lengths), mean, log_variance
 
     def normalise(self, features: Tensor) -> Tensor:
@@ -228,6 +228,11 @@ class MotionVAE(nn.Module):
     def decode_joints(self, latents: Tensor, lengths: Tensor) -> Tensor:
         """Normalised latents (B, N, D) and lengths (B,) -> joints (B, max length, J, 3) in metres."""
         return features_to_joints(self.decode_features(latents, lengths))
+
+
+def reparameterise(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
+    """A draw from Gaussians: mean + exp(log variance / 2) * noise, all of one shape."""
+    return mean + torch.exp(0.5 * log_variance) * noise
 
 
 def smooth(features: Tensor, lengths: Tensor) -> Tensor:

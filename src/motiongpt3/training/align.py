@@ -24,6 +24,7 @@ from motiongpt3.models.low_rank import low_rank_layers
 from motiongpt3.models.motiongpt3 import MotionGPT3
 from motiongpt3.models.pretrained import backbone_names, read_settings
 from motiongpt3.models.reading import Motions
+from motiongpt3.models.vae import reparameterise
 from motiongpt3.training.examples import Examples, Lesson, check_tasks
 from motiongpt3.training.loop import RunConfig, TrainingModule, check_settings
 
@@ -144,7 +145,7 @@ class AlignTraining(TrainingModule):
         mean = torch.cat([batch.mean, *ends.mean])
         spread = torch.cat([batch.log_variance, *ends.log_variance])
         noise = torch.randn(mean.shape, generator=generator, device=self.device)
-        latents = self.model.vae.normalise_latents(mean + torch.exp(0.5 * spread) * noise)
+        latents = self.model.vae.normalise_latents(reparameterise(mean, spread, noise))
         motions = Motions(latents, torch.cat([batch.frames, *ends.frames]))
         lessons = self.examples.make(
             [bank.captions[i] for i in captions], motions.frames.view(3, -1), batch.whole, seed, in_words

@@ -28,7 +28,7 @@ from motiongpt3.models.bimodal import attention_kernel
 from motiongpt3.models.config import MotionGPT3Config
 from motiongpt3.models.network import Network
 from motiongpt3.models.stream import Tokens
-from motiongpt3.models.vae import frame_mask
+from motiongpt3.models.vae import frame_mask, reparameterise
 from motiongpt3.training.judge import Held
 from motiongpt3.training.loop import RunConfig, TrainingModule, check_settings
 
@@ -142,9 +142,8 @@ class ExperimentTraining(TrainingModule):
             error = F.cross_entropy(predicted.transpose(1, 2), codes, reduction="none")
             real = frame_mask(network.vae.counts(frames), codes.shape[1])
             return (error * real).sum() / real.sum(), length
-        deviation = torch.exp(0.5 * batch.log_variance)
-        noise = torch.randn(deviation.shape, generator=generator, device=self.device)
-        latents = network.vae.normalise_latents(batch.mean + deviation * noise)
+        noise = torch.randn(batch.mean.shape, generator=generator, device=self.device)
+        latents = network.vae.normalise_latents(reparameterise(batch.mean, batch.log_variance, noise))
         return network.head.loss(hidden[:, 1:], latents, self.config.noise_levels, generator).mean(), length
 
     def training_step(self, _: Any, index: int) -> Tensor:

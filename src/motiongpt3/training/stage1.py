@@ -18,7 +18,7 @@ from motiongpt3.models.backbone import load_backbone
 from motiongpt3.models.bimodal import attention_kernel
 from motiongpt3.models.config import MotionGPT3Config
 from motiongpt3.models.motiongpt3 import MotionGPT3
-from motiongpt3.models.vae import VAEConfig
+from motiongpt3.models.vae import VAEConfig, reparameterise
 from motiongpt3.training.loop import RunConfig, TrainingModule, check_settings
 from motiongpt3.training.text_cache import TextCache
 
@@ -86,9 +86,8 @@ class Stage1Training(TrainingModule):
 
     def losses(self, batch: LatentBatch, texts: TextCache, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Diffusion loss (B,) and length loss, a mean over whole clips."""
-        deviation = torch.exp(0.5 * batch.log_variance)
-        noise = torch.randn(deviation.shape, generator=generator, device=self.device)
-        latents = self.model.vae.normalise_latents(batch.mean + deviation * noise)
+        noise = torch.randn(batch.mean.shape, generator=generator, device=self.device)
+        latents = self.model.vae.normalise_latents(reparameterise(batch.mean, batch.log_variance, noise))
         cache, start = texts.read(batch.captions)
         with attention_kernel(self.kernel):
             logits, hidden = self.model.think(cache, start, batch.frames)
