@@ -11,6 +11,7 @@ from people import LENGTHS, person
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.blend import align, bones, heading
 from motiongpt3.motion.conditioning import condition, settle
+from motiongpt3.motion.legs import LEGS
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.quality import seam_jerk, skate_speed
 
@@ -45,7 +46,14 @@ def test_it_carries_on_smoothly_whatever_was_drawn(
 def test_the_true_window_comes_back_as_it_is() -> None:
     whole = align(person(100, speed=1.2), (3, -4), 2.0)
     new = condition(align(whole, (0, 0), 0.0), 40, whole[:30], whole[70:], ground=float(whole[..., 1].min()))
-    assert np.abs(new - whole[30:70]).max() < 0.03
+    off = np.abs(new - whole[30:70])
+    legs = [joint for _, *leg in LEGS for joint in leg]
+    assert np.delete(off, legs, axis=1).max() < 0.03
+    assert off[:, legs][..., [0, 2]].max() < 0.1, "the made-up feet brush along the ground: they are lifted"
+    for *_, toe in LEGS:
+        rise = new[:, toe, 1] - whole[30:70, toe, 1]
+        assert rise.min() > -0.03
+        assert np.abs(rise[whole[30:70, toe, 1] > 0.08]).max() < 0.03, "high ones stay"
     assert np.abs(new[:, 0] - whole[30:70, 0]).max() < 0.005
 
 
@@ -78,6 +86,23 @@ def test_planted_feet_stay_where_they_are() -> None:
     new = condition(window, 24, before)
     assert skate_speed(Motion(window[30:42])) > 7
     assert skate_speed(Motion(new[:12])) < 3
+
+
+def test_toes_that_swing_are_lifted_from_the_ground() -> None:
+    """A drawn walk whose feet hardly leave the ground; who stands on them is not lifted."""
+    whole = person(90, speed=1.2)
+    low = whole.copy()
+    for _, _, ankle, toe in LEGS:
+        low[..., [ankle, toe], 1] -= np.maximum(whole[:, toe, 1] - 0.02, 0)[:, None]
+    new = condition(low, 40, whole[:30])
+    for number, (_, _, _, toe) in enumerate(LEGS):
+        speed = np.linalg.norm(np.diff(new[:, toe][:, [0, 2]], axis=0), axis=-1)
+        swings, rests = speed > 0.08, speed < 0.01
+        assert swings.sum() > 5, number
+        assert low[30:69, toe, 1][swings].max() < 0.03
+        assert np.median(new[:-1, toe, 1][swings]) > 0.045
+        assert np.abs(new[:-1, toe, 1] - low[30:69, toe, 1])[rests].max() < 0.035
+    assert third([whole[:30], new], 30) < BAR
 
 
 def test_the_new_frames_have_the_given_bones() -> None:

@@ -12,6 +12,8 @@ import torch
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.instructions.prompt import Prompt, Style, turn_end
 from motiongpt3.instructions.tasks import build
+from motiongpt3.models.bimodal import BimodalTransformer
+from motiongpt3.models.half import half_precision
 from motiongpt3.models.kv_cache import KVCache
 from motiongpt3.models.layout import Piece, Shown, Words, lay_out
 from motiongpt3.models.reading import Motions, encode, readable
@@ -30,7 +32,7 @@ BATCH = 32
 """Motions that are read together."""
 MAX_SAMPLES = 100
 """Most captions of one motion."""
-SAMPLED = Decoding(temperature=0.8, top_p=0.9)
+SAMPLED = Decoding(temperature=0.8, top_k=50, top_p=0.9)
 """How several captions of one motion are drawn."""
 
 
@@ -48,16 +50,17 @@ def caption(
     decoding, candidates = check_caption(model.config, motions, samples, beams, seed, decoding, candidates)
     pieces = [split(motion, model.config) for motion in motions]
     parts = [part for mine in pieces for part in mine]
-    count = max(samples, candidates)
-    jobs = [(place, sample) for place in range(len(parts)) for sample in range(count)]
     written: list[list[str]] = [[] for _ in parts]
-    for batch in progress([jobs[at : at + BATCH] for at in range(0, len(jobs), BATCH)]):
-        seeds = [decoding.seed + sample for _, sample in batch]
-        texts = model.describe([parts[place] for place, _ in batch], decoding, seeds)
-        for (place, _), text in zip(batch, texts, strict=True):
-            written[place].append(text)
     if candidates > 1:
-        written = [[text] for text in fittest(model, parts, written)]
+        for texts, part in zip(written, progress(parts), strict=True):
+            texts.append(fittest_draft(model, part, decoding, candidates))
+    else:
+        jobs = [(place, sample) for place in range(len(parts)) for sample in range(samples)]
+        for batch in progress([jobs[at : at + BATCH] for at in range(0, len(jobs), BATCH)]):
+            seeds = [decoding.seed + sample for _, sample in batch]
+            drawn = model.describe([parts[place] for place, _ in batch], decoding, seeds)
+            for (place, _), text in zip(batch, drawn, strict=True):
+                written[place].append(text)
     waiting = iter(written)
     each = [[next(waiting) for _ in mine] for mine in pieces]
     return [[" ".join(texts) for texts in zip(*mine, strict=True)] for mine in each]
@@ -109,14 +112,47 @@ def split(motion: Motion, config: MotionGPT3Config) -> list[Motion]:
 @torch.inference_mode()
 def describe(model: MotionGPT3, motions: Sequence[Motion], decoding: Decoding, seeds: Sequence[int]) -> list[str]:
     """See `MotionGPT3.describe`."""
+    logits, cache, places = start_captions(model, encode(model.vae, motions, model.config.fps))
+    return write_captions(Writer(model.backbone, model.transformer), model, logits, cache, places, decoding, seeds)
+
+
+@torch.inference_mode()
+def fittest_draft(model: MotionGPT3, motion: Motion, decoding: Decoding, count: int) -> str:
+    """Of `count` captions of a motion the one that fits best (`models.weighing`).
+
+    The motion is read once for all. They are written in bfloat16, since what weighs them is not: that reads half as
+    much memory per token. A motion is always described by itself, so that its caption never depends on others.
+    """
+    given = encode(model.vae, [motion], model.config.fps)
+    logits, cache, places = start_captions(model, given)
+    rows = torch.zeros(count, dtype=torch.long, device=logits.device)
+    text = half_precision(model.backbone)
+    writer = Writer(text, BimodalTransformer(text.stream, model.motion, model.config.shared_layers))
+    seeds = range(decoding.seed, decoding.seed + count)
+    captions = write_captions(writer, model, logits[rows], cache.select(rows), places[rows], decoding, seeds)
+    return fittest(model, given, captions)
+
+
+def start_captions(model: MotionGPT3, given: Motions) -> tuple[torch.Tensor, KVCache, torch.Tensor]:
+    """Read motions and the question what happens in them; returns what `start_writing` does."""
     prompt = build("motion_to_caption", model.config.prompt_style)
-    rows = [question(model, prompt, number) for number in range(len(motions))]
-    given = encode(model.vae, motions, model.config.fps)
-    logits, cache, places = start_writing(model, rows, given)
+    return start_writing(model, [question(model, prompt, number) for number in range(len(given.frames))], given)
+
+
+def write_captions(
+    writer: Writer,
+    model: MotionGPT3,
+    logits: torch.Tensor,
+    cache: KVCache,
+    places: torch.Tensor,
+    decoding: Decoding,
+    seeds: Sequence[int],
+) -> list[str]:
+    """Sentences behind `start_captions`, without motions among the words."""
     special = model.backbone.start_of_motion, model.backbone.end_of_motion
     decoding = replace(decoding, forbidden=(*decoding.forbidden, *special))
     ends = stops(model.backbone, model.config.prompt_style)
-    answers = Writer(model.backbone, model.transformer).write(logits, cache, places, decoding, ends, seeds)
+    answers = writer.write(logits, cache, places, decoding, ends, seeds)
     return [sentence(model.backbone.decode(ids)) for ids in answers]
 
 

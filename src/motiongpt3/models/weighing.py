@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from motiongpt3.models.reading import Motions, encode
-from motiongpt3.motion.motion import Motion
+from motiongpt3.models.reading import Motions
 
 if TYPE_CHECKING:
     from motiongpt3.models.motiongpt3 import MotionGPT3
@@ -46,15 +45,11 @@ def misfit(model: MotionGPT3, captions: Sequence[str], given: Motions) -> Tensor
     return torch.stack(each).mean(0)
 
 
-def fittest(model: MotionGPT3, motions: Sequence[Motion], captions: Sequence[Sequence[str]]) -> list[str]:
-    """For each motion, of a length that the model reads at once, the best of its captions."""
-    found = []
-    for motion, texts in zip(motions, captions, strict=True):
-        different = list(dict.fromkeys(filter(None, texts)))
-        if len(different) > 1:
-            latents, frames = encode(model.vae, [motion], model.config.fps)
-            count = len(different)
-            given = Motions(latents.expand(count, -1, -1), frames.expand(count))
-            different = [different[int(misfit(model, different, given).argmin())]]
-        found.append(different[0] if different else "")
-    return found
+def fittest(model: MotionGPT3, given: Motions, captions: Sequence[str]) -> str:
+    """The best of the captions of one motion; empty if all are."""
+    different = list(dict.fromkeys(filter(None, captions)))
+    if len(different) < 2:
+        return different[0] if different else ""
+    count = len(different)
+    repeated = Motions(given.latents.expand(count, -1, -1), given.frames.expand(count))
+    return different[int(misfit(model, different, repeated).argmin())]

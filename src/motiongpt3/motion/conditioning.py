@@ -37,6 +37,8 @@ _SURE = 1  # steps before and after which must be planted too
 _NEAR = 0.08  # metres; a toe that is farther from where it was drawn goes there at once
 _HOLD = 1.0  # of the speed of planted toes
 _SLOW, _LOW = 0.03, 0.07  # metres per frame and metres above the ground at which a toe counts as planted
+_SWING, _CLEAR = 0.06, 0.06  # metres per frame of a toe that swings, and its height: three in four recorded ones do
+_FIRM = 1.0  # how much more the height of a toe counts than its smoothness
 
 
 def condition(
@@ -187,7 +189,7 @@ def _led(drawn: Array, head: int, last: Array) -> Array:
 
 
 def _faded(drawn: Array, first: Array, last: Array | None, planted: Array, ground: float) -> Array:
-    """The new frames of `drawn` with the offsets of the given ones faded out."""
+    """The new frames of `drawn` with the offsets of the given ones faded out, and feet that swing above the ground."""
     head, tail = len(first), 0 if last is None else len(last)
     new = slice(head, len(drawn) - tail)
     frames = len(drawn) - head - tail
@@ -214,8 +216,21 @@ def _faded(drawn: Array, first: Array, last: Array | None, planted: Array, groun
         away = given[:, toe] - path
         holds = planted[:, side] * (np.linalg.norm(away, axis=-1).max() < _NEAR)
         toes = path[new] + fade(away, 1.0, path, holds)
+        toes[:, 1] += _lift(np.concatenate([given[:head, toe], toes, given[new.stop :, toe]]), ground, new)
         place_ankle(out, LEGS[side], toes - (out[:, toe] - out[:, ankle]), lengths, ground, facing)
     return out
+
+
+def _lift(toe: Array, ground: float, new: slice) -> Array:
+    """(N,) metres by which to lift a toe (T, 3) in its new frames: drawn feet often brush along the ground.
+
+    The lift comes as near to what a swinging toe lacks as small third differences allow; it is 0 in the given frames.
+    """
+    speed = np.linalg.norm(np.diff(toe[:, [0, 2]], axis=0, append=toe[-1:, [0, 2]]), axis=-1)
+    swings = np.clip((speed - _SLOW) / (_SWING - _SLOW), 0, 1)
+    lacks = np.maximum(ground + _CLEAR * swings - toe[:, 1], 0)[new]
+    third = np.diff(np.eye(len(toe)), n=min(3, len(toe) - 1), axis=0)[:, new]
+    return np.asarray(np.linalg.solve(third.T @ third + _FIRM * np.eye(len(lacks)), _FIRM * lacks))
 
 
 def _turns(start: Array, end: Array) -> Array:

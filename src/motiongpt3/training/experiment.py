@@ -68,6 +68,8 @@ class ExperimentConfig:
     """Of the draws of codes, in the scores."""
     evaluator: str | None = None
     """Evaluator that judges motions of the validation split; None: losses only."""
+    draws: int = 3
+    """Draws of motions that the final scores are a mean of."""
     texts: Path | None = None
     """File with its embeddings of the captions, from `training.judge.write_texts`; None: its sentence encoder makes
     them."""
@@ -75,6 +77,7 @@ class ExperimentConfig:
     def __post_init__(self) -> None:
         check_settings(self, layers=(1, 1000), dropout=(0, 0.99), batch=(1, 10**6), noise_levels=(1, 1000))
         check_settings(self, length_weight=(0, 1e6), parts=(0, 1000), balance=(0, 10), temperature=(0, 100))
+        check_settings(self, draws=(1, 1000))
         MotionGPT3Config.from_dict(asdict(self.model))
 
 
@@ -213,8 +216,8 @@ class ExperimentTraining(TrainingModule):
         self._sums = [values.to(self.device) for values in checkpoint["unwritten"]]
 
 
-def report(module: ExperimentTraining, folder: Path, draws: int = 3) -> dict[str, Any]:
-    """Final scores of a trained run over `draws` draws of both held splits; also written to OUT/final.json.
+def report(module: ExperimentTraining, folder: Path) -> dict[str, Any]:
+    """Final scores of a trained run over its configuration's draws of both held splits; also written to OUT/final.json.
 
     OUT/samples.safetensors holds the first motions of the test split: features (8, T, 263) and frames (8,).
     """
@@ -239,7 +242,7 @@ def report(module: ExperimentTraining, folder: Path, draws: int = 3) -> dict[str
                 "recorded": held.judge.score(held.judge.real),
                 "reconstructed": held.judge.score(held.judge.embed(held.reconstruct(network), held.frames)),
             }
-            seeds = range(1, draws + 1)
+            seeds = range(1, config.draws + 1)
             if result["tokens"] == "codes":
                 scores["sampled"] = [held.score(network, seed, config.temperature) for seed in seeds]
             else:
