@@ -67,10 +67,11 @@ def test_never() -> None:
     assert result["goals"][-1]["steps"][1] is None
 
 
-def test_a_mean_starts_when_it_is_full() -> None:
+def test_a_mean_lies_where_its_points_do() -> None:
     smooth = curve(np.array([4.0, 2, 6, 8])).smooth(3)
     assert smooth.values.tolist() == pytest.approx([4, 16 / 3])
-    assert smooth.steps.tolist() == [30, 40]
+    assert smooth.steps.tolist() == [20, 30]
+    assert smooth.seconds.tolist() == [10, 15]
     with pytest.raises(MotionGPT3Error, match="3 points"):
         compare(curve(np.ones(2)), curve(np.ones(9)), window=3)
 

@@ -110,6 +110,38 @@ def test_the_models_own_windows(model: MotionGPT3) -> None:
     assert len(model.compose([("a person walks", 6.0), ("a person jumps", 1.0)])) == 140
 
 
+def test_new_words_are_drawn_anew_and_the_rest_is_read(
+    reader: MotionGPT3, motions: list[Motion], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[str] = []
+
+    def window(before: Motion, after: Motion | None, frames: int, *_: Any) -> Motion:
+        drawn.append("reads")
+        return walker(frames)
+
+    def generate(words: str, seconds: float, **_: Any) -> Motion:
+        drawn.append(words)
+        return walker(round(seconds * 20))
+
+    monkeypatch.setattr(reader, "draw_window", window)
+    monkeypatch.setattr(reader, "generate", generate)
+    most, given = reader.config.vae.max_frames / 20, motions[0]
+
+    def what(run: Any) -> list[str]:
+        drawn.clear()
+        run()
+        return list(drawn)
+
+    assert set(what(lambda: continuing.predict(reader, given, most))) == {"reads"}
+    with_words = what(lambda: continuing.predict(reader, given, 2 * most, "someone sits"))
+    assert with_words == ["someone sits"] + ["reads"] * (len(with_words) - 1)
+    assert len(with_words) > 1
+    assert what(lambda: continuing.inbetween(reader, given, motions[1], 0.5, "someone sits")) == ["reads"]
+    scene = what(lambda: continuing.compose(reader, [("one", 2 * most), ("two", 0.5), ("two", 0.5)]))
+    assert [words for words in scene if words != "reads"] == ["one", "two", "two"]
+    assert scene[1] == "reads"
+
+
 def test_windows_are_about_equal(model: MotionGPT3) -> None:
     draw: Propose = Drawn()
     continuing.predict(model, walker(60), 5.5, propose=draw)

@@ -1,6 +1,6 @@
 """How much sooner one kind of training run gets where another gets at its best.
 
-A curve is smoothed by the mean over its last `window` points; where fewer lie behind, there is no value yet. The slow
+A curve is smoothed by means over `window` points, steps and seconds as well as values. The slow
 run's best smoothed value is the goal. The ratio is the steps at which the slow run first has it, divided by those at
 which the fast run first has it, both between two points by a straight line. Other goals lie on the way: the slow run's
 first value plus a share of what it gains from there to its best.
@@ -55,10 +55,9 @@ class Curve:
     seconds: NDArray[np.float64]
 
     def smooth(self, window: int) -> Curve:
-        """Trailing means over `window` points; the first ones, which have fewer behind them, are left out."""
-        sums = np.cumsum(np.concatenate([[0.0], self.values]))
-        values = (sums[window:] - sums[:-window]) / window
-        return Curve(self.steps[window - 1 :], values, self.seconds[window - 1 :])
+        """Means over each `window` points that follow one another."""
+        columns = (self.steps, self.values, self.seconds)
+        return Curve(*(np.lib.stride_tricks.sliding_window_view(column, window).mean(-1) for column in columns))
 
 
 def read_curve(run: str | Path, column: str) -> Curve:

@@ -57,15 +57,17 @@ class Span:
     end: int
 
 
-def proposals(model: MotionGPT3, guidance: float | None = None, steps: int | None = None) -> Propose:
+def proposals(model: MotionGPT3, guidance: float | None = None, steps: int | None = None, read: bool = True) -> Propose:
     """What draws windows.
 
-    A model of stage 1 cannot read what is given: it draws the new part from words, and everything else is left to the
-    fitting. Without words, someone who travels walks on and someone who does not stands.
+    With `read` the model reads what is given. It was trained with one sentence for what was and what comes, so new
+    words are followed better without: the new part is drawn from them, and everything else is left to the fitting. So
+    it is, too, with a model of stage 1, which cannot read. Without words, someone who travels walks on and someone who
+    does not stands.
     """
 
     def propose(before: Motion | None, after: Motion | None, frames: int, prompt: str | None, seed: int) -> Motion:
-        if model.config.stage > 1 and before is not None:
+        if read and model.config.stage > 1 and before is not None:
             words = None if prompt is None else clean_prompt(prompt)
             return model.draw_window(before, after, frames, words, seed, guidance, steps)
         lead, trail = (max(0, len(given) - SLACK - KNOWN) if given is not None else 0 for given in (before, after))
@@ -93,15 +95,16 @@ def predict(
     config = model.config
     check_predict(config, motion, seconds, prompt, seed, guidance, steps)
     count = max(round(seconds * motion.fps), 1)
-    read = _read(motion, config.fps, READ_SECONDS, backward=True)
+    given = _read(motion, config.fps, READ_SECONDS, backward=True)
     ground = ground_height(motion.joints, at_end=True)
     frames = math.ceil(count * config.fps / motion.fps - 1e-6)
-    windows = _windows(frames, len(read), config)
-    draw = propose or proposals(model, guidance, steps)
-    track = [read]
+    windows = _windows(frames, len(given), config)
+    first, on = (propose or proposals(model, guidance, steps, reads) for reads in (prompt is None, True))
+    track = [given]
     for number, size in enumerate(progress(windows)):
-        track.append(_extend(track, len(read), size, draw, prompt, seed + number, config.fps, ground))
-    new = _at_rate(np.concatenate([read[-KNOWN:], *track[1:]]), min(len(read), KNOWN), count, config.fps / motion.fps)
+        draw = on if number else first
+        track.append(_extend(track, len(given), size, draw, prompt, seed + number, config.fps, ground))
+    new = _at_rate(np.concatenate([given[-KNOWN:], *track[1:]]), min(len(given), KNOWN), count, config.fps / motion.fps)
     return motion.replace(joints=np.concatenate([motion.joints, new]), caption=prompt or motion.caption)
 
 
@@ -157,7 +160,7 @@ def compose(
     config = model.config
     asked = check_compose(config, prompts, seed, guidance, steps)
     lengths = model.decide_frames([clean_prompt(text) for text, _ in asked])
-    draw = propose or proposals(model, guidance, steps)
+    anew, on = (propose or proposals(model, guidance, steps, reads) for reads in (False, True))
     read = round(READ_SECONDS * config.fps)
     track: list[Array] = []
     spans: list[Span] = []
@@ -166,14 +169,15 @@ def compose(
         wanted = decided if frames is None else frames
         spans.append(Span(text, end, end + wanted))
         end += wanted
+        draw = anew
         if not track:
             first = min(wanted, config.vae.max_frames)
             track.append(draw(None, None, first, text, seed).joints[:first])
             wanted -= first
-            number += 1
+            number, draw = 1, on
         for size in _windows(wanted, read, config):
             track.append(_extend(track, read, size, draw, text, seed + number, config.fps, 0.0))
-            number += 1
+            number, draw = number + 1, on
     caption = "; ".join(text for text, _ in asked)
     return Motion(np.concatenate(track), config.fps, caption, f"seed {seed}"), spans
 
