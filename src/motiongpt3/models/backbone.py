@@ -110,6 +110,11 @@ class TextBackbone(nn.Module):
         device = self.embedding.device
         return ids.reshape(len(rows), length).to(device), mask.reshape(len(rows), length).to(device)
 
+    def ids(self, text: str) -> list[int]:
+        """Token ids of one text; no tokens are added."""
+        numbers: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        return numbers
+
     def decode(self, ids: Iterable[int] | Tensor) -> str:
         """Text of token ids (n,); the special tokens, ours and the tokenizer's, are left out."""
         numbers = ids.tolist() if isinstance(ids, Tensor) else ids

@@ -161,7 +161,7 @@ def question(model: MotionGPT3, prompt: Prompt, first: int = 0) -> list[Piece]:
     row: list[Piece] = []
     for piece in prompt.question:
         if isinstance(piece, str):
-            row.append(Words(tuple(model.backbone.tokenizer.encode(piece, add_special_tokens=False).ids)))
+            row.append(Words(tuple(model.backbone.ids(piece))))
         else:
             row.append(Shown(first + sum(isinstance(other, Shown) for other in row)))
     return row
@@ -179,7 +179,7 @@ def start_writing(
 
 def stops(backbone: TextBackbone, style: Style) -> list[int]:
     """Tokens that end an answer."""
-    ids = backbone.tokenizer.encode(turn_end(style), add_special_tokens=False).ids
+    ids = backbone.ids(turn_end(style))
     return [*ids[:1], backbone.eos_id]
 
 

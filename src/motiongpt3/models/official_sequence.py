@@ -33,7 +33,7 @@ def token_ids(backbone: TextBackbone, text: str) -> list[int]:
         if piece in named:
             ids.append(named[piece])
         elif piece:
-            ids += backbone.tokenizer.encode(piece, add_special_tokens=False).ids
+            ids += backbone.ids(piece)
     return ids
 
 

@@ -146,7 +146,7 @@ class Examples:
         return Lesson(tuple(row), tuple(shows), draws, tells_length)
 
     def _ids(self, text: str) -> tuple[int, ...]:
-        return tuple(self.backbone.tokenizer.encode(text, add_special_tokens=False).ids)
+        return tuple(self.backbone.ids(text))
 
 
 def _possible(task: str, has_ends: bool, whole: bool) -> str:
