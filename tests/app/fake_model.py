@@ -24,11 +24,17 @@ def standing(frames: int, x: float) -> Motion:
 
 
 class FakeModel:
-    """A MotionGPT3 with all tasks. A person's place in x is the seed; "explode" breaks, "refuse" is refused."""
+    """A MotionGPT3 with all tasks. A person's place in x is the seed; "explode" breaks, "refuse" is refused.
+
+    Attributes:
+        calls: the words of each batch.
+        drawn: task, guidance and steps of each call of a task that draws motions.
+    """
 
     def __init__(self) -> None:
         self.config = SimpleNamespace(fps=FPS, max_seconds=10.0, guidance=2.0, steps=10)
         self.calls: list[list[str]] = []
+        self.drawn: list[tuple[str, float, int]] = []
         self.free = threading.Event()
         self.free.set()
 
@@ -40,17 +46,30 @@ class FakeModel:
         guidance: float,
         steps: int,
     ) -> list[Motion]:
+        self.drawn.append(("generate", guidance, steps))
         self._work(list(prompt))
         each = zip(prompt, seconds, seed, strict=True)
         return [standing(round((s or 1) * FPS), number).replace(caption=words) for words, s, number in each]
 
-    def caption(self, motions: list[Motion], samples: int, beams: int, seed: int) -> list[str]:
+    def caption(
+        self, motions: list[Motion], samples: int, beams: int, seed: int, candidates: int | None = None
+    ) -> list[str]:
         self._work([f"{len(m)} frames" for m in motions])
-        return [f"{len(m)} frames, {seed + k}" for m in motions for k in range(samples)]
+        kept = f", of {candidates}" if candidates else ""
+        return [f"{len(m)} frames, {seed + k}{kept}" for m in motions for k in range(samples)]
 
     def predict(
-        self, motion: Motion, seconds: float, prompt: str | None = None, seed: int = 0, progress: Windows = iter
+        self,
+        motion: Motion,
+        seconds: float,
+        prompt: str | None = None,
+        *,
+        seed: int,
+        guidance: float,
+        steps: int,
+        progress: Windows = iter,
     ) -> Motion:
+        self.drawn.append(("predict", guidance, steps))
         for _ in progress([1, 2, 3]):
             self._work([str(prompt)])
         return standing(len(motion) + round(seconds * FPS), seed).replace(caption=prompt)
@@ -61,14 +80,27 @@ class FakeModel:
         end: Motion,
         seconds: float,
         prompt: str | None = None,
-        seed: int = 0,
+        *,
+        seed: int,
+        guidance: float,
+        steps: int,
         progress: Windows = iter,
     ) -> Motion:
+        self.drawn.append(("inbetween", guidance, steps))
         for _ in progress([1]):
             self._work([str(prompt)])
         return standing(len(start) + round(seconds * FPS) + len(end), seed)
 
-    def compose(self, prompts: Sequence[str | tuple[str, float]], seed: int = 0, progress: Windows = iter) -> Motion:
+    def compose(
+        self,
+        prompts: Sequence[str | tuple[str, float]],
+        *,
+        seed: int,
+        guidance: float,
+        steps: int,
+        progress: Windows = iter,
+    ) -> Motion:
+        self.drawn.append(("compose", guidance, steps))
         parts = [(part, 1.0) if isinstance(part, str) else part for part in prompts]
         for words, _ in progress(parts):
             self._work([words])

@@ -50,6 +50,47 @@ def test_settings_of_the_whole_batch_are_not_mixed(engine: Engine, fake: FakeMod
     assert sorted(fake.calls) == [["walk 0"], ["walk 1", "walk 3"], ["walk 2"]]
 
 
+def test_tasks_that_run_alone_take_settings_and_never_share_them(engine: Engine, fake: FakeModel) -> None:
+    motion = standing(10, 1)
+    fake.free.clear()
+    jobs = [
+        engine.predict(motion, 1.0, guidance=3.0),
+        engine.predict(motion, 1.0, steps=5),
+        engine.inbetween(motion, motion, 1.0, guidance=0, steps=1),
+        engine.compose([("walk", 1.0)], guidance=1.5),
+        engine.compose([("walk", 1.0)]),
+    ]
+    fake.free.set()
+    for job in jobs:
+        assert len(job.result(5)) == 1
+    assert fake.drawn == [
+        ("predict", 3.0, 10), ("predict", 2.0, 5), ("inbetween", 0.0, 1), ("compose", 1.5, 10), ("compose", 2.0, 10)
+    ]  # fmt: skip
+
+
+def test_settings_reach_the_model(tiny_model_dir: Path) -> None:
+    model = MotionGPT3.from_pretrained(tiny_model_dir)
+    engine = Engine(model)
+    walk = model.generate("a person walks", seconds=1.5)
+    try:
+        plain, wild = (engine.predict(walk, 1.0, guidance=g, steps=3).result(30)[0] for g in (None, 20.0))
+    finally:
+        engine.close()
+    assert wild == model.predict(walk, 1.0, guidance=20.0, steps=3)
+    assert wild != plain
+
+
+def test_captions_of_other_candidates_are_not_mixed(engine: Engine, fake: FakeModel) -> None:
+    fake.free.clear()
+    counts = [None, 4, None, 4]
+    jobs = [engine.caption([standing(k + 1, 0)], candidates=count) for k, count in enumerate(counts)]
+    fake.free.set()
+    assert [job.result(5) for job in jobs] == [
+        [["1 frames, 0"]], [["2 frames, 0, of 4"]], [["3 frames, 0"]], [["4 frames, 0, of 4"]]
+    ]  # fmt: skip
+    assert sorted(fake.calls) == [["1 frames", "3 frames"], ["2 frames", "4 frames"]]
+
+
 def test_captions_by_motion(engine: Engine) -> None:
     job = engine.caption([standing(3, 0), standing(5, 0)], samples=2)
     assert job.result(5) == [["3 frames, 0", "3 frames, 1"], ["5 frames, 0", "5 frames, 1"]]
@@ -106,6 +147,10 @@ def test_a_model_may_know_better_what_it_can_do(engine: Engine, fake: FakeModel)
         lambda engine: engine.generate(["walk"], seconds=11),
         lambda engine: engine.generate(["walk", "jump"], seed=[1]),
         lambda engine: engine.generate([]),
+        lambda engine: engine.predict(standing(3, 0), 1.0, guidance=101.0),
+        lambda engine: engine.inbetween(standing(3, 0), standing(3, 0), 1.0, steps=0),
+        lambda engine: engine.compose([("walk", 1.0)], steps=2.5),
+        lambda engine: engine.compose([("walk", 1.0)], seed=-1),
     ],
 )
 def test_bad_requests_never_reach_the_queue(ask: Callable[[Engine], object], engine: Engine, fake: FakeModel) -> None:

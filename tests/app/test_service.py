@@ -27,6 +27,10 @@ from motiongpt3.app.service import ServiceConfig, create_app
 
 FILES = {"application/x-npz": "npz", "application/x-bvh": "bvh", "model/gltf-binary": "glb"}
 WALK = {"prompt": "a person walks", "seconds": 0.5}
+POSE = {"joints": [[[0.0, 0.0, 0.0]] * 22]}
+PREDICT = {"motion": POSE, "seconds": 1}
+INBETWEEN = {"start": POSE, "end": POSE, "seconds": 1}
+COMPOSE = {"parts": [{"prompt": "walk", "seconds": 1.5}, {"prompt": "jump"}]}
 
 
 @pytest.fixture
@@ -139,6 +143,28 @@ def test_compose(client: TestClient) -> None:
     assert client.post("/v1/compose", json={"parts": parts}).json()["motions"][0]["frames"] == 50
 
 
+@pytest.mark.parametrize(
+    ("path", "asked"), [("generate", WALK), ("predict", PREDICT), ("inbetween", INBETWEEN), ("compose", COMPOSE)]
+)
+def test_how_to_draw(path: str, asked: dict[str, Any], client: TestClient, fake: FakeModel) -> None:
+    for more in ({}, {"guidance": 3, "steps": 4}, {"guidance": None, "steps": 50}):
+        assert client.post(f"/v1/{path}", json=asked | more).status_code == 200
+    assert fake.drawn == [(path, 2.0, 10), (path, 3.0, 4), (path, 2.0, 50)]
+
+
+def test_candidates(client: TestClient) -> None:
+    for more, said in (({"candidates": 5}, "1 frames, 0, of 5"), ({"candidates": None}, "1 frames, 0")):
+        assert client.post("/v1/caption", json={"motion": POSE} | more).json() == {"captions": [said]}
+
+
+def test_the_page_tells_what_fields_are(client: TestClient) -> None:
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+    for name in ("Generate", "Predict", "Inbetween", "Compose"):
+        fields = schemas[f"{name}Request"]["properties"]
+        assert fields["steps"]["description"].startswith("Sampling steps")
+        assert fields["seed"]["description"] == "The same seed gives the same motion."
+
+
 def test_state(client: TestClient, engine: Engine, fake: FakeModel) -> None:
     assert client.get("/v1/health").json() == {"status": "ok"}
     assert client.get("/v1/ready").json() == {"status": "ready"}
@@ -233,6 +259,16 @@ def test_the_page_asks_no_other_host(client: TestClient) -> None:
         ("compose", {"parts": []}, "parts"),
         ("compose", {"parts": [{"prompt": "walk", "seconds": 400}] * 2}, "at most 600 seconds"),
         ("compose", {"parts": [{"prompt": "walk"}] * 17}, "16"),
+        ("predict", {**PREDICT, "guidance": -1}, "guidance"),
+        ("predict", {**PREDICT, "steps": 0}, "steps"),
+        ("inbetween", {**INBETWEEN, "steps": 2.5}, "steps"),
+        ("inbetween", {**INBETWEEN, "guidance": "2"}, "guidance"),
+        ("compose", {**COMPOSE, "guidance": float("nan")}, "guidance"),
+        ("compose", {**COMPOSE, "steps": 101}, "steps"),
+        ("compose", {"parts": [{"prompt": "walk", "steps": 5}]}, "steps: Extra inputs"),
+        ("caption", {"motion": POSE, "candidates": 0}, "candidates"),
+        ("caption", {"motion": POSE, "candidates": 17}, "candidates"),
+        ("caption", {"motion": POSE, "candidates": 4.5}, "candidates"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line(path: str, asked: Any, message: str, client: TestClient) -> None:

@@ -66,7 +66,7 @@ def add_compose(page: Page) -> None:
             raise MotionGPT3Error("a prompt is empty: write something, or remove it")
         page.work(
             "Composing",
-            lambda progress: page.engine.compose(parts, int(seed.value), progress),
+            lambda progress: page.engine.compose(parts, int(seed.value), on_progress=progress),
             lambda motions: finished(page, motions),
         )
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from motiongpt3.app.queue import BatchQueue, Job, Progress
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.models.request import check_request
+from motiongpt3.models.request import check_drawing, check_request, check_seed
 from motiongpt3.motion.motion import Motion
 
 TASKS = ("generate", "caption", "predict", "inbetween", "compose")
@@ -104,16 +104,17 @@ class Engine:
         samples: int = 1,
         beams: int = 1,
         seed: int = 0,
+        candidates: int | None = None,
         on_progress: Progress | None = None,
     ) -> Job[list[str]]:
         """The captions of each motion; raises as `generate` does, and MotionGPT3Error without such a task."""
         task = self._task("caption")
 
         def describe(motions: Sequence[Motion]) -> list[list[str]]:
-            flat = task(list(motions), samples=samples, beams=beams, seed=seed)
+            flat = task(list(motions), samples=samples, beams=beams, seed=seed, candidates=candidates)
             return [list(flat[i : i + samples]) for i in range(0, len(flat), samples)]
 
-        return self.queue.submit(motions, describe, ("caption", samples, beams, seed), on_progress)
+        return self.queue.submit(motions, describe, ("caption", samples, beams, seed, candidates), on_progress)
 
     def predict(
         self,
@@ -121,10 +122,13 @@ class Engine:
         seconds: float,
         prompt: str | None = None,
         seed: int = 0,
+        guidance: float | None = None,
+        steps: int | None = None,
         on_progress: Progress | None = None,
     ) -> Job[Motion]:
         """A motion and how it goes on, as a list of one; raises as `caption` does."""
-        return self._one("predict", on_progress, motion, seconds, prompt=prompt, seed=seed)
+        drawing = self._drawing(seed, guidance, steps)
+        return self._one("predict", on_progress, motion, seconds, prompt=prompt, **drawing)
 
     def inbetween(
         self,
@@ -133,15 +137,30 @@ class Engine:
         seconds: float,
         prompt: str | None = None,
         seed: int = 0,
+        guidance: float | None = None,
+        steps: int | None = None,
         on_progress: Progress | None = None,
     ) -> Job[Motion]:
         """`start`, what leads to `end`, and `end`, as a list of one; raises as `caption` does."""
-        return self._one("inbetween", on_progress, start, end, seconds, prompt=prompt, seed=seed)
+        drawing = self._drawing(seed, guidance, steps)
+        return self._one("inbetween", on_progress, start, end, seconds, prompt=prompt, **drawing)
 
-    def compose(self, parts: Parts, seed: int = 0, on_progress: Progress | None = None) -> Job[Motion]:
+    def compose(
+        self,
+        parts: Parts,
+        seed: int = 0,
+        guidance: float | None = None,
+        steps: int | None = None,
+        on_progress: Progress | None = None,
+    ) -> Job[Motion]:
         """One motion that does one (prompt, seconds) after the other, as a list of one; raises as `caption` does."""
         given = [prompt if seconds is None else (prompt, seconds) for prompt, seconds in parts]
-        return self._one("compose", on_progress, given, seed=seed)
+        return self._one("compose", on_progress, given, **self._drawing(seed, guidance, steps))
+
+    def _drawing(self, seed: int, guidance: float | None, steps: int | None) -> dict[str, Any]:
+        """How a task is to draw, checked; the model's own settings for None."""
+        guidance, steps = check_drawing(self.model.config, guidance, steps)
+        return {"seed": check_seed(seed), "guidance": guidance, "steps": steps}
 
     def _one(self, name: str, on_progress: Progress | None, *arguments: Any, **options: Any) -> Job[Motion]:
         """A task that draws one window after the other; between two of them it tells how far it is, or stops."""

@@ -99,7 +99,9 @@ def add_predict(page: Page) -> None:
         motion, words = page.motion, optional_prompt(prompt.value)
         page.work(
             "Continuing",
-            lambda progress: page.engine.predict(motion, float(seconds.value), words, int(seed.value), progress),
+            lambda progress: page.engine.predict(
+                motion, float(seconds.value), words, int(seed.value), on_progress=progress
+            ),
             lambda motions: finished(page, motions),
         )
 
@@ -128,7 +130,7 @@ def add_inbetween(page: Page) -> None:
         page.work(
             "Filling the gap",
             lambda progress: page.engine.inbetween(
-                motion[:first], motion[last:], (last - first) / motion.fps, words, int(seed.value), progress
+                motion[:first], motion[last:], (last - first) / motion.fps, words, int(seed.value), on_progress=progress
             ),
             lambda motions: finished(page, motions),
         )

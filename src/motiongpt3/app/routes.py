@@ -130,7 +130,8 @@ def task_routes(engine: Engine) -> APIRouter:
         @router.post("/caption", responses=_ERRORS)
         async def caption(asked: CaptionRequest) -> Captions:
             """Sentences about a motion."""
-            job = engine.caption(await given(asked.motion), asked.samples, asked.beams, asked.seed)
+            motions = await given(asked.motion)
+            job = engine.caption(motions, asked.samples, asked.beams, asked.seed, asked.candidates)
             return Captions(captions=(await _wait(job))[0])
 
     if "predict" in engine.tasks:
@@ -140,7 +141,8 @@ def task_routes(engine: Engine) -> APIRouter:
             """The motion, and how it goes on."""
             kind = _kind(accept)
             (motion,) = await given(asked.motion)
-            return await _answer(engine.predict(motion, asked.seconds, asked.prompt, asked.seed), kind, [asked.seed])
+            job = engine.predict(motion, asked.seconds, asked.prompt, asked.seed, asked.guidance, asked.steps)
+            return await _answer(job, kind, [asked.seed])
 
     if "inbetween" in engine.tasks:
 
@@ -149,7 +151,8 @@ def task_routes(engine: Engine) -> APIRouter:
             """The first motion, what leads to the second, and the second."""
             kind = _kind(accept)
             start, end = await given(asked.start, asked.end)
-            job = engine.inbetween(start, end, asked.seconds, asked.prompt, asked.seed)
+            drawing = asked.seed, asked.guidance, asked.steps
+            job = engine.inbetween(start, end, asked.seconds, asked.prompt, *drawing)
             return await _answer(job, kind, [asked.seed])
 
     if "compose" in engine.tasks:
@@ -160,7 +163,8 @@ def task_routes(engine: Engine) -> APIRouter:
             kind = _kind(accept)
             if sum(part.seconds or 0 for part in asked.parts) > MAX_SECONDS:
                 raise MotionGPT3Error(f"one motion has at most {MAX_SECONDS} seconds; ask for less")
-            job = engine.compose([(part.prompt, part.seconds) for part in asked.parts], asked.seed)
+            parts = [(part.prompt, part.seconds) for part in asked.parts]
+            job = engine.compose(parts, asked.seed, asked.guidance, asked.steps)
             return await _answer(job, kind, [asked.seed])
 
     return router

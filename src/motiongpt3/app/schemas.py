@@ -22,7 +22,7 @@ Frames = Annotated[list[Frame], Field(min_length=1, max_length=MAX_FRAMES), Fail
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class Joints(_Strict):
@@ -60,7 +60,17 @@ PromptOrPrompts = Annotated[
 MotionIn = Annotated[Annotated[Joints, Tag("joints")] | Annotated[File, Tag("file")], Discriminator(_kind)]
 
 
-class GenerateRequest(_Strict):
+class _Drawn(_Strict):
+    """What all requests have that motions are drawn for."""
+
+    seed: Seed = 0
+    guidance: Annotated[float, Field(ge=0, le=100)] | None = None
+    """How strictly to follow the words; null: the model's own setting."""
+    steps: Annotated[int, Field(ge=1, le=100)] | None = None
+    """Sampling steps; null: the model's own setting."""
+
+
+class GenerateRequest(_Drawn):
     """Motions from sentences."""
 
     prompt: PromptOrPrompts
@@ -69,11 +79,6 @@ class GenerateRequest(_Strict):
     """Duration, up to the model's `max_seconds`; null: the model decides."""
     samples: Annotated[int, Field(ge=1, le=MAX_MOTIONS)] = 1
     """Motions per prompt; sample k uses seed + k. At most 64 motions in all."""
-    seed: Seed = 0
-    guidance: Annotated[float, Field(ge=0, le=100)] | None = None
-    """How strictly to follow the words; null: the model's own setting."""
-    steps: Annotated[int, Field(ge=1, le=100)] | None = None
-    """Sampling steps; null: the model's own setting."""
 
 
 class CaptionRequest(_Strict):
@@ -84,20 +89,22 @@ class CaptionRequest(_Strict):
     """Captions to give."""
     beams: Annotated[int, Field(ge=1, le=16)] = 1
     """Width of the beam search; 1 is greedy for one sample, and draws for more."""
+    candidates: Annotated[int, Field(ge=1, le=16)] | None = None
+    """Captions to draw, of which the one that fits the motion best is kept; needs 1 sample and 1 beam. 1 takes the
+    likeliest words; null: the model's own setting."""
     seed: Seed = 0
 
 
-class PredictRequest(_Strict):
+class PredictRequest(_Drawn):
     """How a motion goes on."""
 
     motion: MotionIn
     seconds: Seconds
     """How much to add."""
     prompt: Prompt | None = None
-    seed: Seed = 0
 
 
-class InbetweenRequest(_Strict):
+class InbetweenRequest(_Drawn):
     """A motion that leads from one to another."""
 
     start: MotionIn
@@ -105,7 +112,6 @@ class InbetweenRequest(_Strict):
     seconds: Seconds
     """Length of the gap."""
     prompt: Prompt | None = None
-    seed: Seed = 0
 
 
 class Part(_Strict):
@@ -116,11 +122,10 @@ class Part(_Strict):
     """Duration; null: the model decides."""
 
 
-class ComposeRequest(_Strict):
+class ComposeRequest(_Drawn):
     """One action after the other, as one motion."""
 
     parts: Annotated[list[Part], Field(min_length=1, max_length=16)]
-    seed: Seed = 0
 
 
 class MotionOut(BaseModel):
