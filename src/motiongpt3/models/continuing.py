@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.instructions.prompt import clean_prompt
 from motiongpt3.models.request import check_request, check_seconds
-from motiongpt3.motion.blend import assemble, bones, ground_height
+from motiongpt3.motion.blend import ground_height
 from motiongpt3.motion.conditioning import KNOWN, condition
 from motiongpt3.motion.motion import MAX_FRAMES, Motion
+from motiongpt3.motion.rate import poses_at
 from motiongpt3.motion.retarget import to_skeleton
 from motiongpt3.motion.skeleton import HUMANML3D
 from motiongpt3.motion.spline import cubic
@@ -104,7 +105,7 @@ def predict(
     for number, size in enumerate(progress(windows)):
         draw = on if number else first
         track.append(_extend(track, len(given), size, draw, prompt, seed + number, config.fps, ground))
-    new = _at_rate(np.concatenate([given[-KNOWN:], *track[1:]]), min(len(given), KNOWN), count, config.fps / motion.fps)
+    new = _after(np.concatenate([given[-KNOWN:], *track[1:]]), min(len(given), KNOWN), count, config.fps / motion.fps)
     return motion.replace(joints=np.concatenate([motion.joints, new]), caption=prompt or motion.caption)
 
 
@@ -142,7 +143,7 @@ def inbetween(
             window = draw(_seen(context, config.fps), _seen(after, config.fps), frames, prompt, seed + number)
             track.append(condition(window.joints, size, context, after, ground, SLACK))
     known = before[-KNOWN:]
-    new = _at_rate(np.concatenate([known, *track[1:], after[:KNOWN]]), len(known), count, gap / (count + 1))
+    new = _after(np.concatenate([known, *track[1:], after[:KNOWN]]), len(known), count, gap / (count + 1))
     joined = np.concatenate([start.joints, new, end.joints])
     return start.replace(joints=joined, caption=prompt or start.caption)
 
@@ -318,17 +319,9 @@ def _extend(
     return condition(window.joints, size, context, None, ground, SLACK)
 
 
-def _at_rate(joints: Array, known: int, count: int, step: float) -> NDArray[np.float32]:
+def _after(joints: Array, known: int, count: int, step: float) -> NDArray[np.float32]:
     """(count, 22, 3): frames `step` samples apart after the sample `known` - 1, with the bones as long as sampled."""
-    at = known - 1 + step * np.arange(1, count + 1)
-    if np.allclose(at, np.round(at), atol=1e-6):
-        return joints[np.round(at).astype(np.int64)].astype(np.float32)
-    smooth = cubic(joints, at)
-    sizes = np.linalg.norm(bones(joints), axis=-1)
-    low = np.clip(np.floor(at).astype(np.int64), 0, len(joints) - 2)
-    weight = np.clip(at - low, 0, 1)[:, None]
-    lengths = sizes[low] * (1 - weight) + sizes[low + 1] * weight
-    return assemble(smooth[:, 0], bones(smooth), lengths).astype(np.float32)
+    return poses_at(joints, known - 1 + step * np.arange(1, count + 1))
 
 
 def _travels(before: Motion | None, after: Motion | None, frames: int) -> bool:

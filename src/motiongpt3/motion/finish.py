@@ -16,8 +16,11 @@ from motiongpt3.motion.loop import closed, fade_frames, tiled
 from motiongpt3.motion.loop import loop as make_loop
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.quality import measure
+from motiongpt3.motion.rate import resampled
 from motiongpt3.motion.skeleton import HUMANML3D
 
+SMOOTHEST = 5
+"""Seconds over which joints are averaged at most."""
 _PATH = 0.5
 """Seconds of the standard deviation over which the way is averaged that `in_place` takes away."""
 _LOW = 0.1
@@ -35,7 +38,8 @@ def finish(
 ) -> Motion:
     """A motion made ready for use; without options it is the motion itself.
 
-    What is asked for is done in this order, whatever the order of the arguments: smooth, loop, fix_feet, in_place, fps.
+    What is asked for is done in this order, whatever the order of the arguments: smooth, fps, loop, fix_feet, in_place.
+    Loops close and feet stand on the frames of the new rate.
 
     Args:
         motion: of HumanML3D's skeleton, the floor at height 0.
@@ -43,7 +47,7 @@ def finish(
             seam, too.
         in_place: take the way away, see `without_path`.
         loop: cut out a seamless cycle, see `motion.loop.loop`.
-        fps: frames per second of the result.
+        fps: frames per second of the result, see `motion.rate.resampled`.
         smooth: seconds over which joints are averaged, see `smoothed`; 0.2 takes away a tremor.
 
     Raises:
@@ -51,15 +55,28 @@ def finish(
     """
     if motion.skeleton != HUMANML3D:
         raise MotionGPT3Error("only motions with the 22 joints of HumanML3D can be finished; this one has other joints")
+    check_numbers(fps, smooth)
     if smooth is not None:
         motion = smoothed(motion, smooth)
+    if fps is not None:
+        motion = resampled(motion, fps)
     if loop:
         motion = make_loop(motion)
     if fix_feet:
         motion = _hold_feet_in_loop(motion) if loop else hold_feet(motion)
-    if in_place:
-        motion = without_path(motion)
-    return motion if fps is None else motion.resample(fps)
+    return without_path(motion) if in_place else motion
+
+
+def check_numbers(fps: float | None, smooth: float | None) -> None:
+    """Refuse what `finish` refuses without seeing the motion.
+
+    Raises:
+        MotionGPT3Error: fps is not a number in (0, 1000], or smooth none in (0, SMOOTHEST].
+    """
+    if fps is not None and not 0 < fps <= 1000:
+        raise MotionGPT3Error(f"fps must be a number in (0, 1000], not {fps}")
+    if smooth is not None and not 0 < smooth <= SMOOTHEST:
+        raise MotionGPT3Error(f"joints are smoothed over a number of seconds in (0, {SMOOTHEST}], not {smooth}")
 
 
 def report(motion: Motion) -> dict[str, float]:
@@ -97,10 +114,9 @@ def smoothed(motion: Motion, seconds: float) -> Motion:
     Bones keep their lengths, which are averaged alike where they change; the first and the last pose stay.
 
     Raises:
-        MotionGPT3Error: `seconds` is not a number in (0, 5].
+        MotionGPT3Error: `seconds` is not a number in (0, SMOOTHEST].
     """
-    if not 0 < seconds <= 5:
-        raise MotionGPT3Error(f"joints are smoothed over a number of seconds in (0, 5], not {seconds}")
+    check_numbers(None, seconds)
     joints = torch.from_numpy(motion.joints.astype(np.float64))
     placed = torch.from_numpy(averaged(joints.numpy(), seconds / 4 * motion.fps))
     lengths = torch.from_numpy(averaged(bone_vectors(joints).norm(dim=-1).numpy(), seconds / 4 * motion.fps))

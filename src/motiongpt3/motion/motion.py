@@ -102,15 +102,28 @@ class Motion:
         """A copy with some of `joints`, `fps`, `caption`, `name`, `skeleton` changed."""
         return replace(self, **changes)  # type: ignore[arg-type]
 
-    def resample(self, fps: float) -> Motion:
-        """The same motion at another frame rate, by linear interpolation of positions; the first frame stays."""
-        if fps == self.fps:
-            return self
+    def places(self, fps: float) -> NDArray[np.float64]:
+        """(N,) where the frames of another rate lie among this motion's, from 0 to len - 1.
+
+        Raises:
+            MotionGPT3Error: fps is not a number in (0, 1000], or they are more than MAX_FRAMES.
+        """
         if not (np.isfinite(fps) and 0 < fps <= 1000):
             raise MotionGPT3Error(f"fps must be a number in (0, 1000], not {fps}")
         last = len(self) - 1
+        if last * fps / self.fps >= MAX_FRAMES:
+            raise MotionGPT3Error(f"at {fps:g} fps these {self.seconds:g} s have more than {MAX_FRAMES} frames")
         frames = int(np.floor(last * fps / self.fps + 1e-6)) + 1
-        at = np.minimum(np.arange(frames) * (self.fps / fps), last)
+        return np.minimum(np.arange(frames) * (self.fps / fps), last)
+
+    def resample(self, fps: float) -> Motion:
+        """The same motion at another frame rate, by linear interpolation of positions; the first frame stays.
+
+        This is how motions are read for models. `motion.rate.resampled` goes along a smooth curve.
+        """
+        if fps == self.fps:
+            return self
+        at, last = self.places(fps), len(self) - 1
         low = np.minimum(np.floor(at).astype(np.int64), max(last - 1, 0))
         weight = (at - low)[:, None, None].astype(np.float32)
         high = np.minimum(low + 1, last)
