@@ -12,6 +12,7 @@ from people import person
 from motiongpt3 import Motion
 from motiongpt3.cli import main
 from motiongpt3.commands.continuing import timed
+from motiongpt3.motion.finish import finish
 
 Capture = pytest.CaptureFixture[str]
 
@@ -57,6 +58,40 @@ def test_compose(walk: Motion, tiny_model_dir: Path, capsys: Capture) -> None:
     ]
 
 
+FINISHED = [
+    ["predict", "walk.npz", "--seconds", "1"],
+    ["inbetween", "walk.npz", "--gap", "1", "1.5"],
+    ["compose", "a person walks: 1", "a person jumps: 1"],
+]
+
+
+@pytest.mark.parametrize("words", FINISHED, ids=lambda words: words[0])
+def test_finishing(walk: Motion, words: list[str], tiny_model_dir: Path, capsys: Capture) -> None:
+    model = ["--model", str(tiny_model_dir)]
+    assert main([*words, "-o", "raw.npz", *model]) == 0
+    assert "skate" not in capsys.readouterr().out
+    asked = ["--fix-feet", "--in-place", "--smooth", "0.2", "--fps", "30"]
+    assert main([*words, *asked, "-o", "a.npz", "-o", "b.bvh", *model]) == 0
+    said = capsys.readouterr().out
+    raw, made = Motion.load("raw.npz"), Motion.load("a.npz")
+    assert made == finish(raw, fix_feet=True, in_place=True, smooth=0.2, fps=30)
+    assert f"a.npz: {len(made)} frames, {len(made) / 30:.2f} s" in said
+    assert "before finishing" in said
+    assert "contact_slide (cm)" in said
+    assert main([*words, *asked, "--loop", "--json", "-o", "a.npz", *model]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)
+    assert (entry["fps"], entry["drawn"]) == (30, {"frames": len(raw), "fps": 20})
+    assert entry["finish"]["loop_pose"]["after"] < 0.1
+    assert entry["finish"]["travel"]["after"] < 0.02
+
+
+@pytest.mark.parametrize("command", ["predict", "inbetween"])
+def test_help_says_that_finishing_changes_given_frames(command: str, capsys: Capture) -> None:
+    assert main([command, "--help"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "come back exactly, unless the whole is finished (--fix-feet" in said
+
+
 def test_seconds_after_a_colon() -> None:
     assert timed("walk forward: 3") == ("walk forward", 3.0)
     assert timed("sit: slowly: 2.5 seconds") == ("sit: slowly", 2.5)
@@ -80,6 +115,10 @@ def test_seconds_after_a_colon() -> None:
         ("inbetween walk.npz --gap 2 1", "must end after it begins"),
         ("inbetween walk.npz --gap 1 1.01", "shorter than a frame"),
         ("inbetween walk.npz --gap 0.5 1", "before the gap has 0.5 s; the model reads 1 s"),
+        ("predict walk.npz --seconds 1 --smooth 9", "seconds in (0, 5], not 9"),
+        ("predict walk.npz --seconds 1 --fps 0", "--fps: needs a number above 0"),
+        ("inbetween walk.npz --gap 1 2 --fps 2000", "fps must be a number in (0, 1000], not 2000"),
+        ("compose walk:0.5 --loop", "a loop is cut out of at least 1 s"),
         ("compose walk:0", "seconds must be more than 0"),
         ("compose :3", "no prompt before the colon"),
         ("compose walk:99999", "at most 10000"),

@@ -8,9 +8,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import Namespace
 from jsonargparse.typing import NonNegativeFloat, PositiveFloat
 from tqdm import tqdm
 
+from motiongpt3.commands.finishing import add_finish_options, asks_for_finish, changes, changes_table, finished
 from motiongpt3.commands.options import (
     Parser,
     add_drawing_options,
@@ -29,6 +31,7 @@ from motiongpt3.motion.motion import Motion
 PREDICT_EXAMPLES = """
   motiongpt3 predict walk.bvh --seconds 3 -o longer.bvh -o longer.mp4
   motiongpt3 predict walk.bvh --seconds 3 --prompt "a person sits down" -o sits.bvh
+  motiongpt3 predict walk.bvh --seconds 3 --fix-feet --fps 30 -o longer.glb
 """
 INBETWEEN_EXAMPLES = """
   motiongpt3 inbetween start.bvh end.bvh --seconds 2 -o joined.bvh
@@ -40,10 +43,12 @@ COMPOSE_EXAMPLES = """
       three seconds of walking, then a turn of a length that the model decides, then 2.5 s
 """
 
+_UNLESS = ", unless the whole is finished (--fix-feet, --in-place, --loop, --fps, --smooth), which changes them"
+
 
 def predict(argv: Sequence[str]) -> int:
     """A motion and how it goes on."""
-    parser = Parser("predict", "Continue a motion. Its own frames come back exactly.", PREDICT_EXAMPLES)
+    parser = Parser("predict", f"Continue a motion. Its own frames come back exactly{_UNLESS}.", PREDICT_EXAMPLES)
     parser.add_argument("file", metavar="FILE", help="a motion of one second or more; its last two seconds count")
     parser.add_argument("--seconds", type=PositiveFloat, required=True, metavar="S", help="how much more; any length")
     options = _parse(parser, argv, prompt=True)
@@ -60,13 +65,15 @@ def predict(argv: Sequence[str]) -> int:
         parts: dict[str, Any] = {"given": len(motion), "new": len(longer) - len(motion)}
         if "caption" in model.tasks:
             parts["read_seconds"] = min(motion.seconds, READ_SECONDS)
-        _write(longer, outs, parts, options.json)
+        _write(longer, outs, parts, options)
     return 0
 
 
 def inbetween(argv: Sequence[str]) -> int:
     """What happens between two motions."""
-    parser = Parser("inbetween", "Fill a gap. The frames on both sides come back exactly.", INBETWEEN_EXAMPLES)
+    parser = Parser(
+        "inbetween", f"Fill a gap. The frames on both sides come back exactly{_UNLESS}.", INBETWEEN_EXAMPLES
+    )
     parser.add_argument("files", nargs="+", metavar="FILE", help="the motions before and after, or one with --gap")
     parser.add_argument("--seconds", type=PositiveFloat, metavar="S", help="length of the gap; with --gap its own")
     parser.add_argument(
@@ -84,7 +91,7 @@ def inbetween(argv: Sequence[str]) -> int:
         model = load_model(options.model, options.device, options.profile)
         whole = model.inbetween(start, end, seconds, **asked, progress=_bar("window"))
         new = len(whole) - len(start) - len(end)
-        _write(whole, outs, {"before": len(start), "new": new, "after": len(end)}, options.json)
+        _write(whole, outs, {"before": len(start), "new": new, "after": len(end)}, options)
     return 0
 
 
@@ -106,7 +113,7 @@ def compose(argv: Sequence[str]) -> int:
             continuing.check_compose(config, prompts, **asked)
         model = load_model(options.model, options.device, options.profile)
         motion, spans = continuing.compose(model, prompts, **asked, progress=_bar("prompt"))
-        _write(motion, outs, {"prompts": [vars(span) for span in spans]}, options.json)
+        _write(motion, outs, {"prompts": [vars(span) for span in spans]}, options)
     return 0
 
 
@@ -160,8 +167,10 @@ def _parse(parser: Parser, argv: Sequence[str], *, prompt: bool) -> Any:
         parser.add_argument("--prompt", metavar="TEXT", help="what happens in the new part; free if left out")
     add_output_option(parser)
     add_drawing_options(parser)
+    add_finish_options(parser)
     add_model_options(parser)
     options = parser.parse_args(argv)
+    asks_for_finish(options)
     if prompt and options.prompt is not None:
         check_prompts([options.prompt])
     return options
@@ -174,20 +183,27 @@ def _bar(unit: str) -> Any:
     return show
 
 
-def _write(motion: Motion, outs: Sequence[Path], parts: dict[str, Any], as_json: bool) -> None:
-    """Save to each file and say what it holds."""
+def _write(drawn: Motion, outs: Sequence[Path], parts: dict[str, Any], options: Namespace) -> None:
+    """Finish as asked, save to each file and say what it holds; `parts` counts frames as they were drawn."""
+    motion = finished(drawn, options)
+    changed = changes([drawn], [motion], options)
     written = []
     for out in outs:
         file = motion.save(out)
         written.append(
             {"file": str(file), "frames": len(motion), "seconds": motion.seconds, "fps": motion.fps, **parts}
+            | ({"drawn": {"frames": len(drawn), "fps": drawn.fps}, "finish": changed} if changed else {})
         )
-    if as_json:
+    if options.json:
         print(json.dumps(written, indent=2))
         return
     told = ", ".join(f"{count} {name}" for name, count in parts.items() if isinstance(count, int))
+    told += " before finishing" if told and changed else ""
     told += f"; the model read the last {parts['read_seconds']:g} s" if "read_seconds" in parts else ""
     for entry in written:
         print(f"{entry['file']}: {entry['frames']} frames, {entry['seconds']:.2f} s{f' ({told})' if told else ''}")
+    note = " before finishing" if changed else ""
     for span in parts.get("prompts", []):
-        print(f"  {span['start'] / motion.fps:.2f} to {span['end'] / motion.fps:.2f} s: {span['prompt']}")
+        print(f"  {span['start'] / drawn.fps:.2f} to {span['end'] / drawn.fps:.2f} s{note}: {span['prompt']}")
+    if changed:
+        print(changes_table(changed))

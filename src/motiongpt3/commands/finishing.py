@@ -1,4 +1,4 @@
-"""The options that finish a motion, which `generate` and `export` share, and what they report."""
+"""The options that finish a motion, for every command that writes one, and what they report."""
 
 from __future__ import annotations
 
@@ -27,19 +27,32 @@ def add_finish_options(parser: Parser) -> None:
     )
 
 
+def asks_for_finish(options: Namespace) -> bool:
+    """Whether any of these options is given; one that is out of range is refused, before anything is drawn.
+
+    Raises:
+        MotionGPT3Error: a number that `motion.finish.finish` does not take.
+    """
+    if not any(options[name] for name in OPTIONS):
+        return False
+    from motiongpt3.motion.finish import check_numbers
+
+    check_numbers(options.fps, options.smooth)
+    return True
+
+
 def finished(motion: Motion, options: Namespace) -> Motion:
     """The motion finished as the options say; itself if they say nothing."""
-    asked = {name: options[name] for name in OPTIONS if options[name]}
-    if not asked:
+    if not asks_for_finish(options):
         return motion
     from motiongpt3.motion.finish import finish
 
-    return finish(motion, **asked)
+    return finish(motion, **{name: options[name] for name in OPTIONS})
 
 
 def changes(before: Sequence[Motion], after: Sequence[Motion], options: Namespace) -> dict[str, Any] | None:
     """The mean of each measure before and after; None if no option was given."""
-    if not any(options[name] for name in OPTIONS):
+    if not asks_for_finish(options):
         return None
     from motiongpt3.motion.finish import report
 

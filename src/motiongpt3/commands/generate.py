@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jsonargparse.typing import PositiveFloat, PositiveInt
 from tqdm import tqdm
 
-from motiongpt3.commands.finishing import add_finish_options, changes, changes_table, finished
+from motiongpt3.commands.finishing import add_finish_options, asks_for_finish, changes, changes_table, finished
 from motiongpt3.commands.options import (
     Parser,
     add_drawing_options,
@@ -57,6 +57,7 @@ def generate(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
 
     check_prompts(options.prompts)
+    asks_for_finish(options)
     alone = len(options.prompts) == options.samples == 1
     last = len(options.prompts) - 1, options.samples - 1
     with output_files([_numbered(Path(out), *last, alone) for out in options.out]):
