@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import re
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from fake_model import FakeModel, TextOnly, standing
 from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from moving_model import swinging
 
 from motiongpt3 import Motion
 from motiongpt3.app import guard, routes
@@ -24,6 +26,7 @@ from motiongpt3.app.engine import Engine
 from motiongpt3.app.exchange import NotAcceptable, media_type
 from motiongpt3.app.queue import BatchQueue
 from motiongpt3.app.service import ServiceConfig, create_app
+from motiongpt3.motion.finish import finish
 
 FILES = {"application/x-npz": "npz", "application/x-bvh": "bvh", "model/gltf-binary": "glb"}
 WALK = {"prompt": "a person walks", "seconds": 0.5}
@@ -152,6 +155,108 @@ def test_how_to_draw(path: str, asked: dict[str, Any], client: TestClient, fake:
     assert fake.drawn == [(path, 2.0, 10), (path, 3.0, 4), (path, 2.0, 50)]
 
 
+def moving(frames: int) -> np.ndarray:
+    """(T, 22, 3) that JSON gives back exactly."""
+    return swinging(frames).round(4)
+
+
+MOVING: dict[str, Any] = {"joints": moving(40).tolist(), "fps": 20.0}
+
+
+class Mover(FakeModel):
+    """Gives motions back, or some that move."""
+
+    def generate(self, prompt: Sequence[str], seconds: Sequence[float | None], **options: Any) -> list[Motion]:
+        return [Motion(moving(round((s or 2) * 20)), 20, words) for words, s in zip(prompt, seconds, strict=True)]
+
+    def predict(self, motion: Motion, seconds: float, *arguments: Any, **options: Any) -> Motion:
+        return motion
+
+    def inbetween(self, start: Motion, end: Motion, seconds: float, *arguments: Any, **options: Any) -> Motion:
+        return Motion(moving(len(start) + len(end)), start.fps)
+
+    def compose(self, prompts: Sequence[Any], *, progress: Any, **options: Any) -> Motion:
+        return Motion(moving(40), 20)
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("generate", {"prompt": ["a person walks", "jumps"], "seconds": 2}),
+        ("predict", {"motion": MOVING, "seconds": 1}),
+        ("inbetween", {"start": MOVING, "end": MOVING, "seconds": 1}),
+        ("compose", COMPOSE),
+    ],
+)
+def test_finish(path: str, asked: dict[str, Any]) -> None:
+    """The service finishes as Python does, and not at all unless it is asked."""
+    with TestClient(create_app(Engine(Mover()))) as client:
+
+        def ask(**more: Any) -> list[dict[str, Any]]:
+            answer = client.post(f"/v1/{path}", json=asked | more)
+            assert answer.status_code == 200, answer.text
+            motions: list[dict[str, Any]] = answer.json()["motions"]
+            return motions
+
+        raw = ask()
+        assert ask(finish=None) == ask(finish={}) == ask(finish={"loop": False, "fps": None}) == raw
+        options: list[dict[str, Any]] = [
+            {"fps": 60}, {"in_place": True, "smooth": 0.2}, {"loop": True}, {"fix_feet": True, "fps": 30, "loop": True}
+        ]  # fmt: skip
+        for wishes in options:
+            made = ask(finish=wishes)
+            assert len(made) == len(raw)
+            for before, after in zip(raw, made, strict=True):
+                wanted = finish(Motion(before["joints"], before["fps"]), **wishes)
+                assert (after["frames"], after["fps"]) == (len(wanted), wanted.fps)
+                assert (after["caption"], after["seed"]) == (before["caption"], before["seed"])
+                np.testing.assert_allclose(after["joints"], wanted.joints, atol=1e-4)
+                assert after["joints"] != before["joints"]
+
+
+def test_a_finished_file(tmp_path: Path) -> None:
+    with TestClient(create_app(Engine(Mover()))) as client:
+        asked = {"motion": MOVING, "seconds": 1, "finish": {"fps": 30, "in_place": True}}
+        answer = client.post("/v1/predict", json=asked, headers={"Accept": "application/x-npz"})
+    (tmp_path / "a.npz").write_bytes(answer.content)
+    assert Motion.load(tmp_path / "a.npz").fps == 30
+
+
+def test_what_cannot_be_finished(client: TestClient, fake: FakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(finish: dict[str, Any], **more: Any) -> Any:
+        return client.post("/v1/generate", json={**WALK, **more, "finish": finish})
+
+    assert "at least 1 s" in refusal(ask({"loop": True}), 422)
+    assert len(fake.calls) == 1
+    many = {"prompt": ["walk"] * 64, "seconds": 10}
+    assert "at most 20000 frames" in refusal(ask({"fps": 60}, **many), 422)
+    assert client.post("/v1/generate", json=many).status_code == 200
+    monkeypatch.setattr("motiongpt3.app.finishing.MAX_FINISHED", 30)
+    assert ask({"fps": 60}).status_code == 200
+    assert "these are 31" in refusal(ask({"fps": 62}), 422)
+
+
+def test_finishing_does_not_hold_up_others(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that takes long to finish runs out of time; what it has not begun is dropped, others are served."""
+    begun: list[Motion] = []
+    free = threading.Event()
+
+    def slowly(motion: Motion, **_: Any) -> Motion:
+        begun.append(motion)
+        assert free.wait(20)
+        return motion
+
+    monkeypatch.setattr("motiongpt3.app.finishing.finish", slowly)
+    with TestClient(create_app(engine, ServiceConfig(time_limit=0.5))) as client:
+        try:
+            asked = {"prompt": ["walk"] * 5, "seconds": 1, "finish": {"fix_feet": True}}
+            assert "too long" in refusal(client.post("/v1/generate", json=asked), 503)
+            assert client.post("/v1/generate", json=WALK).status_code == 200
+        finally:
+            free.set()
+    assert len(begun) == 1
+
+
 def test_candidates(client: TestClient) -> None:
     for more, said in (({"candidates": 5}, "1 frames, 0, of 5"), ({"candidates": None}, "1 frames, 0")):
         assert client.post("/v1/caption", json={"motion": POSE} | more).json() == {"captions": [said]}
@@ -163,6 +268,11 @@ def test_the_page_tells_what_fields_are(client: TestClient) -> None:
         fields = schemas[f"{name}Request"]["properties"]
         assert fields["steps"]["description"].startswith("Sampling steps")
         assert fields["seed"]["description"] == "The same seed gives the same motion."
+        assert "given frames" in fields["finish"]["description"]
+    finish = schemas["Finish"]["properties"]
+    assert list(finish) == ["smooth", "fps", "loop", "fix_feet", "in_place"]
+    assert all(field["description"] for field in finish.values())
+    assert finish["fps"]["anyOf"][0] == {"type": "number", "minimum": 1, "maximum": 240}
 
 
 def test_state(client: TestClient, engine: Engine, fake: FakeModel) -> None:
@@ -266,6 +376,17 @@ def test_the_page_asks_no_other_host(client: TestClient) -> None:
         ("compose", {**COMPOSE, "guidance": float("nan")}, "guidance"),
         ("compose", {**COMPOSE, "steps": 101}, "steps"),
         ("compose", {"parts": [{"prompt": "walk", "steps": 5}]}, "steps: Extra inputs"),
+        ("generate", {**WALK, "finish": True}, "finish"),
+        ("generate", {**WALK, "finish": {"fix_feet": 1}}, "finish.fix_feet"),
+        ("generate", {**WALK, "finish": {"fix-feet": True}}, "finish.fix-feet: Extra inputs"),
+        ("predict", {**PREDICT, "finish": {"fps": 0}}, "finish.fps"),
+        ("predict", {**PREDICT, "finish": {"fps": 241}}, "finish.fps"),
+        ("inbetween", {**INBETWEEN, "finish": {"fps": float("nan")}}, "finish.fps"),
+        ("inbetween", {**INBETWEEN, "finish": [{"fps": 30}]}, "finish"),
+        ("compose", {**COMPOSE, "finish": {"smooth": 0}}, "finish.smooth"),
+        ("compose", {**COMPOSE, "finish": {"smooth": 5.5}}, "finish.smooth"),
+        ("compose", {**COMPOSE, "finish": {"loop": None}}, "finish.loop"),
+        ("caption", {"motion": POSE, "finish": {}}, "finish: Extra inputs"),
         ("caption", {"motion": POSE, "candidates": 0}, "candidates"),
         ("caption", {"motion": POSE, "candidates": 17}, "candidates"),
         ("caption", {"motion": POSE, "candidates": 4.5}, "candidates"),

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Header, Response
 
 from motiongpt3.app.engine import Engine
 from motiongpt3.app.exchange import FILES, JSON, NotAcceptable, as_json, media_type, read_motion
+from motiongpt3.app.finishing import Finisher
 from motiongpt3.app.guard import BODY_LIMIT
 from motiongpt3.app.limits import MAX_SECONDS, MAX_UPLOAD
 from motiongpt3.app.metrics import CONTENT_TYPE, Metrics
@@ -22,6 +23,7 @@ from motiongpt3.app.schemas import (
     ComposeRequest,
     Error,
     File,
+    Finish,
     GenerateRequest,
     InbetweenRequest,
     Joints,
@@ -106,10 +108,14 @@ def task_routes(engine: Engine) -> APIRouter:
     """What the model can do."""
     router = APIRouter(prefix="/v1", tags=["tasks"])
     reading = asyncio.Semaphore(2)  # a hostile file may take memory and time: few at once
+    finisher = Finisher()
 
     async def given(*motions: Joints | File) -> list[Motion]:
         async with reading:
             return [await asyncio.to_thread(read_motion, motion) for motion in motions]
+
+    async def answer(job: Job[Motion], kind: str, seeds: Sequence[int], wishes: Finish | None) -> Response:
+        return await _answer(await finisher.finished(await _wait(job), wishes), kind, seeds)
 
     if "generate" in engine.tasks:
 
@@ -123,7 +129,7 @@ def task_routes(engine: Engine) -> APIRouter:
             kind = _kind(accept, count)
             job = engine.generate(prompts, asked.seconds, asked.samples, asked.seed, asked.guidance, asked.steps)
             seeds = [asked.seed + k for _ in prompts for k in range(asked.samples)]
-            return await _answer(job, kind, seeds)
+            return await answer(job, kind, seeds, asked.finish)
 
     if "caption" in engine.tasks:
 
@@ -138,22 +144,22 @@ def task_routes(engine: Engine) -> APIRouter:
 
         @router.post("/predict", responses=_MOTIONS, response_model=None)
         async def predict(asked: PredictRequest, accept: Accept = None) -> Response:
-            """The motion, and how it goes on."""
+            """The motion as it was, unless finished, and how it goes on."""
             kind = _kind(accept)
             (motion,) = await given(asked.motion)
             job = engine.predict(motion, asked.seconds, asked.prompt, asked.seed, asked.guidance, asked.steps)
-            return await _answer(job, kind, [asked.seed])
+            return await answer(job, kind, [asked.seed], asked.finish)
 
     if "inbetween" in engine.tasks:
 
         @router.post("/inbetween", responses=_MOTIONS, response_model=None)
         async def inbetween(asked: InbetweenRequest, accept: Accept = None) -> Response:
-            """The first motion, what leads to the second, and the second."""
+            """The first motion, what leads to the second, and the second: as they were, unless finished."""
             kind = _kind(accept)
             start, end = await given(asked.start, asked.end)
             drawing = asked.seed, asked.guidance, asked.steps
             job = engine.inbetween(start, end, asked.seconds, asked.prompt, *drawing)
-            return await _answer(job, kind, [asked.seed])
+            return await answer(job, kind, [asked.seed], asked.finish)
 
     if "compose" in engine.tasks:
 
@@ -165,7 +171,7 @@ def task_routes(engine: Engine) -> APIRouter:
                 raise MotionGPT3Error(f"one motion has at most {MAX_SECONDS} seconds; ask for less")
             parts = [(part.prompt, part.seconds) for part in asked.parts]
             job = engine.compose(parts, asked.seed, asked.guidance, asked.steps)
-            return await _answer(job, kind, [asked.seed])
+            return await answer(job, kind, [asked.seed], asked.finish)
 
     return router
 
@@ -175,8 +181,7 @@ async def _wait(job: Job[R]) -> list[R]:
     return await asyncio.wrap_future(job)
 
 
-async def _answer(job: Job[Motion], kind: str, seeds: Sequence[int]) -> Response:
-    motions = await _wait(job)
+async def _answer(motions: Sequence[Motion], kind: str, seeds: Sequence[int]) -> Response:
     if kind == JSON:
         return Response(await asyncio.to_thread(as_json, motions, seeds), media_type=JSON)
     suffix = FILES[kind]

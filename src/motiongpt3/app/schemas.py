@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag
 
-from motiongpt3.app.limits import MAX_PROMPT, MAX_SECONDS, MAX_UPLOAD
+from motiongpt3.app.limits import MAX_FPS, MAX_PROMPT, MAX_SECONDS, MAX_UPLOAD
+from motiongpt3.motion.finish import SMOOTHEST
 
 MAX_MOTIONS = 64
 """Motions of one request."""
@@ -60,6 +61,21 @@ PromptOrPrompts = Annotated[
 MotionIn = Annotated[Annotated[Joints, Tag("joints")] | Annotated[File, Tag("file")], Discriminator(_kind)]
 
 
+class Finish(_Strict):
+    """How motions are made ready for use. Done in this order: smooth, fps, loop, fix_feet, in_place."""
+
+    smooth: Annotated[float, Field(gt=0, le=SMOOTHEST)] | None = None
+    """Average joints over so many seconds; 0.2 takes away a tremor."""
+    fps: Annotated[float, Field(ge=1, le=MAX_FPS)] | None = None
+    """Frames per second of the answer, along a smooth curve; null: as drawn or given."""
+    loop: bool = False
+    """Cut out a seamless cycle: the last pose is the first. Needs a motion of 1 s or more."""
+    fix_feet: bool = False
+    """Hold standing feet in their places on the floor, which is at height 0."""
+    in_place: bool = False
+    """Stay on the spot: take away the way, keep the steps."""
+
+
 class _Drawn(_Strict):
     """What all requests have that motions are drawn for."""
 
@@ -68,6 +84,8 @@ class _Drawn(_Strict):
     """How strictly to follow the words; null: the model's own setting."""
     steps: Annotated[int, Field(ge=1, le=100)] | None = None
     """Sampling steps; null: the model's own setting."""
+    finish: Finish | None = None
+    """What is done to the motions afterwards; null: nothing. It is done to given frames, too."""
 
 
 class GenerateRequest(_Drawn):
