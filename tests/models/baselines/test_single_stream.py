@@ -58,6 +58,17 @@ def test_words_and_motion_in_one_sequence(network: SingleStream) -> None:
         torch.testing.assert_close(motion[row], network.leave(hidden[0, len(ids) :]))
 
 
+def test_motion_tokens_are_as_large_as_words(network: SingleStream) -> None:
+    """However large their weights have grown."""
+    words = network.backbone.embedding.square().mean().sqrt()
+    frames = torch.tensor([30, 44])
+    for _ in range(2):
+        sizes = network.enter(network.query_tokens(frames)).square().mean(-1).sqrt()
+        torch.testing.assert_close(sizes, words.expand_as(sizes), rtol=1e-2, atol=0)
+        with torch.no_grad():
+            network.queries.mul_(1000)
+
+
 def test_a_cache_changes_nothing(network: SingleStream) -> None:
     tokens, frames = network.tokens(CAPTIONS), torch.tensor([30, 44])
     words, start = network.text_tokens(tokens)
