@@ -33,6 +33,11 @@ def test_predict(walk: Motion, tiny_model_dir: Path, capsys: Capture) -> None:
     assert said[0] == "a.npz: 90 frames, 4.50 s (60 given, 30 new)"
     assert np.array_equal(Motion.load("a.npz").joints[:60], walk.joints)
     assert len(Motion.load("b.bvh")) == 90
+    walk.save("walk.glb")
+    assert main([*words[:1], "walk.glb", *words[2:], "--model", str(tiny_model_dir)]) == 0
+    given = Motion.load("a.npz").joints[:60]
+    assert np.array_equal(given, Motion.load("walk.glb").joints)
+    np.testing.assert_allclose(given, walk.joints, atol=1e-3)
 
 
 def test_inbetween_with_a_gap_and_with_two_files(walk: Motion, tiny_model_dir: Path, capsys: Capture) -> None:

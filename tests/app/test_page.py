@@ -45,7 +45,7 @@ def test_playback_stays_within_the_motion(to: float, length: float, steps: list[
     assert 0 <= playback.time <= length
 
 
-@pytest.mark.parametrize("suffix", ["bvh", "npz"])
+@pytest.mark.parametrize("suffix", ["bvh", "glb", "npz"])
 def test_what_is_exported_can_be_opened(suffix: str) -> None:
     motion = Motion(swinging(40))
     data = made(motion, suffix, False, False, False)
@@ -66,6 +66,9 @@ def test_exports_are_finished() -> None:
         ("a", b"x", "a motion is read from"),
         ("a.npz", b"x" * 100, "motion.npz"),
         ("a.bvh", b"", "is empty"),
+        ("a.glb", b"x" * 100, "motion.glb is no GLB file"),
+        ("../a.GLB", b"glTF\2\0\0\0\0\0\0\1", "motion.glb is cut short"),
+        ("a.vrm", b"glTF", "a motion is read from bvh, glb, npz, npy"),
         ("a.bvh", bytes(MAX_UPLOAD + 1), "at most 20 MB"),
     ],
 )

@@ -87,10 +87,9 @@ def test_a_file_by_accept(kind: str, client: TestClient, tmp_path: Path) -> None
     file = tmp_path / re.fullmatch(r'attachment; filename="(motion\.\w+)"', answer.headers["content-disposition"])[1]  # type: ignore[index]
     assert file.suffix == f".{FILES[kind]}"
     file.write_bytes(answer.content)
-    if kind == "model/gltf-binary":
-        assert answer.content[:4] == b"glTF"
-    else:
-        assert len(Motion.load(file)) == 10
+    found = Motion.load(file)
+    assert (len(found), found.fps) == (10, 20)
+    assert found.joints[0, 0, 0] == pytest.approx(2, abs=1e-4), "the place tells the seed"
 
 
 def test_a_file_holds_one_motion(client: TestClient, fake: FakeModel) -> None:
@@ -126,7 +125,7 @@ def test_any_accept_is_answered_or_refused(accept: str) -> None:
         assert media_type(accept) in ("application/json", *FILES)
 
 
-@pytest.mark.parametrize("kind", ["joints", "bvh", "npz", "npy"])
+@pytest.mark.parametrize("kind", ["joints", "bvh", "glb", "npz", "npy"])
 def test_motions_go_in(kind: str, client: TestClient, tmp_path: Path) -> None:
     made = client.post("/v1/generate", json=WALK).json()["motions"][0]
     given = made if kind == "joints" else as_file(Motion(made["joints"], made["fps"]), kind, tmp_path)
@@ -360,6 +359,8 @@ def test_the_page_asks_no_other_host(client: TestClient) -> None:
         ("caption", {"motion": {"format": "bvh", "data": "no base64!"}}, "base64"),
         ("caption", {"motion": {"format": "bvh", "data": "AAAA"}}, "motion.bvh is not a text file"),
         ("caption", {"motion": {"format": "npz", "data": "AAAA"}}, "motion.npz is not a complete npz file"),
+        ("caption", {"motion": {"format": "glb", "data": "AAAA"}}, "motion.glb is no GLB file"),
+        ("caption", {"motion": {"format": "glb", "data": "Z2xURgIAAAD/////"}}, "motion.glb is cut short"),
         ("caption", {"motion": {"format": "amc", "data": "AAAA"}}, "format"),
         ("caption", {"motion": {"format": "../../x.npz", "data": "AAAA"}}, "format"),
         ("caption", {"motion": "/etc/passwd"}, "motion"),
@@ -444,10 +445,11 @@ def test_too_much(client: TestClient, fake: FakeModel, monkeypatch: pytest.Monke
     assert len(fake.calls) == 1
 
 
-def test_uploads_leave_no_files(client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["bvh", "glb"])
+def test_uploads_leave_no_files(kind: str, client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    motion = as_file(standing(5, 1), "bvh", tmp_path)
-    (tmp_path / "x.bvh").unlink()
+    motion = as_file(standing(5, 1), kind, tmp_path)
+    (tmp_path / f"x.{kind}").unlink()
     assert client.post("/v1/caption", json={"motion": motion}).status_code == 200
     motion["format"] = "npz"
     refusal(client.post("/v1/caption", json={"motion": motion}), 422)

@@ -143,6 +143,10 @@ def test_a_prompt_becomes_a_figure_a_file_and_words(app: Any, visit: Callable[..
     tab(page, "Describe")
     button(page, "Describe the motion").click()
     page.get_by_text("80 frames, 0").wait_for()
+    page.locator("input[type=file]").set_input_files(Motion(swinging(90), caption="a file").save(tmp_path / "b.glb"))
+    says(page, "a file: 4.5 s")
+    button(page, "Describe the motion").click()
+    page.get_by_text("90 frames, 0").wait_for()
     assert page.hosts - {"blob"} == {urlsplit(app.url).netloc}, "another host was asked"
 
 

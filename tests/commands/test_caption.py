@@ -22,6 +22,9 @@ def test_what_is_printed_is_what_the_model_says(tiny_reader_dir: Path, capsys: C
     command = ["caption", "--model", str(tiny_reader_dir)]
     assert main([*command, "walk.npz"]) == 0
     assert capsys.readouterr().out == f"{model.caption(walk)}\n"
+    Motion.load("walk.npz").save("walk.glb")
+    assert main([*command, "walk.glb"]) == 0
+    assert capsys.readouterr().out == f"{model.caption(Motion.load('walk.glb'))}\n"
     assert main([*command, "walk.npz", "long.npz", "--beams", "2"]) == 0
     lines = [f"walk.npz: {model.caption(walk, beams=2)}", f"long.npz (in 3 parts): {model.caption(long, beams=2)}"]
     assert capsys.readouterr().out.splitlines() == lines

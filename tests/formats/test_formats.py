@@ -22,13 +22,13 @@ def test_importing_loads_nothing_heavy() -> None:
 
 
 def test_suffixes() -> None:
-    assert set(formats.readable_suffixes()) == {".npz", ".npy", ".bvh", ".amc"}
+    assert set(formats.readable_suffixes()) == {".npz", ".npy", ".bvh", ".amc", ".glb"}
     assert set(formats.writable_suffixes()) == {
         ".npz", ".smpl.npz", ".npy", ".bvh", ".glb", ".mp4", ".gif", ".png"
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("suffix", [".npz", ".npy", ".bvh", ".BVH", ".Npz"])
+@pytest.mark.parametrize("suffix", [".npz", ".npy", ".bvh", ".BVH", ".Npz", ".GLB"])
 def test_what_is_saved_can_be_loaded(tmp_path: Path, suffix: str) -> None:
     motion = invented()
     path = tmp_path / f"deep.name{suffix}"
@@ -39,7 +39,7 @@ def test_what_is_saved_can_be_loaded(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize("name", ["clip.fbx", "clip", "clip.mp4", ".bvh"])
 def test_unknown_suffixes_are_listed_when_reading(tmp_path: Path, name: str) -> None:
-    with pytest.raises(MotionGPT3Error, match=r"readable are \.npz, \.npy, \.bvh, \.amc$"):
+    with pytest.raises(MotionGPT3Error, match=r"readable are \.npz, \.npy, \.bvh, \.amc, \.glb$"):
         formats.load(tmp_path / name)
 
 

@@ -40,7 +40,7 @@ class Joints(_Strict):
 class File(_Strict):
     """A motion file."""
 
-    format: Literal["bvh", "npz", "npy"]
+    format: Literal["bvh", "glb", "npz", "npy"]
     """What kind of file it is."""
     data: Annotated[str, Field(min_length=4, max_length=MAX_UPLOAD // 3 * 4 + 4)]
     """Its bytes in base64; at most 20 MB before the encoding."""

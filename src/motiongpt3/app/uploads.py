@@ -14,7 +14,7 @@ from motiongpt3.app.motion_files import from_bytes
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.motion import Motion
 
-SUFFIXES = ("bvh", "npz", "npy")
+SUFFIXES = ("bvh", "glb", "npz", "npy")
 """Files that are read, by suffix."""
 
 

@@ -33,7 +33,7 @@ _FORMATS = {
     ".npy": _Format("humanml3d"),
     ".bvh": _Format("bvh"),
     ".amc": _Format("asf_amc", writes=False),
-    ".glb": _Format("glb", reads=False),
+    ".glb": _Format("glb"),
     ".mp4": _Format("video", reads=False),
     ".gif": _Format("video", reads=False),
     ".png": _Format("png", reads=False),
@@ -44,8 +44,9 @@ _DRAWN = (".mp4", ".gif", ".png")
 def load(path: str | Path) -> Motion:
     """Read a motion file; the suffix tells the format (`readable_suffixes`).
 
-    The motion keeps the file's frame rate. Skeletons other than ours (BVH of CMU, Bandai-Namco, Mixamo; AMC; AMASS)
-    get HumanML3D's bone lengths; `.npz`, `.npy` and BVH files of ours come back as they were written.
+    The motion keeps the file's frame rate. Skeletons other than ours (BVH of CMU, Bandai-Namco, Mixamo; characters in
+    GLB; AMC; AMASS) get HumanML3D's bone lengths; `.npz`, `.npy`, BVH and GLB files of ours come back as they were
+    written.
 
     Raises:
         MotionGPT3Error: an unknown suffix, a missing, empty, too large or damaged file.

@@ -70,7 +70,7 @@ def find(
         MotionGPT3Error: a required joint is not found, the map names a bone that is not there, or a bone twice, or the
             bones do not hang together as in a body.
     """
-    found, how = _known(names, bones, labels or {})
+    found, how = known(names, bones, labels or {})
     missing = [joint for joint in REQUIRED if joint not in found]
     if missing:
         guess = _guessed(names, parents, places, bones)
@@ -88,6 +88,19 @@ def find(
         )
     _check(found, names, parents)
     return Bones({joint: found[joint] for joint in HUMANML3D.names if joint in found}, how)
+
+
+def known(names: Sequence[str], bones: Sequence[int], labels: dict[str, int]) -> tuple[dict[str, int], str]:
+    """The joints under the names of the known map that finds most, and what that map is called."""
+    best: tuple[dict[str, int], str] = ({}, "")
+    spelled = {_same(names[bone]): bone for bone in reversed(bones)}
+    labelled = {_same(label): node for label, node in labels.items()}
+    for kind, joints in known_maps().items():
+        for places in (spelled, labelled) if kind == "VRM" else (spelled,):
+            found = {joint.rstrip("?"): places[_same(bone)] for joint, bone in joints.items() if _same(bone) in places}
+            if len(found) > len(best[0]):
+                best = found, kind
+    return best
 
 
 def load_map(path: Path) -> dict[str, str]:
@@ -128,19 +141,6 @@ def _other_side(joints: dict[str, str]) -> dict[str, str]:
 def _same(name: str) -> str:
     """A name without what does not count: prefix, case, spaces, dots, dashes and underscores."""
     return re.sub(r"[\s._-]", "", plain(name)).lower()
-
-
-def _known(names: Sequence[str], bones: Sequence[int], labels: dict[str, int]) -> tuple[dict[str, int], str]:
-    """The joints under the names of the known map that finds most, and what that map is called."""
-    best: tuple[dict[str, int], str] = ({}, "")
-    spelled = {_same(names[bone]): bone for bone in reversed(bones)}
-    labelled = {_same(label): node for label, node in labels.items()}
-    for kind, joints in known_maps().items():
-        for places in (spelled, labelled) if kind == "VRM" else (spelled,):
-            found = {joint.rstrip("?"): places[_same(bone)] for joint, bone in joints.items() if _same(bone) in places}
-            if len(found) > len(best[0]):
-                best = found, kind
-    return best
 
 
 def _given(names: Sequence[str], bones: Sequence[int], given: dict[str, str]) -> dict[str, int]:

@@ -1,7 +1,7 @@
-"""GLB (binary glTF 2.0): a skinned mannequin that plays the motion.
+"""GLB (binary glTF 2.0): a skinned mannequin that plays the motion; and the motion of such a file.
 
-Written directly: our files need a dozen JSON objects and one block of arrays, which is less code than a glTF library
-asks for and brings no further dependency.
+Read and written directly: our files need a dozen JSON objects and one block of arrays, which is less code than a glTF
+library asks for and brings no further dependency.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.files import atomic_path
+from motiongpt3.formats.bones import known, known_maps
+from motiongpt3.formats.dialects import OWN, OWN_NAMES, plain
 from motiongpt3.formats.gltf import (
     BYTE,
     FLOAT,
@@ -22,21 +24,77 @@ from motiongpt3.formats.gltf import (
     SHORT,
     VERTICES,
     Buffer,
+    Nodes,
     Track,
     animation,
     continuous_quaternions,
+    nodes_of,
     pack,
+    skin_joints,
 )
+from motiongpt3.formats.gltf import read as read_container
+from motiongpt3.formats.gltf_animation import chain, places, read_animation
 from motiongpt3.formats.guards import require_humanml3d
 from motiongpt3.formats.mannequin import Mesh, mannequin, rest_places
 from motiongpt3.formats.rig import NODES
 from motiongpt3.motion.motion import Motion
+from motiongpt3.motion.retarget import to_skeleton
+from motiongpt3.motion.skeleton import HUMANML3D
 from motiongpt3.motion.tpose import Fitted, fit
 
 MAX_SECONDS = 1e6
 """A longer clip's times would lose their frames in 32 bits."""
+MAX_TEXT = 4 * 2**20
+"""Bytes of the JSON of a file that is read as a motion: ours have 30,000, characters a million."""
 _LONGEST_TEXT = 1000
+_NAMELESS = "motion"
 _COLOUR = (0.60, 0.64, 0.70, 1.0)
+
+
+def read(path: Path) -> Motion:
+    """Read the first animation of a GLB file as the 22 joints, at the rate at which its keys come.
+
+    Files that `write` wrote come back as they were, with name and caption. Characters whose bones have the names of a
+    known map (`bone_maps.yaml`), all 22 of them, such as `motiongpt3.formats.rigged` writes, get HumanML3D's bone
+    lengths with every bone's direction kept.
+
+    Raises:
+        MotionGPT3Error: no GLB, damaged, compressed, too large; no skin or several figures; other bones; no animation
+            or keys that cannot be read.
+    """
+    gltf = read_container(path, MAX_TEXT)
+    nodes = nodes_of(gltf, path.name)
+    joints, ours = _joints(nodes, skin_joints(gltf, nodes, path.name), path.name)
+    links = chain(nodes, joints, path.name)
+    played = read_animation(gltf, set(links), path.name)
+    seconds, fps = played.frames()
+    with np.errstate(all="ignore"):
+        found = places(nodes, links, played, joints, seconds)
+    if not (np.abs(found) < 1e9).all():
+        raise MotionGPT3Error(f"{path.name}: joint positions are too large to compute")
+    caption, name = played.extras.get("caption"), _clean(played.name)
+    return Motion(
+        found if ours else to_skeleton(found),
+        fps=fps,
+        caption=(_clean(caption) or None) if isinstance(caption, str) else None,
+        name=path.stem if name in ("", _NAMELESS) else name,
+    )
+
+
+def _joints(nodes: Nodes, bones: list[int], file: str) -> tuple[list[int], bool]:
+    """The nodes of the 22 joints, and whether they are of a rig of ours."""
+    named = {plain(nodes.names[bone]): bone for bone in reversed(bones)}
+    if OWN.fits(set(named)):
+        return [named[OWN_NAMES[joint]] for joint in HUMANML3D.names], True
+    found, kind = known(nodes.names, bones, {})
+    missing = [joint for joint in HUMANML3D.names if joint not in found]
+    if missing:
+        almost = f"; of {kind}'s it has no {', '.join(missing)}" if len(missing) < 8 else ""
+        raise MotionGPT3Error(
+            f"{file} is another program's figure: of GLB files those of motiongpt3 are read, and characters with all "
+            f"22 joints under the names of {', '.join(known_maps())}{almost}. Export BVH there"
+        )
+    return [found[joint] for joint in HUMANML3D.names], False
 
 
 def write(motion: Motion, path: Path) -> None:
@@ -52,17 +110,17 @@ def write(motion: Motion, path: Path) -> None:
     """
     require_humanml3d(motion, "GLB")
     fitted = fit(motion)
-    places = rest_places(fitted.rest)
-    data = _document(motion, fitted, mannequin(places), places)
+    resting = rest_places(fitted.rest)
+    data = _document(motion, fitted, mannequin(resting), resting)
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 
 
-def _document(motion: Motion, fitted: Fitted, mesh: Mesh, places: NDArray[np.float64]) -> bytes:
+def _document(motion: Motion, fitted: Fitted, mesh: Mesh, resting: NDArray[np.float64]) -> bytes:
     """The bytes of the file."""
     buffer = Buffer()
     bind = np.tile(np.eye(4, dtype=np.float32), (len(NODES), 1, 1))
-    bind[:, 3, :3] = -places[[node.joint for node in NODES]]  # columns come first in glTF
+    bind[:, 3, :3] = -resting[[node.joint for node in NODES]]  # columns come first in glTF
     skin = len(NODES)
     primitive = {
         "attributes": {
@@ -82,7 +140,7 @@ def _document(motion: Motion, fitted: Fitted, mesh: Mesh, places: NDArray[np.flo
         "asset": {"version": "2.0", "generator": "motiongpt3"},
         "scene": 0,
         "scenes": [{"name": "Scene", "nodes": [0, skin]}],
-        "nodes": [*_nodes(fitted.rest, places[0]), {"name": "Mannequin", "mesh": 0, "skin": 0}],
+        "nodes": [*_nodes(fitted.rest, resting[0]), {"name": "Mannequin", "mesh": 0, "skin": 0}],
         "meshes": [{"name": "Mannequin", "primitives": [primitive]}],
         "materials": [material],
         "skins": [
@@ -133,7 +191,7 @@ def described(motion: Motion, tracks: list[Track], buffer: Buffer) -> dict[str, 
     extras: dict[str, Any] = {"fps": motion.fps}
     if motion.caption:
         extras["caption"] = _clean(motion.caption)
-    return animation(_clean(motion.name or "") or "motion", times, tracks, buffer) | {"extras": extras}
+    return animation(_clean(motion.name or "") or _NAMELESS, times, tracks, buffer) | {"extras": extras}
 
 
 def _indices(mesh: Mesh) -> tuple[NDArray[np.generic], int]:

@@ -22,6 +22,8 @@ MAX_BYTES = 512 * 2**20
 """Larger files are refused; characters with all their textures have 5 to 100 MB."""
 MAX_TEXT = 64 * 2**20
 MAX_NODES = 20_000
+MAX_BONES = 2000
+"""More bones than any character has."""
 FLOAT, BYTE, SHORT, INT = 5126, 5121, 5123, 5125
 VERTICES, INDICES = 34962, 34963
 COMPRESSED = ("KHR_draco_mesh_compression", "EXT_meshopt_compression")
@@ -36,10 +38,15 @@ class Gltf:
 
     def items(self, key: str) -> list[dict[str, Any]]:
         """The objects of a list of the document, such as "nodes"; empty if there is none."""
-        found = self.document.get(key, [])
-        if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
-            raise MotionGPT3Error(f"the GLB is damaged: its {key} are no list of objects")
-        return found
+        return objects(self.document, key)
+
+
+def objects(parent: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    """The objects of a list in an object; empty if there is none. MotionGPT3Error if it is something else."""
+    found = parent.get(key, [])
+    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+        raise MotionGPT3Error(f"the GLB is damaged: its {key} are no list of objects")
+    return found
 
 
 @dataclass(frozen=True)
@@ -73,8 +80,8 @@ class Nodes:
         return found
 
 
-def read(path: Path) -> Gltf:
-    """The two parts of a GLB file.
+def read(path: Path, max_text: int = MAX_TEXT) -> Gltf:
+    """The two parts of a GLB file, whose JSON has at most `max_text` bytes.
 
     Raises:
         MotionGPT3Error: it is no GLB, truncated, too large, of another version or compressed.
@@ -105,8 +112,8 @@ def read(path: Path) -> Gltf:
         at += 8 + length + -length % 4
     if len(data) < size or not chunks:
         raise MotionGPT3Error(f"{name} is cut short: {len(data)} of {size} bytes are there")
-    if len(chunks[0]) > MAX_TEXT:
-        raise MotionGPT3Error(f"{name}: its JSON has over {MAX_TEXT // 2**20} MB")
+    if len(chunks[0]) > max_text:
+        raise MotionGPT3Error(f"{name}: its JSON has over {max_text // 2**20} MB")
     try:
         document = json.loads(chunks[0].decode("utf-8"), parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
@@ -148,6 +155,34 @@ def nodes_of(gltf: Gltf, name: str) -> Nodes:
     found = [_transform(entry, f"{name}: node {index}") for index, entry in enumerate(entries)]
     moved, turned, scaled = (np.stack([part[i] for part in found]) for i in range(3))
     return Nodes([str(entry.get("name", ""))[:200] for entry in entries], parents, order, moved, turned, scaled)
+
+
+def skin_joints(gltf: Gltf, nodes: Nodes, name: str) -> list[int]:
+    """The nodes that bend the skin, parents first; several skins must share bones, as the parts of one figure do.
+
+    Raises:
+        MotionGPT3Error: no skin, skins of several figures, or more than `MAX_BONES` bones.
+    """
+    skins = gltf.items("skins")
+    if not skins:
+        raise MotionGPT3Error(f"{name} has no skin: a figure needs a mesh that is bound to bones")
+    groups: list[set[int]] = []
+    for skin in skins:
+        joints = skin.get("joints")
+        if (
+            not isinstance(joints, list)
+            or not joints
+            or not all(type(j) is int and 0 <= j < len(nodes.names) for j in joints)
+        ):
+            raise MotionGPT3Error(f"{name} is damaged: a skin has no joints")
+        groups.append(set(joints))
+    main = max(groups, key=len)
+    if any(not group & main for group in groups):
+        raise MotionGPT3Error(f"{name} has {len(skins)} skins on separate skeletons: export one figure alone")
+    every = set().union(*groups)
+    if len(every) > MAX_BONES:
+        raise MotionGPT3Error(f"{name} has {len(every)} bones; {MAX_BONES} at most are expected")
+    return [node for node in nodes.order if node in every]
 
 
 def _transform(

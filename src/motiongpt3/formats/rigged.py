@@ -14,15 +14,23 @@ from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.files import atomic_path
 from motiongpt3.formats.bones import Bones, find
 from motiongpt3.formats.glb import described
-from motiongpt3.formats.gltf import Buffer, Gltf, Nodes, Track, continuous_quaternions, nodes_of, pack, read
+from motiongpt3.formats.gltf import (
+    Buffer,
+    Gltf,
+    Nodes,
+    Track,
+    continuous_quaternions,
+    nodes_of,
+    pack,
+    read,
+    skin_joints,
+)
 from motiongpt3.formats.guards import require_humanml3d
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.retarget import Played, Rest, onto
 from motiongpt3.motion.skeleton import HUMANML3D
 
 SUFFIXES = (".glb", ".vrm")
-MAX_BONES = 2000
-"""More bones than any character has."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,7 @@ def load_character(path: str | Path, bones: dict[str, str] | None = None) -> Cha
         raise MotionGPT3Error(f"a character is a .glb or .vrm file, not {source.name}")
     gltf = read(source)
     nodes = nodes_of(gltf, source.name)
-    joints = _joints(gltf, nodes, source.name)
+    joints = skin_joints(gltf, nodes, source.name)
     worlds = nodes.worlds()
     places = worlds[:, :3, 3]
     found = find(nodes.names, nodes.parents, places, joints, bones, _labels(gltf, len(nodes.names)))
@@ -168,30 +176,6 @@ def _parts(nodes: Nodes, node: int) -> dict[str, Any]:
         "rotation": turned.tolist(),
         "scale": nodes.scales[node].tolist(),
     }
-
-
-def _joints(gltf: Gltf, nodes: Nodes, name: str) -> list[int]:
-    """The nodes that bend the skin; several skins must share bones, as the parts of one figure do."""
-    skins = gltf.items("skins")
-    if not skins:
-        raise MotionGPT3Error(f"{name} has no skin: a character needs a mesh that is bound to bones")
-    groups: list[set[int]] = []
-    for skin in skins:
-        joints = skin.get("joints")
-        if (
-            not isinstance(joints, list)
-            or not joints
-            or not all(type(j) is int and 0 <= j < len(nodes.names) for j in joints)
-        ):
-            raise MotionGPT3Error(f"{name} is damaged: a skin has no joints")
-        groups.append(set(joints))
-    main = max(groups, key=len)
-    if any(not group & main for group in groups):
-        raise MotionGPT3Error(f"{name} has {len(skins)} skins on separate skeletons: export one figure alone")
-    every = set().union(*groups)
-    if len(every) > MAX_BONES:
-        raise MotionGPT3Error(f"{name} has {len(every)} bones; {MAX_BONES} at most are expected")
-    return [node for node in nodes.order if node in every]
 
 
 def _labels(gltf: Gltf, count: int) -> dict[str, int]:
