@@ -150,6 +150,30 @@ def test_a_prompt_becomes_a_figure_a_file_and_words(app: Any, visit: Callable[..
     assert page.hosts - {"blob"} == {urlsplit(app.url).netloc}, "another host was asked"
 
 
+def test_variants_stand_side_by_side_and_one_is_picked(app: Any, visit: Callable[..., Any]) -> None:
+    page = visit(app.url, HEIGHT)
+
+    def show(count: int) -> np.ndarray:
+        generate(page, f"{count} people")
+        says(page, f"{count} people: 4.0 s")
+        button(page, "Pause").click()
+        button(page, "Play").wait_for()
+        return scene(page)
+
+    one = show(1)
+    assert not button(page, "3").is_visible()
+    for _ in range(2):
+        page.get_by_role("slider").nth(1).press("ArrowRight")
+    three = show(3)
+    assert (np.abs(three - one).max(-1) > 40).mean() > 0.01, "there is still one figure"
+    button(page, "3").click()
+    assert changes(page, three), "another one is not shown as picked"
+    picked = scene(page)
+    button(page, "Keep only this one").click()
+    button(page, "3").wait_for(state="hidden")
+    assert changes(page, picked), "the others are still there"
+
+
 def test_work_is_cancelled_and_failures_are_told(
     app: Any, model: MovingModel, visit: Callable[..., Any], tmp_path: Path
 ) -> None:
