@@ -54,6 +54,14 @@ def test_a_best_in_the_middle() -> None:
     assert last["steps"] == [500, 250]
 
 
+def test_a_fast_run_that_is_there_from_the_start_bounds_the_ratio() -> None:
+    slow, fast = np.linspace(0, 0.1, 100), np.linspace(0.2, 1.0, 100)
+    last = compare(curve(slow), curve(fast), window=1, rises=True)["goals"][-1]
+    assert last["at_least"]
+    assert last["ratio"] == 100
+    assert not compare(curve(falling(1500)), curve(falling(500)), window=1)["goals"][-1]["at_least"]
+
+
 def test_seconds_count_by_themselves() -> None:
     """Half the steps at twice the time for each is no gain in seconds."""
     result = compare(curve(falling(1000), seconds_per_step=1), curve(falling(500), seconds_per_step=2), window=1)

@@ -38,18 +38,24 @@ def convergence(argv: Sequence[str]) -> int:
                 temporary.write_text(json.dumps(result, indent=2) + "\n")
         if picture:
             with atomic_path(picture) as temporary:
-                measure.plot({"slow": options.slow, "fast": options.fast}, temporary)
+                measure.plot({_name(runs): runs for runs in (options.slow, options.fast)}, temporary)
     lines = []
     for entry in result.values():
         for goal in entry["goals"]:
-            lines.append([entry["title"], f"{goal['share']:.0%}", _words(goal["ratio"]), _words(goal["ratio_seconds"])])
+            ratios = (_words(goal[name], goal["at_least"]) for name in ("ratio", "ratio_seconds"))
+            lines.append([entry["title"], f"{goal['share']:.0%}", *ratios])
     print("steps (seconds) of the slow runs divided by those of the fast ones, until a share of the slow run's gain")
     print(table(["measure", "share", "steps", "seconds"], lines))
     return 0
 
 
-def _words(spread: dict[str, Any]) -> str:
-    """A ratio with its range over the pairs that get there."""
+def _name(runs: Sequence[str]) -> str:
+    """Of runs/single_0, runs/single_1 and so on: single."""
+    return Path(runs[0]).name.rstrip("0123456789").rstrip("_-") or runs[0]
+
+
+def _words(spread: dict[str, Any], at_least: bool) -> str:
+    """A ratio with its range over the pairs that get there; `at_least` where some were there at their first mean."""
     if not spread["count"]:
         return "never"
-    return f"{spread['mean']:.2f} ({spread['least']:.2f} to {spread['largest']:.2f}, {spread['count']} pairs)"
+    return f"{'at least ' * at_least}{spread['mean']:.2f} ({spread['least']:.2f} to {spread['largest']:.2f}, {spread['count']} pairs)"

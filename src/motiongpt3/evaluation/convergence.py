@@ -111,7 +111,8 @@ def compare(slow: Curve, fast: Curve, window: int, rises: bool = False) -> dict[
 
     Returns:
         `slow_best` and `fast_best`, and for each goal of SHARES its `value` and the `steps` and `seconds` of both; the
-        `ratio` of the steps and that of the seconds; None where the fast run does not get there.
+        `ratio` of the steps and that of the seconds, None where the fast run does not get there; `at_least` where it is
+        there at its first mean, and so the ratios are too small.
 
     Raises:
         MotionGPT3Error: a curve has fewer points than a mean takes.
@@ -134,6 +135,7 @@ def compare(slow: Curve, fast: Curve, window: int, rises: bool = False) -> dict[
                 "seconds": [own[1], other and other[1]],
                 "ratio": own[0] / other[0] if other else None,
                 "ratio_seconds": own[1] / other[1] if other and other[1] else None,
+                "at_least": bool(other and other[0] == fast.steps[0] < own[0]),
             }
         )
     return {"slow_best": best, "fast_best": float(pick(fast.values)), "goals": goals}
@@ -162,6 +164,7 @@ def convergence(slow: Sequence[str | Path], fast: Sequence[str | Path]) -> dict[
             for name in ("ratio", "ratio_seconds"):
                 found = [pair["goals"][number][name] for pair in pairs]
                 summary[name] = spread([ratio for ratio in found if ratio is not None])
+            summary["at_least"] = any(pair["goals"][number]["at_least"] for pair in pairs)
             goals.append(summary)
         result[measure.column] = {"title": measure.title, "window": measure.window, "pairs": pairs, "goals": goals}
     if not result:
