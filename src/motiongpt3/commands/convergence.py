@@ -38,7 +38,8 @@ def convergence(argv: Sequence[str]) -> int:
                 temporary.write_text(json.dumps(result, indent=2) + "\n")
         if picture:
             with atomic_path(picture) as temporary:
-                measure.plot({_name(runs): runs for runs in (options.slow, options.fast)}, temporary)
+                groups = {_name(runs): runs for runs in (options.slow, options.fast)}
+                measure.plot(groups if len(groups) == 2 else {"slow": options.slow, "fast": options.fast}, temporary)
     lines = []
     for entry in result.values():
         for goal in entry["goals"]:
@@ -58,4 +59,5 @@ def _words(spread: dict[str, Any], at_least: bool) -> str:
     """A ratio with its range over the pairs that get there; `at_least` where some were there at their first mean."""
     if not spread["count"]:
         return "never"
-    return f"{'at least ' * at_least}{spread['mean']:.2f} ({spread['least']:.2f} to {spread['largest']:.2f}, {spread['count']} pairs)"
+    bound = "at least " if at_least else ""
+    return f"{bound}{spread['mean']:.2f} ({spread['least']:.2f} to {spread['largest']:.2f}, {spread['count']} pairs)"
