@@ -29,6 +29,10 @@ class Backbone:
     def __init__(self, tokenizer: Tokenizer, vocabulary: int, eos_id: int) -> None:
         self.tokenizer, self.vocabulary, self.eos_id = tokenizer, vocabulary, eos_id
 
+    def ids(self, text: str) -> list[int]:
+        numbers: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        return numbers
+
 
 def some_of_gpt2() -> Tokenizer:
     """A byte-level tokenizer that cuts as GPT-2 does and knows GPT2_WORDS, under GPT-2's ids."""
