@@ -102,7 +102,7 @@ def settle(
     total = len(known) + frames + len(later)
     free = slice(len(known), len(known) + frames)
     fixed = np.concatenate([known, np.zeros((frames, known.shape[1])), later])
-    third = np.diff(np.eye(total), n=min(3, total - 1), axis=0)
+    third = _thirds(total)
     pull = np.full(frames, fade**-6)
     if hold is not None:
         rests = np.minimum(hold, np.append(hold[1:], hold[-1]))[free.start - 1 : free.stop - 1]
@@ -114,6 +114,11 @@ def settle(
         left += step[:, free].T @ step[:, free]
         right -= step[:, free].T @ (step @ (path + fixed))
     return np.asarray(np.linalg.solve(left, right))
+
+
+def _thirds(count: int) -> Array:
+    """The matrix that makes third differences of `count` frames, or the highest there are of fewer than four."""
+    return np.diff(np.eye(count), n=min(3, count - 1), axis=0)
 
 
 def _cuts(window: Array, frames: int, before: Array, after: Array | None, slack: int) -> tuple[int, int]:
@@ -229,7 +234,7 @@ def _lift(toe: Array, ground: float, new: slice) -> Array:
     speed = np.linalg.norm(np.diff(toe[:, [0, 2]], axis=0, append=toe[-1:, [0, 2]]), axis=-1)
     swings = np.clip((speed - _SLOW) / (_SWING - _SLOW), 0, 1)
     lacks = np.maximum(ground + _CLEAR * swings - toe[:, 1], 0)[new]
-    third = np.diff(np.eye(len(toe)), n=min(3, len(toe) - 1), axis=0)[:, new]
+    third = _thirds(len(toe))[:, new]
     return np.asarray(np.linalg.solve(third.T @ third + _FIRM * np.eye(len(lacks)), _FIRM * lacks))
 
 

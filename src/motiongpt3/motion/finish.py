@@ -14,7 +14,7 @@ from motiongpt3.motion.feet import fix_feet as hold_feet
 from motiongpt3.motion.kinematics import bone_vectors, set_bone_lengths
 from motiongpt3.motion.loop import closed, fade_frames, tiled
 from motiongpt3.motion.loop import loop as make_loop
-from motiongpt3.motion.motion import Motion
+from motiongpt3.motion.motion import Motion, check_fps
 from motiongpt3.motion.quality import measure
 from motiongpt3.motion.rate import resampled
 from motiongpt3.motion.skeleton import HUMANML3D
@@ -73,8 +73,8 @@ def check_numbers(fps: float | None, smooth: float | None) -> None:
     Raises:
         MotionGPT3Error: fps is not a number in (0, 1000], or smooth none in (0, SMOOTHEST].
     """
-    if fps is not None and not 0 < fps <= 1000:
-        raise MotionGPT3Error(f"fps must be a number in (0, 1000], not {fps}")
+    if fps is not None:
+        check_fps(fps)
     if smooth is not None and not 0 < smooth <= SMOOTHEST:
         raise MotionGPT3Error(f"joints are smoothed over a number of seconds in (0, {SMOOTHEST}], not {smooth}")
 

@@ -19,6 +19,12 @@ MAX_FRAMES = 200_000
 """More frames than any recording a person makes; a longer array is a damaged or hostile file."""
 
 
+def check_fps(fps: float) -> None:
+    """Refuse a frame rate that no motion can have: MotionGPT3Error unless it is a number in (0, 1000]."""
+    if not 0 < fps <= 1000:
+        raise MotionGPT3Error(f"fps must be a number in (0, 1000], not {fps}")
+
+
 @dataclass(frozen=True, eq=False)
 class Motion:
     """Joint positions of one person over time; immutable.
@@ -32,7 +38,7 @@ class Motion:
         skeleton: the joints' names and tree; the 22 joints of HumanML3D unless said otherwise.
 
     Raises:
-        MotionGPT3Error: the array is not (T, J, 3), has no frames, is not finite, or fps is not a positive number.
+        MotionGPT3Error: the array is not (T, J, 3), has no frames, is not finite, or fps is not in (0, 1000].
     """
 
     joints: NDArray[np.float32]
@@ -61,8 +67,7 @@ class Motion:
             raise NotFiniteError("joints contain NaN or infinite values")
         if np.abs(array).max() > 1e5:
             raise NotFiniteError("joints lie more than 100 km from the origin; positions are in metres")
-        if not (np.isfinite(fps) and 0 < fps <= 1000):
-            raise MotionGPT3Error(f"fps must be a number in (0, 1000], not {fps}")
+        check_fps(fps)
         array.setflags(write=False)
         object.__setattr__(self, "joints", array)
         object.__setattr__(self, "fps", float(fps))
@@ -108,8 +113,7 @@ class Motion:
         Raises:
             MotionGPT3Error: fps is not a number in (0, 1000], or they are more than MAX_FRAMES.
         """
-        if not (np.isfinite(fps) and 0 < fps <= 1000):
-            raise MotionGPT3Error(f"fps must be a number in (0, 1000], not {fps}")
+        check_fps(fps)
         last = len(self) - 1
         if last * fps / self.fps >= MAX_FRAMES:
             raise MotionGPT3Error(f"at {fps:g} fps these {self.seconds:g} s have more than {MAX_FRAMES} frames")
