@@ -56,7 +56,8 @@ def predict(argv: Sequence[str]) -> int:
     motion = load(options.file)
     asked = {name: options[name] for name in ("prompt", "seed", "guidance", "steps")}
     with output_files(outs):
-        from motiongpt3.models.continuing import READ_SECONDS, check_predict
+        from motiongpt3.models.continuing import READ_SECONDS
+        from motiongpt3.models.continuing_request import check_predict
 
         if config := settings_at_hand(options.model, options.profile):
             check_predict(config, motion, options.seconds, **asked)
@@ -85,7 +86,7 @@ def inbetween(argv: Sequence[str]) -> int:
     asked = {name: options[name] for name in ("prompt", "seed", "guidance", "steps")}
     with output_files(outs):
         if config := settings_at_hand(options.model, options.profile):
-            from motiongpt3.models.continuing import check_inbetween
+            from motiongpt3.models.continuing_request import check_inbetween
 
             check_inbetween(config, start, end, seconds, **asked)
         model = load_model(options.model, options.device, options.profile)
@@ -108,9 +109,10 @@ def compose(argv: Sequence[str]) -> int:
     asked = {name: options[name] for name in ("seed", "guidance", "steps")}
     with output_files(outs):
         from motiongpt3.models import continuing
+        from motiongpt3.models.continuing_request import check_compose
 
         if config := settings_at_hand(options.model, options.profile):
-            continuing.check_compose(config, prompts, **asked)
+            check_compose(config, prompts, **asked)
         model = load_model(options.model, options.device, options.profile)
         motion, spans = continuing.compose(model, prompts, **asked, progress=_bar("prompt"))
         _write(motion, outs, {"prompts": [vars(span) for span in spans]}, options)
