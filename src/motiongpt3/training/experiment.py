@@ -7,7 +7,6 @@ they train. Nothing is frozen but the tokeniser, and nothing is taken from a cac
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -118,7 +117,6 @@ class ExperimentTraining(TrainingModule):
         self.held = LatentBank(val, encoder, parts=0)
         self.clips = len(train)
         self.tokens, self.held_tokens = (self.network.tokens(bank.captions) for bank in (self.bank, self.held))
-        self.seconds = 0.0
         self._sums: list[Tensor] = []
         self.judges: dict[str, Held] = {}
         if config.evaluator is not None:
@@ -159,7 +157,7 @@ class ExperimentTraining(TrainingModule):
             mean = torch.stack(self._sums).mean(0)
             self._sums = []
             self.log_dict({"train/objective": mean[0], "train/length": mean[1]}, batch_size=1)
-            self.log_dict({"seconds": self.seconds, "epoch_of_clips": self.epochs}, batch_size=1)
+            self.log("epoch_of_clips", self.epochs, batch_size=1)
         return self.guard(objective + self.config.length_weight * length, lambda: ", ".join(batch.clips))
 
     @property
@@ -194,25 +192,14 @@ class ExperimentTraining(TrainingModule):
             found["lr_scheduler"]["scheduler"] = ramp
         return found
 
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Start the watch, which stands still while validation runs."""
-        super().on_train_batch_start(batch, batch_idx)
-        self._started = time.perf_counter()
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        """Stop the watch."""
-        self.seconds += time.perf_counter() - self._started
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The watch and the unwritten losses go along."""
+        """The unwritten losses go along."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint["watch"] = self.seconds
         checkpoint["unwritten"] = list(self._sums)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The inverse of `on_save_checkpoint`."""
         super().on_load_checkpoint(checkpoint)
-        self.seconds = checkpoint["watch"]
         self._sums = [values.to(self.device) for values in checkpoint["unwritten"]]
 
 

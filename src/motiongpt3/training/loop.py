@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -93,6 +94,8 @@ class TrainingModule(pl.LightningModule):
     def __init__(self, run: RunConfig) -> None:
         super().__init__()
         self.run = run
+        self.seconds = 0.0
+        """Of training; validation and checkpoints do not count."""
         self._last: tuple[Tensor, Any] | None = None
 
     @property
@@ -140,13 +143,21 @@ class TrainingModule(pl.LightningModule):
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Dropout, too, is a function of seed and step alone."""
         torch.manual_seed(self.run.seed * 5_000_011 + self.global_step)
+        self._started = time.perf_counter()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Stop the watch and write down what it shows."""
+        self.seconds += time.perf_counter() - self._started
+        self.log("seconds", self.seconds, batch_size=1)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Never overwrite a good checkpoint with weights that a bad loss has spoilt."""
         self.check()
+        checkpoint["watch"] = self.seconds
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse the checkpoint of a run with other sizes."""
+        self.seconds = checkpoint.get("watch", 0.0)
         states = self.state_dict(), checkpoint["state_dict"]
         ours, theirs = ({name: tensor.shape for name, tensor in state.items()} for state in states)
         if other := sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)):

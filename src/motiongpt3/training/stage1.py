@@ -47,6 +47,8 @@ class Stage1Config:
     """Share of draws that go to the pools."""
     text_cache: Literal["disk", "none"] = "disk"
     """Keep the prompts' keys and values on disk, or compute them in every step."""
+    latents: Path | None = None
+    """File that keeps the training clips' latents from one run to the next; made if it is not there."""
     licenses: list[str] | None = None
     """Train only on clips under these licences."""
 
@@ -68,8 +70,9 @@ class Stage1Training(TrainingModule):
         packs = [PackedClips.open(path) for path in config.data]
         clips = ClipBank(packs, "train", config.licenses, config.pool_share).to(device)
         held = ClipBank(packs[:1], "val", config.licenses).to(device)
-        self.bank = LatentBank(clips, self.model.vae, config.parts, config.run.seed, config.balance, config.pool_share)
-        self.held = LatentBank(held, self.model.vae, parts=0)
+        vae, seed = self.model.vae, config.run.seed
+        self.bank = LatentBank(clips, vae, config.parts, seed, config.balance, config.pool_share, cache=config.latents)
+        self.held = LatentBank(held, vae, parts=0)
         folder = Path(config.run.out) / "text"
         on_disk = config.text_cache == "disk"
         self.texts = TextCache(self.model, self.bank.captions, folder / "train.bin" if on_disk else None)
