@@ -17,8 +17,11 @@ from motiongpt3.data.dataset import PackedClips
 from motiongpt3.formats import save
 from motiongpt3.formats.rigged import load_character, write
 from motiongpt3.formats.smpl import solve
-from motiongpt3.motion.feet import added_speed, contacts, fix_feet, slides
+from motiongpt3.motion.contacts import Contact, contacts, slides
+from motiongpt3.motion.feet import added_speed, fix_feet
 from motiongpt3.motion.finish import finish, report
+from motiongpt3.motion.loop import kinks
+from motiongpt3.motion.rate import resampled
 
 PROMPTS = (
     "a person walks forward", "a person runs forward and turns left", "a person walks backward",
@@ -34,23 +37,47 @@ def feet(name: str, motions: list[Motion]) -> None:
     """Print what fix_feet changes."""
     fixed = [fix_feet(motion) for motion in motions]
     found = [contacts(motion) for motion in motions]
-    before = np.concatenate([slides(motion, own) for motion, own in zip(motions, found, strict=True)])
-    after = np.concatenate([slides(motion, own) for motion, own in zip(fixed, found, strict=True)])
+    again = [contacts(motion) for motion in fixed]
+    before, held, after = (
+        np.concatenate([slides(motion, own) for motion, own in zip(side, which, strict=True)])
+        for side, which in ((motions, found), (fixed, found), (fixed, again))
+    )
+    stands = [np.mean([frames(own) / len(m) / 2 for own, m in zip(f, motions, strict=True)]) for f in (found, again)]
+    up = max(upward(*pair) for pair in zip(motions, fixed, strict=True)) * 5
     pop = max(float(added_speed(*pair).max(initial=0)) for pair in zip(motions, fixed, strict=True)) * 5
+    moved = [np.linalg.norm(y.joints - x.joints, axis=-1).mean() for x, y in zip(motions, fixed, strict=True)]
+    lowest = min(float(motion.joints[:, [7, 8, 10, 11], 1].min()) for motion in fixed)
     print(f"{name}: {len(motions)} motions, {len(before)} contacts")
-    print(f"  held to 1 cm: {(before < 0.01).mean():.1%} -> {(after < 0.01).mean():.1%} of contacts")
+    print(f"  slide under 1 cm: {(before < 0.01).mean():.1%} -> {(after < 0.01).mean():.1%} of contacts found in each")
+    print(f"  of the contacts found before: -> {(held < 0.01).mean():.1%}")
+    print(f"  feet that stand: {stands[0]:.1%} -> {stands[1]:.1%} of frames")
     print(f"  slide per contact: mean {100 * before.mean():.2f} -> {100 * after.mean():.2f} cm")
-    print(f"  fastest added movement: {pop:.2f} cm per frame of 1/20 s")
+    print(f"  fastest added movement: {pop:.2f} cm in 1/20 s, upwards or downwards {up:.2f}")
+    print(f"  joints moved by {100 * np.mean(moved):.2f} cm on average; lowest foot {lowest:.3f} m")
     for key in ("skate_speed", "slip_speed", "skate_ratio", "penetration_max", "jitter"):
         means = [np.mean([report(motion)[key] for motion in side]) for side in (motions, fixed)]
         print(f"  {key}: {means[0]:.3f} -> {means[1]:.3f}")
 
 
+def frames(found: list[Contact]) -> int:
+    return sum(contact.stop - contact.start for contact in found)
+
+
+def upward(before: Motion, after: Motion) -> float:
+    """By how much a joint is faster up or down than it was over 1/20 s, at most, in m/s."""
+    flat = [m.replace(joints=m.joints * np.array([0, 1, 0], dtype=np.float32)) for m in (before, after)]
+    return float(added_speed(flat[0], flat[1]).max(initial=0))
+
+
 def loops(name: str, motions: list[Motion]) -> None:
     """Print how loops close."""
-    facts = [report(finish(motion, loop=True)) for motion in motions if motion.seconds >= 1]
-    pose, speed = (np.array([fact[key] for fact in facts]) for key in ("loop_pose", "loop_speed"))
+    made = [finish(motion, loop=True) for motion in motions if motion.seconds >= 1]
+    facts = [report(cycle) for cycle in made]
+    pose, speed, kink = (np.array([fact[key] for fact in facts]) for key in ("loop_pose", "loop_speed", "loop_kink"))
+    inside = np.array([kinks(cycle.joints.astype(np.float64)).max() * cycle.fps for cycle in made])
     print(f"{name}: {len(facts)} loops, pose {pose.max():.3f} cm at most, velocity {np.median(speed):.2f} m/s median")
+    print(f"  kink {np.median(kink):.3f} m/s median, {kink.max():.2f} at most")
+    print(f"  no harder than inside: {(kink <= inside).mean():.0%} of loops")
 
 
 def bodies(name: str, motions: list[Motion]) -> None:
@@ -78,7 +105,8 @@ def main() -> None:
     recorded = [Motion(pack.clip_joints(row), pack.fps) for row in chosen]
     made = MotionGPT3.from_pretrained().generate(list(PROMPTS), seconds=4, seed=0)
     for name, motions in (("recorded", recorded), ("generated", list(made))):
-        feet(name, motions)
+        for fps in (20, 30, 60):
+            feet(f"{name} at {fps} fps", motions if fps == 20 else [resampled(motion, fps) for motion in motions])
         loops(name, motions)
         bodies(name, motions)
 

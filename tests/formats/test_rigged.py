@@ -21,7 +21,8 @@ from motiongpt3.formats import save
 from motiongpt3.formats.bones import known_maps
 from motiongpt3.formats.gltf import pack
 from motiongpt3.formats.rigged import load_character, write
-from motiongpt3.motion.feet import contacts, fix_feet
+from motiongpt3.motion.contacts import contacts
+from motiongpt3.motion.feet import fix_feet
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.retarget import REQUIRED, Played
 from motiongpt3.motion.skeleton import HUMANML3D

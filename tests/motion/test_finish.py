@@ -11,9 +11,9 @@ from clips import invented, recorded
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.average import averaged
 from motiongpt3.motion.blend import bones
-from motiongpt3.motion.feet import contacts, slides
+from motiongpt3.motion.contacts import contacts, slides
 from motiongpt3.motion.finish import finish, report, smoothed, without_path
-from motiongpt3.motion.loop import loop
+from motiongpt3.motion.loop import kinks, loop
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.quality import jitter
 
@@ -37,6 +37,7 @@ def test_loops_of_real_motions(mocap_dir: Path, fix_feet: bool) -> None:
         facts = report(cycle)
         assert facts["loop_pose"] < 0.1, motion.name
         assert facts["loop_speed"] < max(1.0, 1.1 * largest_change(motion)), motion.name
+        assert facts["loop_kink"] <= max(0.3, 1.1 * kinks(cycle.joints[:-1].astype(float)).max() * 20), motion.name
         assert 0.5 * motion.fps < len(cycle) <= len(motion)
         assert np.ptp(lengths(cycle), axis=0).max() < 0.02, "bones keep their lengths"
 
@@ -118,3 +119,12 @@ def test_averaging_keeps_a_line_and_its_ends() -> None:
     wave = np.sin(np.arange(30.0))
     np.testing.assert_allclose(averaged(wave, 4)[[0, -1]], wave[[0, -1]], atol=1e-9)
     assert np.abs(averaged(wave, 4, "held")[5:-5]).max() < 0.2
+
+
+def test_what_speeds_up_evenly_has_no_kink() -> None:
+    time = np.arange(9.0)
+    path = np.stack([time**2, time**3, 0 * time], axis=-1)[:, None]
+    assert kinks(path).max() < 1e-9
+    path[5:] += 0.5 * (time[5:] - 4)[:, None, None] * [0, 0, 1]
+    assert kinks(path).argmax() == 2
+    assert abs(kinks(path).max() - 0.5) < 1e-9

@@ -19,6 +19,7 @@ UNITS = {
     "travel": "m",
     "loop_pose": "cm",
     "loop_speed": "m/s",
+    "loop_kink": "m/s",
 }
 """Units of the fields of `motion.quality.Quality` and of `motion.finish.report`."""
 

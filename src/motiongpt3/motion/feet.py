@@ -2,12 +2,13 @@
 
 A generated foot slides while it should stand. `fix_feet` finds the contacts, gives the toes of each one place, moves
 the body a little where both feet slide the same way, and bends the legs so that all meet (`motiongpt3.motion.legs`).
+Then it looks again: what still slides is held for longer, or, where that would be too quick, lifted like a step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -16,72 +17,40 @@ from numpy.typing import NDArray
 
 from motiongpt3.motion.average import averaged
 from motiongpt3.motion.blend import eased
-from motiongpt3.motion.legs import bend
+from motiongpt3.motion.contacts import HEIGHT, SHORTEST, Contact, contacts, slides
+from motiongpt3.motion.legs import legs_of, place_ankles
 from motiongpt3.motion.motion import Motion
-from motiongpt3.motion.skeleton import HUMANML3D, Skeleton
 
 Array = NDArray[np.floating[Any]]
 
-HEIGHT = 0.065
-"""Metres above the floor below which toes can stand."""
-SPEED = 0.5
-"""Metres per second: toes slower than this can stand; or, in a run, slower than `SHARE` of the body."""
-SHARE = 0.45
-SHORTEST = 0.1
-"""Seconds of the shortest contact."""
-FARTHEST = 0.20
-"""Metres: toes that slide farther than this on their own have not been standing, they are dragged."""
+SLIDE = 0.01
+"""Metres: what the toes of a held contact may slide."""
 FASTEST = 0.36
 """Metres per second that a correction may add to a foot in the air: 1.8 cm per frame at 20 fps."""
 POP = 0.4
 """Metres per second by which a fixed motion may be faster than it was: 2 cm per frame at 20 fps."""
-_ATTEMPTS = 40
+_ROUNDS = 12  # of finding what still slides
+_TRIES = 2  # to hold the same contact
+_LOST = 0.5  # how bad a frame is in which a foot no longer stands, against one in which it slides
+_ATTEMPTS = 40  # in a round, to keep every joint slow enough
+_DIPS = 8  # of those in which a quick knee is met by a lower body
 _FADE = 0.35  # seconds in which a correction starts before the first contact and ends after the last
 _SIGMA = 0.25  # seconds over which the body's share of the correction is averaged
-_STEEPEST = 15 / 8  # slope of `eased` in the middle
-_STRAIGHT = 0.998  # of a leg's length: how far a corrected leg stretches
+_RAMP = 0.3  # share of a passage in which a correction gets faster, and in which it gets slower
+_STEEPEST = 1 / (1 - _RAMP)  # slope of `_passed` in the middle
+_CLEAR = HEIGHT + 0.005  # metres at which a lifted toe travels
+_BETWEEN = 0.5  # seconds between two lifts of one step
+_STEP, _RISE = 0.3, 0.2  # seconds in which toes are lifted for a step, and from under the floor
+_SINK, _DIP = 0.008, 0.12  # metres at a time, and seconds, that the body goes down
 
 
 @dataclass(frozen=True)
-class Contact:
-    """The frames `start` up to before `stop` in which the toes of a side (0 left, 1 right) stand."""
+class _Plan:
+    """What is done: the contacts held, the parts in which toes are lifted, metres (T,) by which the body goes down."""
 
-    side: int
-    start: int
-    stop: int
-
-
-def contacts(motion: Motion, floor: float = 0.0) -> list[Contact]:
-    """The foot contacts of a motion, those of the left foot first.
-
-    Toes stand while they are lower than `HEIGHT` and slower along the floor than `SPEED`, or than `SHARE` of the
-    body's speed, for at least `SHORTEST` seconds. Where they slide farther than `FARTHEST`, and not with the body, the
-    contact is cut in parts, or is none where the person walks.
-    """
-    joints, fps = motion.joints.astype(np.float64), motion.fps
-    if len(joints) < 3:
-        return []
-    body = _box(_speed(joints[:, 0], fps), max(1, round(0.3 * fps)))
-    found = []
-    for side, toe in enumerate(motion.skeleton.contacts[1::2]):
-        speed = _box(_speed(joints[:, toe], fps), max(1, round(0.05 * fps)))
-        stands = (joints[:, toe, 1] - floor < HEIGHT) & (speed < np.maximum(SPEED, SHARE * body))
-        for start, stop in _runs(stands):
-            if stop - start < max(2, round(SHORTEST * fps)):
-                continue
-            own = joints[start:stop, toe]
-            slide = min(_reach(own), _reach(own - joints[start:stop, 0]))
-            if slide > FARTHEST and body[start:stop].mean() > SPEED:
-                continue
-            edges = np.linspace(start, stop, int(slide / FARTHEST) + 2).round().astype(int)
-            found += [Contact(side, int(a), int(b)) for a, b in pairwise(edges) if b - a > 1]
-    return found
-
-
-def slides(motion: Motion, found: list[Contact]) -> NDArray[np.float64]:
-    """(C,) how far the toes get from where each contact began, along the floor, in metres."""
-    toes = motion.skeleton.contacts[1::2]
-    return np.array([_reach(motion.joints[c.start : c.stop, toes[c.side]].astype(np.float64)) for c in found])
+    held: list[Contact]
+    lifted: list[Contact]
+    sink: Array
 
 
 def fix_feet(motion: Motion, floor: float = 0.0) -> Motion:
@@ -89,9 +58,9 @@ def fix_feet(motion: Motion, floor: float = 0.0) -> Motion:
 
     The toes of each contact get one place, the middle of where they were. Where the feet slide the same way for some
     time the whole body goes along, the rest is done by bending the legs; the pelvis gives way where a leg would be too
-    short. In the air a correction passes smoothly into the next one. A contact that would need a foot faster than
-    `FASTEST`, or make any joint faster than it was by more than `POP`, is shortened, or let go. Heights are kept, and
-    so are bone lengths.
+    short, or a knee too quick. In the air a correction passes smoothly into the next one. A contact that would need a
+    foot faster than `FASTEST`, or make any joint faster than it was by more than `POP`, is shortened, or let go; toes
+    that would slide then are lifted over the floor. Bones keep their lengths.
 
     Args:
         motion: any frame rate.
@@ -101,76 +70,153 @@ def fix_feet(motion: Motion, floor: float = 0.0) -> Motion:
         the same frames; the motion itself if no foot ever stands.
     """
     found = contacts(motion, floor)
-    for attempt in range(_ATTEMPTS):
-        fixed = _held(motion, found, floor)
-        quick = added_speed(motion, fixed) > POP
-        if not quick.any():
-            return fixed
-        found = _less(found, quick, motion, drop=attempt > _ATTEMPTS // 2)
-    return motion
+    plan = _Plan(found, [], np.zeros(len(motion)))
+    tried = Counter(found)
+    stood = _frames(found)
+    best, least = motion, np.inf
+    for _ in range(_ROUNDS):
+        fixed, plan = _settled(motion, plan, floor)
+        again = contacts(fixed, floor)
+        sliding = [c for c, slide in zip(again, slides(fixed, again), strict=True) if slide >= SLIDE]
+        cost = _frames(sliding) + _LOST * max(stood - _frames(again), 0)
+        if cost < least:
+            best, least = fixed, cost
+        more = _more(plan, sliding, tried, motion.fps)
+        if (more.held, more.lifted) == (plan.held, plan.lifted):
+            break
+        plan = more
+    return best
+
+
+def _frames(found: list[Contact]) -> int:
+    return sum(c.stop - c.start for c in found)
 
 
 def added_speed(before: Motion, after: Motion) -> NDArray[np.float64]:
-    """(T - 1, J) by how much each joint is faster between two frames than it was, in m/s; negative where slower."""
-    old, new = (np.linalg.norm(np.diff(m.joints.astype(np.float64), axis=0), axis=-1) * m.fps for m in (before, after))
-    return np.asarray(new - old)
+    """(T - N, J) by how much each joint is faster than it was over 1/20 s, N frames, in m/s; negative where slower."""
+    step = min(max(1, int(before.fps / 20)), max(1, len(before) - 1))
+    old, new = (m.joints[step:].astype(np.float64) - m.joints[:-step] for m in (before, after))
+    return np.asarray((np.linalg.norm(new, axis=-1) - np.linalg.norm(old, axis=-1)) * before.fps / step)
 
 
-def _less(found: list[Contact], quick: NDArray[np.bool_], motion: Motion, *, drop: bool) -> list[Contact]:
-    """The contacts with those shortened, or dropped, that lie nearest to a leg, or a body, that moves too quickly."""
-    legs = _legs(motion.skeleton)
-    cut = max(1, round(motion.fps / 20))
+def _settled(motion: Motion, plan: _Plan, floor: float) -> tuple[Motion, _Plan]:
+    """The motion with the plan carried out, and the plan as far as it could be, no joint being too quick."""
+    knees = [leg[1] for leg in legs_of(motion.skeleton)]
+    sigma = _DIP * motion.fps
+    for attempt in range(_ATTEMPTS):
+        fixed, plan = _held(motion, plan, floor)
+        added = added_speed(motion, fixed)
+        quick = np.concatenate([added, np.zeros((len(motion) - len(added), added.shape[1]))]) > POP
+        if not quick.any():
+            return fixed, plan
+        knee = np.asarray((quick[:, knees] & (_stretch(fixed) > _stretch(motion))).any(axis=1))
+        if attempt < _DIPS and knee.any() and not np.delete(quick, knees, axis=1).any():
+            dip = averaged(knee.astype(np.float64), sigma, "held") * (sigma * float(np.sqrt(2 * np.pi)))
+            plan = replace(plan, sink=plan.sink + _SINK * np.minimum(dip, 1))
+        else:
+            plan = _less(plan, quick, motion)
+    return motion, _Plan([], [], np.zeros(len(motion)))
+
+
+def _stretch(motion: Motion) -> Array:
+    """(T, 2) metres from hip to ankle."""
+    joints = motion.joints.astype(np.float64)
+    ends = [(hip, ankle) for hip, _, ankle, _ in legs_of(motion.skeleton)]
+    return np.stack([np.linalg.norm(joints[:, hip] - joints[:, ankle], axis=-1) for hip, ankle in ends], axis=-1)
+
+
+def _more(plan: _Plan, sliding: list[Contact], tried: Counter[Contact], fps: float) -> _Plan:
+    """The plan with sliding contacts held, if that has not been tried, and otherwise lifted where they are not held."""
+    held, lifted = list(plan.held), list(plan.lifted)
+    for c in sliding:
+        touched = [
+            h for h in sorted(held, key=lambda h: h.start) if h.side == c.side and h.start < c.stop and c.start < h.stop
+        ]
+        wanted = Contact(c.side, min([c.start, *(h.start for h in touched)]), max([c.stop, *(h.stop for h in touched)]))
+        if len(touched) < 2 and tried[wanted] < _TRIES:
+            tried[wanted] += 1
+            held = [h for h in held if h not in touched] + [wanted]
+            continue
+        edges = [c.start, *(edge for h in touched for edge in (h.start, h.stop)), c.stop]
+        gaps = [Contact(c.side, a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if b > a]
+        lifted += [gap for gap in gaps if gap not in lifted]
+    lifted = _joined(lifted, held, round(_BETWEEN * fps))
+    return replace(plan, held=sorted(held, key=lambda h: (h.side, h.start)), lifted=lifted)
+
+
+def _joined(lifted: list[Contact], held: list[Contact], near: int) -> list[Contact]:
+    """The lifts with those made one that are nearer than some frames, where no contact is held between."""
+    out: list[Contact] = []
+    for c in sorted(lifted, key=lambda c: (c.side, c.start)):
+        last = out[-1] if out else None
+        if (
+            last is None
+            or last.side != c.side
+            or c.start - last.stop > near
+            or any(h.side == c.side and h.start < c.start and last.stop < h.stop for h in held)
+        ):
+            out.append(c)
+        else:
+            out[-1] = Contact(c.side, last.start, max(last.stop, c.stop))
+    return out
+
+
+def _less(plan: _Plan, quick: NDArray[np.bool_], motion: Motion) -> _Plan:
+    """The plan with the contacts shortened, or lifts left, nearest to a leg, or a body, that moves too quickly."""
+    legs = legs_of(motion.skeleton)
+    reach = round(_STEP * motion.fps)
     body = np.delete(quick, [joint for leg in legs for joint in leg[1:]], axis=1).any(axis=1)
-    left = []
+    held, lifted, sink = [], list(plan.lifted), plan.sink
     for side, leg in enumerate(legs):
-        own = [[c.start, c.stop] for c in found if c.side == side]
+        own = [[c.start, c.stop] for c in plan.held if c.side == side]
         for frame in np.flatnonzero(body | quick[:, list(leg[1:])].any(axis=1)):
-            if own:
+            high = [c for c in lifted if c.side == side and c.start - reach <= frame + 1 and frame <= c.stop + reach]
+            if high:
+                lifted = [c for c in lifted if c not in high]
+            elif own:
                 near = min(own, key=lambda c: max(c[0] - frame - 1, frame - c[1] + 1, 0))
-                if drop:
-                    near[1] = near[0]
-                elif abs(near[0] - frame) <= abs(near[1] - frame):
-                    near[0] += cut
+                if abs(near[0] - frame) <= abs(near[1] - frame):
+                    near[0] += 1
                 else:
-                    near[1] -= cut
+                    near[1] -= 1
                 own = [c for c in own if c[1] - c[0] > 1]
-        left += [Contact(side, start, stop) for start, stop in own]
-    return left
+            else:
+                sink = sink / 2
+        held += [Contact(side, start, stop) for start, stop in own]
+    return _Plan(held, lifted, sink)
 
 
-def _held(motion: Motion, found: list[Contact], floor: float) -> Motion:
-    """The motion with the toes of each contact in one place."""
+def _held(motion: Motion, plan: _Plan, floor: float) -> tuple[Motion, _Plan]:
+    """The motion with the plan carried out, and the plan with contacts shortened where feet had been too quick."""
     joints, fps = motion.joints.astype(np.float64), motion.fps
-    legs = _legs(motion.skeleton)
-    joints = joints + _body_shift(joints, found, legs, fps)[:, None]
-    toes = []
-    for side, (_, _, _, toe) in enumerate(legs):
-        own = _bridgeable(joints[:, toe], [c for c in found if c.side == side], fps)
-        toes.append(joints[:, toe] + _correction(joints[:, toe], own, fps))
-        toes[-1][:, 1] = np.maximum(toes[-1][:, 1], floor)
-    ankles = [at + joints[:, ankle] - joints[:, toe] for at, (_, _, ankle, toe) in zip(toes, legs, strict=True)]
-    return motion.replace(joints=place_ankles(joints, ankles, fps, motion.skeleton).astype(np.float32))
+    legs = legs_of(motion.skeleton)
+    joints = joints + _body_shift(joints, plan.held, legs, fps)[:, None]
+    ankles, held = [], []
+    for side, (_, _, ankle, toe) in enumerate(legs):
+        at = joints[:, toe]
+        own = _bridgeable(at, [c for c in plan.held if c.side == side], fps)
+        held += own
+        at = at + _correction(at, own, fps)
+        lacks = np.zeros(len(at))
+        for c in plan.lifted:
+            if c.side == side:
+                lacks[c.start : c.stop] = floor + _CLEAR - at[c.start : c.stop, 1]
+        at[:, 1] += lift(lacks, _STEP * fps)
+        at[:, 1] += lift(floor - at[:, 1], _RISE * fps)
+        ankles.append(at + joints[:, ankle] - joints[:, toe])
+    joints[..., 1] -= plan.sink[:, None]
+    fixed = motion.replace(joints=place_ankles(joints, ankles, fps, motion.skeleton).astype(np.float32))
+    return fixed, replace(plan, held=held)
 
 
-def place_ankles(joints: Array, ankles: Sequence[Array], fps: float, skeleton: Skeleton = HUMANML3D) -> Array:
-    """The legs bent so that the ankles are where they are wanted; where a leg is too short, the body gives way.
-
-    Args:
-        joints: (T, J, 3) metres.
-        ankles: (T, 3) for the left and for the right ankle.
-        fps: frames per second.
-        skeleton: the tree of the joints.
-
-    Returns:
-        (T, J, 3) joints: feet keep their direction, knees point where they did, bones keep their lengths.
-    """
-    legs = _legs(skeleton)
-    joints = joints + _give_way(joints, ankles, legs, fps)[:, None]
-    out = joints.copy()
-    for target, (hip, knee, ankle, toe) in zip(ankles, legs, strict=True):
-        foot = joints[:, toe] - joints[:, ankle]
-        out[:, knee], out[:, ankle] = _bent(joints, target, hip, knee, ankle, toe)
-        out[:, toe] = out[:, ankle] + foot
+def lift(lacks: Array, frames: float) -> Array:
+    """(T,) metres by which to lift toes that lack (T,) metres, so that none lacks any, up and down in some frames."""
+    out = np.zeros(len(lacks))
+    reach = max(1, round(frames))
+    for frame in np.flatnonzero(lacks > 0):
+        near = slice(max(0, frame - reach), frame + reach + 1)
+        fade = 1 - np.abs(np.arange(len(lacks))[near] - frame) / (reach + 1)
+        out[near] = np.maximum(out[near], lacks[frame] * fade * fade * (3 - 2 * fade))
     return out
 
 
@@ -224,7 +270,7 @@ def _correction(toe: Array, own: list[Contact], fps: float) -> Array:
         out[c.start : c.stop] = _away(toe, c)
     for a, b in pairwise(own):
         first, last = a.stop - 1, b.start
-        part = eased(np.arange(1, last - first) / (last - first))[:, None]
+        part = _passed(np.arange(1, last - first) / (last - first))[:, None]
         out[first + 1 : last] = out[first] + part * (out[last] - out[first])
     fade = max(1, round(_FADE * fps))
     before, after = np.arange(own[0].start, 0, -1), np.arange(1, len(toe) - own[-1].stop + 1)
@@ -233,78 +279,8 @@ def _correction(toe: Array, own: list[Contact], fps: float) -> Array:
     return out
 
 
-def _give_way(joints: Array, ankles: Sequence[Array], legs: list[tuple[int, int, int, int]], fps: float) -> Array:
-    """(T, 3) smooth move of the body after which each leg reaches its ankle."""
-    move = np.zeros((len(joints), 3))
-    width = 0.08 * fps
-    for _ in range(12):
-        need = np.zeros_like(move)
-        for target, (hip, knee, ankle, _) in zip(ankles, legs, strict=True):
-            line = target - joints[:, hip] - move
-            distance = np.linalg.norm(line, axis=-1)
-            short = distance - _most(joints, hip, knee, ankle)
-            need += np.where(short > 0, short / np.maximum(distance, 1e-8), 0)[:, None] * line
-        if np.abs(need).max() < 5e-4:
-            break
-        move += averaged(need, width, "held") * 1.5
-    return move
-
-
-def _most(joints: Array, hip: int, knee: int, ankle: int) -> Array:
-    """(T,) how far a leg may stretch: nearly straight, or as straight as it was."""
-    full = _length(joints, hip, knee) + _length(joints, knee, ankle)
-    return np.maximum(_STRAIGHT * full, _length(joints, hip, ankle))
-
-
-def _bent(joints: Array, target: Array, hip: int, knee: int, ankle: int, toe: int) -> tuple[Array, Array]:
-    """Knee and ankle of a leg, the ankle at its target as far as it reaches; the knee points where it did.
-
-    A straight leg's knee points nowhere: as far as such a leg is moved, the foot says where.
-    """
-    thigh, shin = _length(joints, hip, knee), _length(joints, knee, ankle)
-    line = target - joints[:, hip]
-    reach = np.minimum(np.linalg.norm(line, axis=-1), _most(joints, hip, knee, ankle))
-    reach = np.clip(reach, np.abs(thigh - shin) + 1e-4, thigh + shin)
-    old = joints[:, ankle] - joints[:, hip]
-    pole = joints[:, knee] - joints[:, hip]
-    pole = pole - old * ((pole * old).sum(-1) / np.maximum((old * old).sum(-1), 1e-8))[:, None]
-    straight = np.maximum(0.08 - np.linalg.norm(pole, axis=-1), 0)
-    moved = np.minimum(np.linalg.norm(target - joints[:, ankle], axis=-1) / 0.02, 1)
-    foot = joints[:, toe] - joints[:, ankle]
-    foot = foot / np.maximum(np.linalg.norm(foot, axis=-1, keepdims=True), 1e-8)
-    return bend(joints[:, hip], line, reach, thigh, shin, pole + (straight * moved)[:, None] * foot)
-
-
-def _legs(skeleton: Skeleton) -> list[tuple[int, int, int, int]]:
-    """Hip, knee, ankle and toes of the left and of the right leg."""
-    found = []
-    for ankle, toe in (skeleton.contacts[:2], skeleton.contacts[2:]):
-        knee = skeleton.parents[ankle]
-        found.append((skeleton.parents[knee], knee, ankle, toe))
-    return found
-
-
-def _length(joints: Array, a: int, b: int) -> Array:
-    return np.asarray(np.linalg.norm(joints[:, b] - joints[:, a], axis=-1))
-
-
-def _speed(points: Array, fps: float) -> Array:
-    """(T,) horizontal speed of (T, 3) points in m/s, central differences."""
-    return np.asarray(np.linalg.norm(np.gradient(points[:, [0, 2]], axis=0), axis=-1) * fps)
-
-
-def _reach(points: Array) -> float:
-    """How far (T, 3) points get from the first along the floor."""
-    return float(np.linalg.norm(points[:, [0, 2]] - points[0, [0, 2]], axis=-1).max())
-
-
-def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """(start, stop) of each run of True."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
-    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
-
-
-def _box(values: Array, radius: int) -> Array:
-    """(T,) the mean over 2 x radius + 1 frames."""
-    kernel = np.full(2 * radius + 1, 1 / (2 * radius + 1))
-    return np.convolve(np.pad(values, radius, mode="edge"), kernel, mode="valid")
+def _passed(s: Array) -> Array:
+    """How far along a passage is, 0 to 1, at the share `s` of its time: as slow as can be with a soft start and end."""
+    edge = np.minimum(s, 1 - s)
+    way = np.where(edge < _RAMP, edge**2 / (2 * _RAMP), edge - _RAMP / 2) * _STEEPEST
+    return np.asarray(np.where(s < 0.5, way, 1 - way))

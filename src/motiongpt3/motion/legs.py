@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from motiongpt3.motion.average import averaged
+from motiongpt3.motion.skeleton import HUMANML3D, Skeleton
+
 Array = NDArray[np.floating[Any]]
 
 LEGS = ((1, 4, 7, 10), (2, 5, 8, 11))
 """Hip, knee, ankle and toe of the left and the right leg."""
+_STRAIGHT = 0.995  # of a leg's length: how far a corrected leg stretches
+_POINTS = 0.12  # metres off the line from hip to ankle: a knee that is nearer points nowhere
+_USUAL = 0.12  # seconds over which it is averaged where a knee points
+_MORE = 0.7  # a knee that is 1 + 1 / _MORE times as far off that line as it was points where it does on average
 
 
 def bend(
@@ -74,3 +82,85 @@ def place_ankle(
     foot *= (np.sqrt(np.maximum(length**2 - down**2, 0)) / np.maximum(flat, 1e-6))[:, None]
     foot[:, 1] = down
     joints[:, toe] = joints[:, ankle] + foot
+
+
+def place_ankles(joints: Array, ankles: Sequence[Array], fps: float, skeleton: Skeleton = HUMANML3D) -> Array:
+    """The legs bent so that the ankles are where they are wanted; where a leg is too short, the body gives way.
+
+    Args:
+        joints: (T, J, 3) metres.
+        ankles: (T, 3) for the left and for the right ankle.
+        fps: frames per second.
+        skeleton: the tree of the joints.
+
+    Returns:
+        (T, J, 3) joints: feet keep their direction, knees point where they did, bones keep their lengths.
+    """
+    legs = legs_of(skeleton)
+    joints = joints + _give_way(joints, ankles, legs, fps)[:, None]
+    out = joints.copy()
+    for target, (hip, knee, ankle, toe) in zip(ankles, legs, strict=True):
+        foot = joints[:, toe] - joints[:, ankle]
+        out[:, knee], out[:, ankle] = _bent(joints, target, hip, knee, ankle, toe, fps)
+        out[:, toe] = out[:, ankle] + foot
+    return out
+
+
+def _give_way(joints: Array, ankles: Sequence[Array], legs: list[tuple[int, int, int, int]], fps: float) -> Array:
+    """(T, 3) smooth move of the body after which each leg reaches its ankle."""
+    move = np.zeros((len(joints), 3))
+    width = 0.08 * fps
+    for _ in range(12):
+        need = np.zeros_like(move)
+        for target, (hip, knee, ankle, _) in zip(ankles, legs, strict=True):
+            line = target - joints[:, hip] - move
+            distance = np.linalg.norm(line, axis=-1)
+            short = distance - _most(joints, hip, knee, ankle)
+            need += np.where(short > 0, short / np.maximum(distance, 1e-8), 0)[:, None] * line
+        if np.abs(need).max() < 5e-4:
+            break
+        move += averaged(need, width, "held") * 1.5
+    return move
+
+
+def _most(joints: Array, hip: int, knee: int, ankle: int) -> Array:
+    """(T,) how far a leg may stretch: nearly straight, or as straight as it was."""
+    full = _length(joints, hip, knee) + _length(joints, knee, ankle)
+    return np.maximum(_STRAIGHT * full, _length(joints, hip, ankle))
+
+
+def _bent(joints: Array, target: Array, hip: int, knee: int, ankle: int, toe: int, fps: float) -> tuple[Array, Array]:
+    """Knee and ankle of a leg, the ankle at its target as far as it reaches; the knee points where it did.
+
+    Where a straight knee points changes from frame to frame, or is nowhere. As far as such a leg is bent more than
+    it was, its knee points where it did on average, or where the foot does.
+    """
+    thigh, shin = _length(joints, hip, knee), _length(joints, knee, ankle)
+    line = target - joints[:, hip]
+    reach = np.minimum(np.linalg.norm(line, axis=-1), _most(joints, hip, knee, ankle))
+    reach = np.clip(reach, np.abs(thigh - shin) + 1e-4, thigh + shin)
+    old = joints[:, ankle] - joints[:, hip]
+    pole = joints[:, knee] - joints[:, hip]
+    pole = pole - old * ((pole * old).sum(-1) / np.maximum((old * old).sum(-1), 1e-8))[:, None]
+    size = np.linalg.norm(pole, axis=-1, keepdims=True)
+    bent = np.sqrt(np.maximum(thigh**2 - ((thigh**2 - shin**2 + reach**2) / (2 * reach)) ** 2, 0))[:, None]
+    more = np.clip(_MORE * (bent / np.maximum(size, 1e-6) - 1), 0, 1)
+    usual = averaged(pole + np.maximum(_POINTS - size, 0) * _unit(joints[:, toe] - joints[:, ankle]), _USUAL * fps)
+    return bend(joints[:, hip], line, reach, thigh, shin, (1 - more) * _unit(pole) + more * _unit(usual))
+
+
+def _unit(vectors: Array) -> Array:
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-8))
+
+
+def legs_of(skeleton: Skeleton) -> list[tuple[int, int, int, int]]:
+    """Hip, knee, ankle and toes of the left and of the right leg."""
+    found = []
+    for ankle, toe in (skeleton.contacts[:2], skeleton.contacts[2:]):
+        knee = skeleton.parents[ankle]
+        found.append((skeleton.parents[knee], knee, ankle, toe))
+    return found
+
+
+def _length(joints: Array, a: int, b: int) -> Array:
+    return np.asarray(np.linalg.norm(joints[:, b] - joints[:, a], axis=-1))

@@ -17,6 +17,7 @@ SHORTEST = 0.5
 """Seconds of the shortest cycle."""
 _FADE = 0.4  # seconds over which the end passes into what came before the start
 _WHOLE = 0.3  # metres of misfit that the whole clip is worth against a cycle of no length
+_KINK = 1.0  # metres of misfit that 1 m/s of a kink at the start is worth
 _CHOICES = 240  # frames tried as start, and as end
 _TURN = np.deg2rad(30)  # a cycle that turns less is made straight
 _TRAVEL = 0.25  # metres; a cycle that goes less far is brought back to where it began
@@ -76,6 +77,19 @@ def tiled(joints: Array, times: int) -> Array:
     return np.concatenate(parts)
 
 
+def kinks(joints: Array) -> Array:
+    """(T - 4, J) metres per frame by which the velocity of a joint changes otherwise than on the frames beside.
+
+    The change of velocity on a frame is compared with those on the frames before and after: 0 where it lies between
+    the two, so that what speeds up or slows down evenly has no kink.
+    """
+    change = np.diff(joints, n=2, axis=0)
+    before, at, after = change[:-2], change[1:-1], change[2:]
+    span = after - before
+    part = ((at - before) * span).sum(-1) / np.maximum((span * span).sum(-1), 1e-12)
+    return np.asarray(np.linalg.norm(at - before - np.clip(part, 0, 1)[..., None] * span, axis=-1))
+
+
 def _moved(joints: Array, pose: Array, onto: Array) -> Array:
     """Joints turned and moved along the floor as it takes `pose` (22, 3) to where `onto` stands and faces."""
     origin = pose[0] * [1, 0, 1]
@@ -95,7 +109,9 @@ def _ends(joints: Array, fps: float, fade: int) -> tuple[int, int]:
     signature = np.concatenate([pose, 0.15 * velocity], axis=1)
     misfit = np.linalg.norm(signature[starts][:, None] - signature[ends][None], axis=-1) / np.sqrt(22)
     length = ends[None] - starts[:, None]
+    hard = np.pad(kinks(joints).max(axis=1), 2, mode="edge") * fps
     cost = misfit + _WHOLE * (1 - length / last) + np.where(length < SHORTEST * fps, np.inf, 0)
+    cost = cost + _KINK * hard[starts][:, None]
     row, column = np.unravel_index(int(cost.argmin()), cost.shape)
     return int(starts[row]), int(ends[column])
 
