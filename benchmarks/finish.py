@@ -17,8 +17,9 @@ from motiongpt3.data.dataset import PackedClips
 from motiongpt3.formats import save
 from motiongpt3.formats.rigged import load_character, write
 from motiongpt3.formats.smpl import solve
+from motiongpt3.motion.changes import report
 from motiongpt3.motion.feet import added_speed, contacts, fix_feet, slides
-from motiongpt3.motion.finish import finish, report
+from motiongpt3.motion.finish import finish
 
 PROMPTS = (
     "a person walks forward", "a person runs forward and turns left", "a person walks backward",
