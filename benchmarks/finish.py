@@ -17,9 +17,10 @@ from motiongpt3.data.dataset import PackedClips
 from motiongpt3.formats import save
 from motiongpt3.formats.rigged import load_character, write
 from motiongpt3.formats.smpl import solve
+from motiongpt3.motion.changes import report
 from motiongpt3.motion.contacts import Contact, contacts, slides
 from motiongpt3.motion.feet import added_speed, fix_feet
-from motiongpt3.motion.finish import finish, report
+from motiongpt3.motion.finish import finish
 from motiongpt3.motion.loop import kinks
 from motiongpt3.motion.rate import resampled
 

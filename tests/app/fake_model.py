@@ -29,12 +29,14 @@ class FakeModel:
     Attributes:
         calls: the words of each batch.
         drawn: task, guidance and steps of each call of a task that draws motions.
+        seeds: of the motions that were drawn.
     """
 
     def __init__(self) -> None:
         self.config = SimpleNamespace(fps=FPS, max_seconds=10.0, guidance=2.0, steps=10)
         self.calls: list[list[str]] = []
         self.drawn: list[tuple[str, float, int]] = []
+        self.seeds: list[int] = []
         self.free = threading.Event()
         self.free.set()
 
@@ -47,6 +49,7 @@ class FakeModel:
         steps: int,
     ) -> list[Motion]:
         self.drawn.append(("generate", guidance, steps))
+        self.seeds.extend(seed)
         self._work(list(prompt))
         each = zip(prompt, seconds, seed, strict=True)
         return [standing(round((s or 1) * FPS), number).replace(caption=words) for words, s, number in each]
@@ -70,6 +73,7 @@ class FakeModel:
         progress: Windows = iter,
     ) -> Motion:
         self.drawn.append(("predict", guidance, steps))
+        self.seeds.append(seed)
         for _ in progress([1, 2, 3]):
             self._work([str(prompt)])
         return standing(len(motion) + round(seconds * FPS), seed).replace(caption=prompt)
@@ -87,6 +91,7 @@ class FakeModel:
         progress: Windows = iter,
     ) -> Motion:
         self.drawn.append(("inbetween", guidance, steps))
+        self.seeds.append(seed)
         for _ in progress([1]):
             self._work([str(prompt)])
         return standing(len(start) + round(seconds * FPS) + len(end), seed)
@@ -101,6 +106,7 @@ class FakeModel:
         progress: Windows = iter,
     ) -> Motion:
         self.drawn.append(("compose", guidance, steps))
+        self.seeds.append(seed)
         parts = [(part, 1.0) if isinstance(part, str) else part for part in prompts]
         for words, _ in progress(parts):
             self._work([words])

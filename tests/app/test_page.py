@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import socket
+from contextlib import nullcontext
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,8 @@ from hypothesis import strategies as st
 from moving_model import swinging
 
 from motiongpt3 import Motion, MotionGPT3Error
-from motiongpt3.app.export import file_stem, made
+from motiongpt3.app.export import changes_html, file_stem, made
+from motiongpt3.app.finishing import check_frames
 from motiongpt3.app.limits import MAX_UPLOAD
 from motiongpt3.app.playback import Playback
 from motiongpt3.app.uploads import read_upload
@@ -48,15 +51,34 @@ def test_playback_stays_within_the_motion(to: float, length: float, steps: list[
 @pytest.mark.parametrize("suffix", ["bvh", "glb", "npz"])
 def test_what_is_exported_can_be_opened(suffix: str) -> None:
     motion = Motion(swinging(40))
-    data = made(motion, suffix, False, False, False)
+    data, done = made(motion, suffix, {})
+    assert done == (motion, None)
     assert np.abs(read_upload(f"../../{suffix.upper()}.{suffix}", data).joints - motion.joints).max() < 0.02
 
 
 def test_exports_are_finished() -> None:
     motion = Motion(swinging(60))
-    moved = read_upload("a.npz", made(motion, "npz", False, True, False))
+    data, (_, changes) = made(motion, "npz", {"in_place": True, "fps": 30.0, "smooth": None})
+    moved = read_upload("a.npz", data)
+    assert moved.fps == 30
     assert np.ptp(motion.joints[:, 0, 0]) > 1
     assert np.ptp(moved.joints[:, 0, 0]) < 0.1
+    assert changes is not None
+    assert "<td>travel</td><td>1.18</td><td>→</td><td>0.00</td><td>m</td>" in changes_html(changes)
+    assert "bone variation" not in changes_html(changes), "it is as it was"
+    assert "No measure" in changes_html({name: {"before": 1, "after": 1.001} for name in changes})
+
+
+def test_a_film_is_exported() -> None:
+    data, _ = made(Motion(swinging(4)), "mp4", {})
+    assert data[4:8] == b"ftyp"
+
+
+@pytest.mark.parametrize(("wishes", "told"), [({}, False), ({"loop": True}, False), ({"fps": 240.0}, True)])
+def test_what_is_finished_is_bounded(wishes: dict[str, Any], told: bool) -> None:
+    long = Motion(np.zeros((2000, 22, 3)), 20)
+    with pytest.raises(MotionGPT3Error, match="these are 24000") if told else nullcontext():
+        check_frames([long], wishes)
 
 
 @pytest.mark.parametrize(

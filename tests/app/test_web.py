@@ -61,7 +61,7 @@ class serving:
 
 
 @pytest.fixture
-def visit(browser: Any) -> Iterator[Callable[..., Any]]:
+def visit(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """Opens a page for somebody of their own; low ones are drawn faster."""
     people = []
 
@@ -78,7 +78,9 @@ def visit(browser: Any) -> Iterator[Callable[..., Any]]:
         return page
 
     yield opened
-    for person in people:
+    for number, person in enumerate(people):
+        for page in person.pages:
+            page.screenshot(path=tmp_path / f"page{number}.png")  # pytest keeps those of the last three runs
         person.close()
 
 
@@ -95,6 +97,12 @@ def says(page: Any, text: str) -> None:
     page.get_by_role("status").filter(has_text=text).wait_for()
 
 
+def box(page: Any, label: str) -> Any:
+    """The visible inputs with this label: boxes for text, or for the number beside a slider."""
+    row = f"xpath=//label[normalize-space()='{label}']/ancestor::div[2]"
+    return page.locator(f"{row}//input[not(@type='hidden')]").locator("visible=true")
+
+
 def generate(page: Any, prompt: str) -> None:
     page.get_by_role("textbox").first.fill(prompt)
     button(page, "Generate").click()
@@ -102,7 +110,7 @@ def generate(page: Any, prompt: str) -> None:
 
 def scene(page: Any) -> np.ndarray:
     """The pixels between the panels."""
-    picture = Image.open(io.BytesIO(page.screenshot(clip={"x": 0, "y": 0, "width": WIDTH - 390, "height": 400})))
+    picture = Image.open(io.BytesIO(page.screenshot(clip={"x": 0, "y": 0, "width": WIDTH - 430, "height": 400})))
     return np.asarray(picture.convert("RGB"), dtype=np.int16)
 
 
@@ -113,6 +121,13 @@ def changes(page: Any, before: np.ndarray) -> bool:
         if (np.abs(scene(page) - before).max(-1) > 40).sum() > 50:
             return True
     return False
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_a_prompt_becomes_a_figure_a_file_and_words(app: Any, visit: Callable[..., Any], tmp_path: Path) -> None:
@@ -174,6 +189,142 @@ def test_variants_stand_side_by_side_and_one_is_picked(app: Any, visit: Callable
     assert changes(page, picked), "the others are still there"
 
 
+def test_what_is_watched_is_chosen(app: Any, visit: Callable[..., Any]) -> None:
+    page = visit(app.url, HEIGHT)
+    box(page, "Seconds").fill("10")
+    generate(page, "a long way")
+    says(page, "a long way: 10.0 s")
+    time_shown = box(page, "Time (s)")
+
+    def pace() -> float:
+        """Seconds of the motion per second."""
+        start, begun = float(time_shown.input_value()), time.monotonic()
+        page.wait_for_timeout(1500)
+        return (float(time_shown.input_value()) - start) / (time.monotonic() - begun)
+
+    button(page, "¼").click()
+    time_shown.fill("0")
+    button(page, "Play").click()
+    slow = pace()
+    button(page, "2").click()
+    assert pace() > 2 * slow > 0, "the speed does not count"
+
+    time_shown.fill("1")
+    button(page, "Play").wait_for()
+    page.wait_for_timeout(500)
+    shown = scene(page)
+    time_shown.fill("6.5")
+    assert changes(page, shown), "another time shows the same pose"
+    tab(page, "View")
+    for name in ("Trails", "Follow"):
+        page.wait_for_timeout(500)
+        shown = scene(page)
+        page.get_by_label(name).click()
+        assert changes(page, shown), f"{name} changes nothing"
+
+
+def test_all_tasks_are_drawn_as_it_is_set(app: Any, model: MovingModel, visit: Callable[..., Any]) -> None:
+    page = visit(app.url)
+    for label, value in (("Seed", "7"), ("Guidance", "3.5"), ("Steps", "5")):
+        assert page.get_by_label(label, exact=True).count() == 1, "there is one group of them"
+        page.get_by_label(label, exact=True).fill(value)
+    page.get_by_label("Any length").click()
+    generate(page, "as long as it takes")
+    says(page, "as long as it takes: 1.0 s")
+    tab(page, "Continue")
+    button(page, "Continue").click()
+    says(page, "A motion: 4.0 s")
+    page.get_by_role("button", name="Fill the gap").click()
+    until(lambda: len(model.drawn) == 3)
+    tab(page, "Compose")
+    button(page, "Compose").click()
+    says(page, "A motion: 9.0 s")
+    assert model.drawn == [(task, 3.5, 5) for task in ("generate", "predict", "inbetween", "compose")]
+    assert model.seeds == [7] * 4
+
+
+def test_prompts_are_put_in_another_order(app: Any, model: MovingModel, visit: Callable[..., Any]) -> None:
+    page = visit(app.url)
+    tab(page, "Compose")
+    button(page, "Add a prompt").click()
+    box(page, "Prompt").nth(3).fill("a person sits down")
+    button(page, "Up").nth(3).click()
+    button(page, "Down").first.click()
+    page.wait_for_timeout(500)
+    button(page, "Compose").click()
+    says(page, "A motion: 12.0 s")
+    assert [words for (words,) in model.calls] == [
+        "a person jumps", "a person walks forward", "a person sits down", "a person bows"
+    ]  # fmt: skip
+
+
+def test_a_gap_of_an_uploaded_motion_is_chosen(
+    app: Any, model: MovingModel, visit: Callable[..., Any], tmp_path: Path
+) -> None:
+    sides: list[tuple[int, float, int]] = []
+    drawn = model.inbetween
+
+    def inbetween(start: Motion, end: Motion, seconds: float, *arguments: Any, **options: Any) -> Motion:
+        sides.append((len(start), seconds, len(end)))
+        return drawn(start, end, seconds, *arguments, **options)
+
+    model.inbetween = inbetween  # type: ignore[method-assign]
+    page = visit(app.url, HEIGHT)
+    file = Motion(swinging(120), caption="mine").save(tmp_path / "a.npz")
+    page.locator("input[type=file]").set_input_files(file)
+    says(page, "mine: 6.0 s")
+    tab(page, "Continue")
+    handle = page.locator(".multi-slider-thumb").first
+    place = handle.bounding_box()
+    page.mouse.move(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(place["x"] - 40, place["y"])
+    page.mouse.up()
+    page.get_by_role("button", name="Fill the gap from 2.10 to 3.90 s").wait_for(state="hidden")
+    page.get_by_role("button", name="to 3.90 s").click()
+    says(page, "A motion: 6.0 s")
+    ((before, seconds, after),) = sides
+    assert 10 < before < 40
+    assert after == 120 - 78
+    assert before + round(20 * seconds) == 78
+    button(page, "Continue").click()
+    says(page, "A motion: 9.0 s")
+
+
+def test_exports_are_finished_and_tell_what_changed(app: Any, visit: Callable[..., Any], tmp_path: Path) -> None:
+    page = visit(app.url)
+    generate(page, "a way")
+    says(page, "a way: 4.0 s")
+    tab(page, "Export")
+
+    def export() -> Motion:
+        with page.expect_download() as download:
+            button(page, "npz").click()
+        download.value.save_as(tmp_path / "a.npz")
+        return Motion.load(tmp_path / "a.npz")
+
+    assert export().fps == 20
+    says(page, "a-way.npz: 4.0 s at 20 frames per second")
+    assert not page.get_by_text("travel").is_visible()
+    page.get_by_label("Frame rate").fill("29.97")
+    page.get_by_label("Smooth (s)").fill("0.3")
+    for name in ("Loop", "Fix feet", "In place"):
+        page.get_by_label(name).click()
+    made = export()
+    assert made.fps == pytest.approx(29.97)
+    assert np.abs(made.joints[0] - made.joints[-1]).max() < 0.01
+    for measure in ("jitter", "travel", "contact slide", "loop speed"):
+        page.get_by_role("cell", name=measure, exact=True).wait_for()
+    tab(page, "Generate")
+    box(page, "Seconds").fill("0.5")
+    generate(page, "a short way")
+    says(page, "a short way: 0.5 s")
+    tab(page, "Export")
+    button(page, "npz").click()
+    says(page, "a loop is cut out of at least 1 s")
+    assert not page.get_by_text("travel").is_visible(), "these are the measures of another motion"
+
+
 def test_work_is_cancelled_and_failures_are_told(
     app: Any, model: MovingModel, visit: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -214,7 +365,7 @@ def test_browsers_do_not_disturb_one_another(app: Any, visit: Callable[..., Any]
     button(other, "Continue").click()
     says(other, "there is no motion yet")
     tab(one, "Continue")
-    button(one, "Fill the gap").click()
+    one.get_by_role("button", name="Fill the gap").click()
     says(one, "A motion: 4.0 s")
     button(one, "Continue").click()
     says(one, "A motion: 7.0 s")
@@ -224,10 +375,7 @@ def test_browsers_do_not_disturb_one_another(app: Any, visit: Callable[..., Any]
     says(one, "A motion: 6.0 s")
     assert app.browsers == 2
     other.close()
-    deadline = time.monotonic() + 10
-    while app.browsers == 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert app.browsers == 1
+    until(lambda: app.browsers == 1)
 
 
 def test_tasks_that_are_missing_are_not_shown(visit: Callable[..., Any]) -> None:

@@ -106,7 +106,7 @@ def test_real_motions_are_smoother(mocap_dir: Path) -> None:
 
 
 def test_a_finished_loop_closes_at_any_rate(mocap_dir: Path) -> None:
-    from motiongpt3.motion.finish import report
+    from motiongpt3.motion.changes import report
 
     for motion in recorded(mocap_dir, "test", 10):
         if motion.seconds >= 1.5:

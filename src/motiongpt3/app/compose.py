@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import viser
 from viser import Icon
 
+from motiongpt3.app.drawing import Drawing
 from motiongpt3.app.page import Page
 from motiongpt3.app.words import checked_prompt, finished
 from motiongpt3.errors import MotionGPT3Error
@@ -31,13 +33,12 @@ class _Row(NamedTuple):
         self.prompt.value, self.seconds.value = part
 
 
-def add_compose(page: Page) -> None:
+def add_compose(page: Page, drawing: Callable[[], Drawing]) -> None:
     """A list of prompts with seconds; the rows are there from the start, and as many as are used are shown."""
     gui = page.gui
     rows = [_row(page, number) for number in range(ROWS)]
     used = len(_FIRST)
     add = gui.add_button("Add a prompt", icon=Icon.PLUS, color="gray")
-    seed = gui.add_number("Seed", 0, min=0, step=1)
     button = gui.add_button("Compose", icon=Icon.LIST)
 
     def arrange(parts: list[tuple[str, float]]) -> None:
@@ -64,9 +65,10 @@ def add_compose(page: Page) -> None:
         ]
         if not all(prompt.strip() for prompt, _ in parts):
             raise MotionGPT3Error("a prompt is empty: write something, or remove it")
+        drawn = drawing()
         page.work(
             "Composing",
-            lambda progress: page.engine.compose(parts, int(seed.value), on_progress=progress),
+            lambda progress: page.engine.compose(parts, on_progress=progress, **drawn),
             lambda motions: finished(page, motions),
         )
 

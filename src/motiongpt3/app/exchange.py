@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from motiongpt3.app.finishing import Finished
 from motiongpt3.app.limits import MAX_UPLOAD
 from motiongpt3.app.motion_files import check_length, from_bytes
 from motiongpt3.app.schemas import File, Joints
@@ -75,8 +76,8 @@ def read_motion(given: Joints | File) -> Motion:
     return from_bytes(data, given.format)
 
 
-def as_json(motions: Sequence[Motion], seeds: Sequence[int]) -> bytes:
-    """The `Motions` answer: positions in metres to six decimals."""
+def as_json(made: Sequence[Finished], seeds: Sequence[int]) -> bytes:
+    """The `Motions` answer: positions in metres to six decimals, and what finishing changed."""
     return json.dumps(
         {
             "motions": [
@@ -87,8 +88,9 @@ def as_json(motions: Sequence[Motion], seeds: Sequence[int]) -> bytes:
                     "fps": motion.fps,
                     "seconds": motion.seconds,
                     "joints": motion.joints.astype(np.float64).round(6).tolist(),
+                    "finish": changes,
                 }
-                for motion, seed in zip(motions, seeds, strict=True)
+                for (motion, changes), seed in zip(made, seeds, strict=True)
             ]
         },
         separators=(",", ":"),

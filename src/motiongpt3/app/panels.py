@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Callable
 from typing import Any
 
 from viser import Icon
 
 from motiongpt3.app.compose import add_compose
+from motiongpt3.app.drawing import Drawing, add_drawing
 from motiongpt3.app.export import add_export
 from motiongpt3.app.limits import MAX_SECONDS
 from motiongpt3.app.page import Page
@@ -20,17 +22,18 @@ def add_panels(page: Page) -> None:
     """A tab for each thing that the model can do, and one for the files."""
     tasks = page.engine.tasks
     tabs = page.gui.add_tab_group()
+    drawing = add_drawing(page)
     with tabs.add_tab("Generate"):
-        add_generate(page)
+        add_generate(page, drawing)
     if "compose" in tasks:
         with tabs.add_tab("Compose"):
-            add_compose(page)
+            add_compose(page, drawing)
     if "predict" in tasks or "inbetween" in tasks:
         with tabs.add_tab("Continue"):
             if "predict" in tasks:
-                add_predict(page)
+                add_predict(page, drawing)
             if "inbetween" in tasks:
-                add_inbetween(page)
+                add_inbetween(page, drawing)
     if "caption" in tasks:
         with tabs.add_tab("Describe"):
             add_describe(page)
@@ -38,7 +41,7 @@ def add_panels(page: Page) -> None:
         add_export(page)
 
 
-def add_generate(page: Page) -> None:
+def add_generate(page: Page, drawing: Callable[[], Drawing]) -> None:
     """A sentence to one motion or several."""
     gui, config = page.gui, page.engine.model.config
     with gui.add_form(None) as form:
@@ -47,33 +50,18 @@ def add_generate(page: Page) -> None:
         seconds = gui.add_slider("Seconds", min(0.5, most), most, 0.5, min(4.0, most))
         decide = gui.add_checkbox("Any length", False, hint="Let the model decide how long the motion is")
         variants = gui.add_slider("Variants", 1, MOST, 1, 1, hint="Each with a seed of its own, side by side")
-        seed = gui.add_number("Seed", 0, min=0, step=1, hint="The same seed gives the same motion")
-        with gui.add_folder("More", expand_by_default=False):
-            guidance = gui.add_number(
-                "Guidance",
-                float(config.guidance),
-                min=0.0,
-                max=100.0,
-                step=0.5,
-                hint="How strictly to follow the words",
-            )
-            steps = gui.add_number(
-                "Steps", int(config.steps), min=1, max=1000, step=1, hint="More are finer and slower"
-            )
         button = gui.add_button("Generate", icon=Icon.WAND)
 
     def generate() -> None:
-        words = checked_prompt(prompt.value)
+        words, drawn = checked_prompt(prompt.value), drawing()
         page.work(
             "Generating",
             lambda progress: page.engine.generate(
                 [words],
                 seconds=None if decide.value else seconds.value,
                 samples=min(max(int(variants.value), 1), MOST),
-                seed=int(seed.value),
-                guidance=float(guidance.value),
-                steps=int(steps.value),
                 on_progress=progress,
+                **drawn,
             ),
             lambda motions: finished(page, motions),
         )
@@ -86,56 +74,57 @@ def add_generate(page: Page) -> None:
     decide.on_update(lambda _: page.post(let_decide))
 
 
-def add_predict(page: Page) -> None:
+def add_predict(page: Page, drawing: Callable[[], Drawing]) -> None:
     """The picked motion goes on."""
     gui = page.gui
     with gui.add_folder("Go on"):
         prompt = gui.add_text("Prompt", "", hint="Empty: whatever fits")
         seconds = gui.add_slider("Seconds", 0.5, 10.0, 0.5, 3.0)
-        seed = gui.add_number("Seed", 0, min=0, step=1)
         button = gui.add_button("Continue", icon=Icon.PLAYER_TRACK_NEXT)
 
     def go_on() -> None:
-        motion, words = page.motion, optional_prompt(prompt.value)
+        motion, words, drawn = page.motion, optional_prompt(prompt.value), drawing()
         page.work(
             "Continuing",
-            lambda progress: page.engine.predict(
-                motion, float(seconds.value), words, int(seed.value), on_progress=progress
-            ),
+            lambda progress: page.engine.predict(motion, float(seconds.value), words, on_progress=progress, **drawn),
             lambda motions: finished(page, motions),
         )
 
     button.on_click(lambda _: page.post(go_on))
 
 
-def add_inbetween(page: Page) -> None:
+def add_inbetween(page: Page, drawing: Callable[[], Drawing]) -> None:
     """A part of the picked motion is made anew, so that it leads from what is before to what is after."""
     gui = page.gui
     with gui.add_folder("In-between"):
-        gap: Any = gui.add_multi_slider("Gap (s)", 0.0, 4.0, 0.05, (1.5, 2.5), min_range=0.05)
+        gap: Any = gui.add_multi_slider("Gap (s)", 0.0, 4.0, 0.05, (1.5, 2.5), min_range=0.05, hint="What is made anew")
         prompt = gui.add_text("Prompt", "", hint="What happens in the gap; empty: whatever fits")
-        seed = gui.add_number("Seed", 0, min=0, step=1)
         button = gui.add_button("Fill the gap", icon=Icon.ARROWS_JOIN)
 
     def begin() -> None:
         seconds = round(page.motion.seconds, 2)
         gap.max = max(seconds, 0.1)
         gap.value = (round(0.35 * seconds, 2), round(0.65 * seconds, 2))
+        label()
+
+    def label() -> None:
+        button.label = "Fill the gap from {:.2f} to {:.2f} s".format(*sorted(gap.value))
 
     def fill() -> None:
-        motion, words = page.motion, optional_prompt(prompt.value)
+        motion, words, drawn = page.motion, optional_prompt(prompt.value), drawing()
         first, last = (round(float(at) * motion.fps) for at in sorted(gap.value))
         if not 0 < first < last < len(motion):
             raise MotionGPT3Error("the gap must lie within the motion: something stays before and after it")
         page.work(
             "Filling the gap",
             lambda progress: page.engine.inbetween(
-                motion[:first], motion[last:], (last - first) / motion.fps, words, int(seed.value), on_progress=progress
+                motion[:first], motion[last:], (last - first) / motion.fps, words, on_progress=progress, **drawn
             ),
             lambda motions: finished(page, motions),
         )
 
     page.shown.append(begin)
+    gap.on_update(lambda _: page.post(label))
     button.on_click(lambda _: page.post(fill))
 
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, Response
 
 from motiongpt3.app.engine import Engine
 from motiongpt3.app.exchange import FILES, JSON, NotAcceptable, as_json, media_type, read_motion
-from motiongpt3.app.finishing import Finisher
+from motiongpt3.app.finishing import Finished, Finisher
 from motiongpt3.app.guard import BODY_LIMIT
 from motiongpt3.app.limits import MAX_SECONDS, MAX_UPLOAD
 from motiongpt3.app.metrics import CONTENT_TYPE, Metrics
@@ -115,7 +115,8 @@ def task_routes(engine: Engine) -> APIRouter:
             return [await asyncio.to_thread(read_motion, motion) for motion in motions]
 
     async def answer(job: Job[Motion], kind: str, seeds: Sequence[int], wishes: Finish | None) -> Response:
-        return await _answer(await finisher.finished(await _wait(job), wishes), kind, seeds)
+        asked = wishes.model_dump() if wishes is not None else {}
+        return await _answer(await finisher.finished(await _wait(job), asked), kind, seeds)
 
     if "generate" in engine.tasks:
 
@@ -181,11 +182,11 @@ async def _wait(job: Job[R]) -> list[R]:
     return await asyncio.wrap_future(job)
 
 
-async def _answer(motions: Sequence[Motion], kind: str, seeds: Sequence[int]) -> Response:
+async def _answer(made: Sequence[Finished], kind: str, seeds: Sequence[int]) -> Response:
     if kind == JSON:
-        return Response(await asyncio.to_thread(as_json, motions, seeds), media_type=JSON)
+        return Response(await asyncio.to_thread(as_json, made, seeds), media_type=JSON)
     suffix = FILES[kind]
-    content = await asyncio.to_thread(to_bytes, motions[0], suffix)
+    content = await asyncio.to_thread(to_bytes, made[0].motion, suffix)
     return Response(
         content, media_type=kind, headers={"Content-Disposition": f'attachment; filename="motion.{suffix}"'}
     )

@@ -146,7 +146,55 @@ class ComposeRequest(_Drawn):
     parts: Annotated[list[Part], Field(min_length=1, max_length=16)]
 
 
-class MotionOut(BaseModel):
+class _Answer(BaseModel):
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class Change(_Answer):
+    """A measure of a motion."""
+
+    before: float
+    """As drawn."""
+    after: float
+    """As finished."""
+
+
+class Changes(_Answer):
+    """Measures of a motion before and after it was finished, with the floor at height 0."""
+
+    skate_speed: Change
+    """cm/s: how fast toes near the floor move along it."""
+    slip_speed: Change
+    """cm/s: the same for the slower toe on the floor."""
+    skate_ratio: Change
+    """Share of frames in which a toe on the floor is faster than 0.5 m/s."""
+    penetration_mean: Change
+    """mm: depth of the deepest joint under the floor, mean over frames."""
+    penetration_max: Change
+    """mm: the deepest that a joint is under the floor."""
+    floating: Change
+    """Share of frames in the air without falling."""
+    jitter: Change
+    """m/s³: mean jerk of the joints. Grows with the frame rate."""
+    bone_variation: Change
+    """mm: how much lengths of bones vary."""
+    max_speed: Change
+    """m/s: the fastest joint."""
+    contact_slide: Change
+    """cm: how far toes get from where they stood down, mean over contacts."""
+    contact_slide_max: Change
+    """cm: the same for the worst contact."""
+    travel: Change
+    """m: from the first to the last pelvis along the floor."""
+    loop_pose: Change
+    """cm: how far the joint that differs most is in the last pose from where it is in the first."""
+    loop_speed: Change
+    """m/s: the largest change of a joint's velocity when the motion begins again."""
+    loop_kink: Change
+    """m/s: how far that change lies from those on the frames beside it."""
+
+
+class MotionOut(_Answer):
     """A motion."""
 
     caption: str | None
@@ -157,27 +205,29 @@ class MotionOut(BaseModel):
     seconds: float
     joints: list[Frame]
     """Frames of 22 joints of x, y, z: metres to six decimals, y up."""
+    finish: Changes | None
+    """What finishing changed; null: it was not asked for."""
 
 
-class Motions(BaseModel):
+class Motions(_Answer):
     """Motions, prompt by prompt and sample by sample."""
 
     motions: list[MotionOut]
 
 
-class Captions(BaseModel):
+class Captions(_Answer):
     """Sentences about the motion."""
 
     captions: list[str]
 
 
-class Status(BaseModel):
+class Status(_Answer):
     """Whether the service is well."""
 
     status: Literal["ok", "ready"]
 
 
-class ModelInfo(BaseModel):
+class ModelInfo(_Answer):
     """What is served."""
 
     name: str
@@ -194,7 +244,7 @@ class ModelInfo(BaseModel):
     max_upload_bytes: int = MAX_UPLOAD
 
 
-class Error(BaseModel):
+class Error(_Answer):
     """Why a request was not done, in one line."""
 
     detail: str

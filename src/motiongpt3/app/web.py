@@ -48,7 +48,7 @@ class WebApp:
             self._server = _Server(host=host, port=port, label=f"motiongpt3 · {name}", verbose=False)
         self._server.scene.set_up_direction("+y")
         self._server.gui.configure_theme(show_logo=False, show_share_button=False, brand_color=(62, 108, 176))
-        self._server.gui.main_panel.float(x=-15, y=15, width=370)
+        self._server.gui.main_panel.float(x=-15, y=15, width=410)
         self._server.initial_camera.position = (0.75, 1.7, 3.4)
         self._server.initial_camera.look_at = (0.0, 0.85, 0.0)
         self._server.initial_camera.fov = 0.75

@@ -13,7 +13,7 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 from tqdm import tqdm
 
 from motiongpt3.commands.options import Parser, add_model_options, load_model, output_files
-from motiongpt3.commands.tables import UNITS, table
+from motiongpt3.commands.tables import table
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.files import atomic_path
 
@@ -199,7 +199,7 @@ def quality(argv: Sequence[str]) -> int:
     from motiongpt3.data.dataset import PackedClips
     from motiongpt3.evaluation.provenance import made_with
     from motiongpt3.motion.motion import Motion
-    from motiongpt3.motion.quality import measure, summary
+    from motiongpt3.motion.quality import UNITS, measure, summary
 
     pack = PackedClips.open(options.data)
     rows = [row for row in _rows(pack, options.split) if pack.clips[row].captions]

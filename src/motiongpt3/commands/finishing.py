@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 from jsonargparse import Namespace
 from jsonargparse.typing import PositiveFloat
 
 from motiongpt3.commands.options import Parser
-from motiongpt3.commands.tables import UNITS, table
+from motiongpt3.commands.tables import table
 from motiongpt3.motion.motion import Motion
+
+if TYPE_CHECKING:
+    from motiongpt3.motion.changes import Changes
 
 OPTIONS = ("fix_feet", "in_place", "loop", "fps", "smooth")
 
@@ -50,18 +52,18 @@ def finished(motion: Motion, options: Namespace) -> Motion:
     return finish(motion, **{name: options[name] for name in OPTIONS})
 
 
-def changes(before: Sequence[Motion], after: Sequence[Motion], options: Namespace) -> dict[str, Any] | None:
+def changes(before: Sequence[Motion], after: Sequence[Motion], options: Namespace) -> Changes | None:
     """The mean of each measure before and after; None if no option was given."""
     if not asks_for_finish(options):
         return None
-    from motiongpt3.motion.finish import report
+    from motiongpt3.motion.changes import changes
 
-    old, new = ([report(motion) for motion in motions] for motions in (before, after))
-    mean = {name: [float(np.mean([row[name] for row in rows])) for rows in (old, new)] for name in old[0]}
-    return {name: {"before": one, "after": other} for name, (one, other) in mean.items()}
+    return changes(before, after)
 
 
-def changes_table(found: dict[str, Any]) -> str:
+def changes_table(found: Changes) -> str:
     """`changes` as aligned text."""
+    from motiongpt3.motion.changes import UNITS
+
     lines = [[f"{name} ({UNITS[name]})", *(f"{side:.3f}" for side in both.values())] for name, both in found.items()]
     return table(["", "before", "after"], lines)

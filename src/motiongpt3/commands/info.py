@@ -13,7 +13,6 @@ import numpy as np
 import yaml
 
 from motiongpt3.commands.options import Parser
-from motiongpt3.commands.tables import UNITS
 from motiongpt3.errors import MotionGPT3Error
 
 PARTS = {
@@ -65,7 +64,7 @@ def motion_facts(file: Path) -> dict[str, Any]:
         MotionGPT3Error: it cannot be read.
     """
     from motiongpt3.formats import load
-    from motiongpt3.motion.quality import measure
+    from motiongpt3.motion.quality import UNITS, measure
 
     motion = load(file)
     quality = measure(motion)

@@ -4,25 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-UNITS = {
-    "skate_speed": "cm/s",
-    "slip_speed": "cm/s",
-    "skate_ratio": "of frames",
-    "penetration_mean": "mm",
-    "penetration_max": "mm",
-    "floating": "of frames",
-    "jitter": "m/s³",
-    "bone_variation": "mm",
-    "max_speed": "m/s",
-    "contact_slide": "cm",
-    "contact_slide_max": "cm",
-    "travel": "m",
-    "loop_pose": "cm",
-    "loop_speed": "m/s",
-    "loop_kink": "m/s",
-}
-"""Units of the fields of `motion.quality.Quality` and of `motion.finish.report`."""
-
 METRICS = {
     "r_precision_1": ("R-precision 1 (%)", 100.0, 1),
     "r_precision_2": ("R-precision 2 (%)", 100.0, 1),

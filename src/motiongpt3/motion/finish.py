@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.average import averaged
-from motiongpt3.motion.blend import heading, rotate
-from motiongpt3.motion.contacts import contacts, slides
 from motiongpt3.motion.feet import fix_feet as hold_feet
 from motiongpt3.motion.kinematics import bone_vectors, set_bone_lengths
-from motiongpt3.motion.loop import closed, fade_frames, kinks, tiled
+from motiongpt3.motion.loop import closed, fade_frames, tiled
 from motiongpt3.motion.loop import loop as make_loop
 from motiongpt3.motion.motion import Motion, check_fps
-from motiongpt3.motion.quality import measure
 from motiongpt3.motion.rate import resampled
 from motiongpt3.motion.skeleton import HUMANML3D
 
@@ -77,39 +73,6 @@ def check_numbers(fps: float | None, smooth: float | None) -> None:
         check_fps(fps)
     if smooth is not None and not 0 < smooth <= SMOOTHEST:
         raise MotionGPT3Error(f"joints are smoothed over a number of seconds in (0, {SMOOTHEST}], not {smooth}")
-
-
-def report(motion: Motion) -> dict[str, float]:
-    """What finishing changes, by name: all of `motion.quality.measure`, and
-
-    - `contact_slide`, `contact_slide_max` (cm): how far toes get from where they stood down, over the contacts;
-    - `travel` (m): from the first to the last pelvis along the floor;
-    - `loop_pose` (cm): the joint that is farthest from its first place, in the last pose, seen from the person;
-    - `loop_speed` (m/s): the same for the change of velocity when the motion begins again, from its last step to its
-      first, which contains what the motion speeds up there;
-    - `loop_kink` (m/s): how far that change lies from those on the frames before and after it, see `motion.loop.kinks`.
-    """
-    found = slides(motion, contacts(motion)) * 100
-    joints = motion.joints.astype(np.float64)
-    pose, step = (np.zeros((22, 3)),) * 2
-    kink = kinks(tiled(joints, 2)[len(joints) - 3 : len(joints) + 2]) if len(joints) > 2 else np.zeros(0)
-    if len(joints) > 1:
-        first, last = (_seen(joints[at], joints[at] - joints[at, 0] * [1, 0, 1]) for at in (0, -1))
-        begins, ends = (_seen(joints[at], joints[at + 1] - joints[at]) for at in (0, -2))
-        pose, step = last - first, (ends - begins) * motion.fps
-    return measure(motion).as_dict() | {
-        "contact_slide": float(found.mean()) if len(found) else 0.0,
-        "contact_slide_max": float(found.max(initial=0)),
-        "travel": float(np.linalg.norm((joints[-1, 0] - joints[0, 0])[[0, 2]])),
-        "loop_pose": 100 * float(np.linalg.norm(pose, axis=-1).max()),
-        "loop_speed": float(np.linalg.norm(step, axis=-1).max()),
-        "loop_kink": float(kink.max(initial=0) * motion.fps),
-    }
-
-
-def _seen(pose: NDArray[np.float64], vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Vectors (22, 3) turned by the heading of a pose: as the person sees them."""
-    return np.asarray(rotate(vectors, -float(heading(pose[None])[0])))
 
 
 def smoothed(motion: Motion, seconds: float) -> Motion:

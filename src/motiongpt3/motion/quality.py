@@ -23,6 +23,18 @@ SKATE_SPEED = 0.5
 SKATE_WINDOW = 0.25
 """Seconds: the running mean of the speed must pass SKATE_SPEED too (GMD: 5 frames at 20 fps)."""
 GRAVITY = 9.81
+UNITS = {
+    "skate_speed": "cm/s",
+    "slip_speed": "cm/s",
+    "skate_ratio": "of frames",
+    "penetration_mean": "mm",
+    "penetration_max": "mm",
+    "floating": "of frames",
+    "jitter": "m/s³",
+    "bone_variation": "mm",
+    "max_speed": "m/s",
+}
+"""Units of the fields of `Quality`."""
 
 
 @dataclass(frozen=True)
