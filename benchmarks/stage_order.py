@@ -25,13 +25,23 @@ SCHEDULES = {
     "I": [(1, 1000)],
     "I+II": [(1, 1000), (2, 400)],
     "I+II+III": [(1, 1000), (2, 400), (3, 150)],
-    "II+III": [(2, 760), (3, 150)],
-    "III": [(3, 530)],
+    "II+III": [(2, 900), (3, 150)],
+    "III": [(3, 620)],
 }
 """Stages and their steps. What begins alike is run once; the last three cost the same."""
 FRESH = ["--config", str(CONFIGS / "stage1.yaml"), "--run.steps", "1", "--run.learning_rate", "0"]
 """A motion stream as it was initialised: one step that changes nothing."""
 REPEATS = 3
+COLUMNS = {
+    "t2m R@1": ("t2m", "r_precision_1", 100),
+    "t2m R@3": ("t2m", "r_precision_3", 100),
+    "t2m FID": ("t2m", "fid", 1),
+    "m2t R@3": ("m2t", "r_precision_3", 100),
+    "BLEU-4": ("m2t", "bleu_4", 1),
+    "CIDEr": ("m2t", "cider", 1),
+    "action": ("m2t", "action", 100),
+}
+"""Column of the table: report, measure, scale."""
 
 
 def run(*arguments: str) -> None:
@@ -72,42 +82,36 @@ def evaluate(folder: Path, reads: bool, data: str) -> None:
         run("evaluate", "m2t", *common, "--repeats", "1", "-o", str(folder / "m2t.json"))
 
 
-COLUMNS = {
-    "t2m R@1": ("t2m", "r_precision_1", 100),
-    "t2m R@3": ("t2m", "r_precision_3", 100),
-    "t2m FID": ("t2m", "fid", 1),
-    "m2t R@3": ("m2t", "r_precision_3", 100),
-    "BLEU-4": ("m2t", "bleu_4", 1),
-    "CIDEr": ("m2t", "cider", 1),
-    "action": ("m2t", "action", 100),
-}
-"""Column of the table: report, measure, scale."""
-
-
-def trained_seconds(out: Path, seed: int, stages: list[tuple[int, int]]) -> float:
-    """Seconds of training of all stages, without validation and preparation."""
-    total = 0.0
-    for end in range(1, len(stages) + 1):
-        with (place(out, seed, stages[:end]) / "metrics" / "metrics.csv").open() as file:
-            total += max(float(line["seconds"] or 0) for line in csv.DictReader(file))
-    return total
+def seconds_of_steps(out: Path) -> dict[int, float]:
+    """Seconds of a step of each stage, without validation and preparation: those of the run least disturbed."""
+    found: dict[int, float] = {}
+    for log in out.glob("*x*/metrics/metrics.csv"):
+        stage = int(log.parts[-3].rsplit("_", 1)[0].rsplit("_", 1)[-1].split("x")[0])
+        with log.open() as file:
+            timed = [line for line in csv.DictReader(file) if line.get("seconds")]
+        if timed:
+            each = float(timed[-1]["seconds"]) / (int(timed[-1]["step"]) + 1)
+            found[stage] = min(found.get(stage, each), each)
+    return found
 
 
 def table(out: Path, seeds: list[int], schedules: list[str]) -> None:
     """Means over seeds and, behind ±, their deviation."""
-    print(f"| schedule | stages and steps | seconds | {' | '.join(COLUMNS)} |\n{'|---' * (len(COLUMNS) + 3)}|")
+    cost = seconds_of_steps(out)
+    print(f"| schedule | stages: steps | seconds | seeds | {' | '.join(COLUMNS)} |\n{'|---' * (len(COLUMNS) + 4)}|")
     for name in schedules:
         stages = SCHEDULES[name]
         done = [seed for seed in seeds if (place(out, seed, stages) / "t2m.json").is_file()]
         if not done:
             continue
-        seconds = statistics.mean(trained_seconds(out, seed, stages) for seed in done)
+        seconds = sum(cost[stage] * steps for stage, steps in stages)
         cells = [name, ", ".join(f"{'I' * stage}: {steps}" for stage, steps in stages), f"{seconds:.0f}"]
+        cells.append(str(len(done)))
         for report, measure, scale in COLUMNS.values():
             files = [place(out, seed, stages) / f"{report}.json" for seed in done]
             found = [json.loads(file.read_text())["metrics"][measure] for file in files if file.is_file()]
             cells.append(spread([scale * metric["generated"]["mean"] for metric in found]))
-        print(f"| {' | '.join(cells)} | {len(done)} seeds")
+        print(f"| {' | '.join(cells)} |")
 
 
 def spread(values: list[float]) -> str:
