@@ -567,7 +567,7 @@ def test_other_origins(allowed: bool, engine: Engine) -> None:
 def test_batches_come_from_several_requests(fake: FakeModel) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    engine = Engine(fake, BatchQueue(batch=8, wait=0.3))
+    engine = Engine(fake, BatchQueue(batch=8, wait=10))
     with TestClient(create_app(engine)) as client, ThreadPoolExecutor(8) as pool:
         ask: Callable[[int], Any] = lambda k: client.post("/v1/generate", json={**WALK, "seed": k}).json()  # noqa: E731
         for k, answer in enumerate(pool.map(ask, range(8))):

@@ -125,7 +125,7 @@ def test_the_length_head_is_taught_by_whole_clips_alone(make: Make) -> None:
 def test_validation_is_the_same_each_time(make: Make) -> None:
     module = make(learning_rate=0.0, steps=4, validate_every=2)
     logged: list[dict[str, float]] = []
-    module.log = lambda name, value, **_: logged.append({name: float(value)})  # type: ignore[method-assign]
+    module.log = lambda name, value, **_: logged.append({name: float(torch.as_tensor(value).detach())})  # type: ignore[method-assign]
     fit(module, progress=False)
     seen = [entry for entry in logged if next(iter(entry)).startswith("val/")]
     assert len(seen) == 4
