@@ -1,6 +1,6 @@
 """A small language model for experiments: a byte-pair vocabulary and a Llama of 6 million weights, in minutes of a CPU.
 
-    python benchmarks/small_language_model.py data/mocap/packed.safetensors runs/experiments/small_lm [--steps 3000]
+    python benchmarks/small_language_model.py data/mocap/packed.safetensors runs/experiments/small_lm [--steps 2500]
 
 It reads what the stages of training ask and answer (`instructions/templates`), with the captions of the train split and
 without motions. What comes out is a folder that `model.backbone` of a configuration can name.
@@ -84,7 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("packed", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=2500)
     parser.add_argument("--batch", type=int, default=16, help=f"rows of {ROW} tokens")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

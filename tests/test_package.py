@@ -122,7 +122,7 @@ def test_configurations_are_what_the_command_takes(file: Path) -> None:
     parser = training_parser(stage, "", kind)
     options = parser.instantiate(parser.parse_args(["--config", str(file), "--run.steps", "7"]))
     assert options.run.steps == 7
-    assert str(options.run.out).startswith(f"runs/{file.parent.name}/{file.stem}")
+    assert str(options.run.out) == f"runs/{file.relative_to(ROOT / 'configs').with_suffix('').as_posix()}"
     if stage == "vae":
         MotionVAE(options.model)
     elif stage == "evaluator":
