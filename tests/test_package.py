@@ -134,12 +134,11 @@ def test_configurations_are_what_the_command_takes(file: Path) -> None:
         assert options.tokeniser.parent.name == ("vq" if file.stem.endswith("_vq") else "vae_decoder")
     elif kind is AlignConfig:
         assert options.stage == stage[-1]
-        assert options.latents == Path("runs") / file.parent.name / "latents.safetensors"
+        assert options.latents == options.run.out.parent / "latents.safetensors"
     else:
         DiffusionHead(options.model.head)
-        maker = options.vae.parent
-        assert (file.parent / f"{maker.name}.yaml").is_file()
-        assert maker == Path("runs") / file.parent.name / maker.name
+        maker = options.vae.parent.relative_to("runs")
+        assert (ROOT / "configs" / maker).with_suffix(".yaml").is_file()
 
 
 def test_the_paper_s_sizes() -> None:
