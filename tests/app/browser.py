@@ -14,7 +14,7 @@ _OPTIONS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync --use-gl=angle --use-angle=swiftshader --enable-unsafe-swiftshader"
 )
-WIDTH, HEIGHT = 760, 620
+WIDTH, HEIGHT = 900, 620
 
 
 @contextmanager

@@ -203,14 +203,17 @@ def test_what_is_watched_is_chosen(app: Any, visit: Callable[..., Any]) -> None:
         return (float(time_shown.input_value()) - start) / (time.monotonic() - begun)
 
     button(page, "¼").click()
+    button(page, "Pause").click()
+    button(page, "Play").wait_for()
     time_shown.fill("0")
     button(page, "Play").click()
     slow = pace()
     button(page, "2").click()
     assert pace() > 2 * slow > 0, "the speed does not count"
 
-    time_shown.fill("1")
+    button(page, "Pause").click()
     button(page, "Play").wait_for()
+    time_shown.fill("1")
     page.wait_for_timeout(500)
     shown = scene(page)
     time_shown.fill("6.5")

@@ -60,7 +60,7 @@ def finish(
         motion = make_loop(motion)
     if fix_feet:
         motion = _hold_feet_in_loop(motion) if loop else hold_feet(motion)
-    return without_path(motion) if in_place else motion
+    return without_path(motion, cycle=loop) if in_place else motion
 
 
 def check_numbers(fps: float | None, smooth: float | None) -> None:
@@ -91,11 +91,11 @@ def smoothed(motion: Motion, seconds: float) -> Motion:
     return motion.replace(joints=placed.numpy().astype(np.float32))
 
 
-def without_path(motion: Motion) -> Motion:
+def without_path(motion: Motion, cycle: bool = False) -> Motion:
     """The motion on the spot: without the way of the feet, averaged over time with the lower one counting more.
 
     A person who squats stays as they are, and one who walks keeps the swaying of the pelvis. Heights and
-    headings stay; the first frame has the pelvis above the origin, and so has the last of a loop.
+    headings stay; the first frame has the pelvis above the origin, and so has the last of a `cycle`.
     """
     joints = motion.joints.astype(np.float64)
     feet = joints[:, list(motion.skeleton.contacts[1::2])]
@@ -103,6 +103,8 @@ def without_path(motion: Motion) -> Motion:
     weight = np.exp(-high / _LOW)[..., None]
     way = averaged((weight * feet).sum(1) / weight.sum(1), _PATH * motion.fps)
     way += joints[0, 0] - way[0]
+    if cycle:
+        way += np.linspace(0, 1, len(way))[:, None] * (joints[-1, 0] - way[-1])
     return motion.replace(joints=(joints - way[:, None] * [1, 0, 1]).astype(np.float32))
 
 
