@@ -554,7 +554,11 @@ def test_an_interrupt_leaves_nothing(tiny_model_dir: Path, here: Path) -> None:
         "--model",
         str(tiny_model_dir),
     ]
-    process = subprocess.Popen([*command, "--steps", "1000", "-o", "new/x.bvh"], stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [*command, "--steps", "1000", "-o", "new/x.bvh"],
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )
     for _ in range(600):
         time.sleep(0.05)
         if (here / "new").is_dir():
