@@ -18,8 +18,8 @@ from motiongpt3.formats import save
 from motiongpt3.formats.rigged import load_character, write
 from motiongpt3.formats.smpl import solve
 from motiongpt3.motion.changes import report
-from motiongpt3.motion.contacts import Contact, contacts, slides
-from motiongpt3.motion.feet import added_speed, fix_feet
+from motiongpt3.motion.contacts import contacts, frames_of, slides
+from motiongpt3.motion.feet import SLIDE, added_speed, fix_feet
 from motiongpt3.motion.finish import finish
 from motiongpt3.motion.loop import kinks
 from motiongpt3.motion.rate import resampled
@@ -43,14 +43,16 @@ def feet(name: str, motions: list[Motion]) -> None:
         np.concatenate([slides(motion, own) for motion, own in zip(side, which, strict=True)])
         for side, which in ((motions, found), (fixed, found), (fixed, again))
     )
-    stands = [np.mean([frames(own) / len(m) / 2 for own, m in zip(f, motions, strict=True)]) for f in (found, again)]
+    stands = [np.mean([frames_of(own) / len(m) / 2 for own, m in zip(f, motions, strict=True)]) for f in (found, again)]
     up = max(upward(*pair) for pair in zip(motions, fixed, strict=True)) * 5
     pop = max(float(added_speed(*pair).max(initial=0)) for pair in zip(motions, fixed, strict=True)) * 5
     moved = [np.linalg.norm(y.joints - x.joints, axis=-1).mean() for x, y in zip(motions, fixed, strict=True)]
     lowest = min(float(motion.joints[:, [7, 8, 10, 11], 1].min()) for motion in fixed)
     print(f"{name}: {len(motions)} motions, {len(before)} contacts")
-    print(f"  slide under 1 cm: {(before < 0.01).mean():.1%} -> {(after < 0.01).mean():.1%} of contacts found in each")
-    print(f"  of the contacts found before: -> {(held < 0.01).mean():.1%}")
+    print(
+        f"  slide under 1 cm: {(before < SLIDE).mean():.1%} -> {(after < SLIDE).mean():.1%} of contacts found in each"
+    )
+    print(f"  of the contacts found before: -> {(held < SLIDE).mean():.1%}")
     print(f"  feet that stand: {stands[0]:.1%} -> {stands[1]:.1%} of frames")
     print(f"  slide per contact: mean {100 * before.mean():.2f} -> {100 * after.mean():.2f} cm")
     print(f"  fastest added movement: {pop:.2f} cm in 1/20 s, upwards or downwards {up:.2f}")
@@ -58,10 +60,6 @@ def feet(name: str, motions: list[Motion]) -> None:
     for key in ("skate_speed", "slip_speed", "skate_ratio", "penetration_max", "jitter"):
         means = [np.mean([report(motion)[key] for motion in side]) for side in (motions, fixed)]
         print(f"  {key}: {means[0]:.3f} -> {means[1]:.3f}")
-
-
-def frames(found: list[Contact]) -> int:
-    return sum(contact.stop - contact.start for contact in found)
 
 
 def upward(before: Motion, after: Motion) -> float:

@@ -9,7 +9,6 @@ without motions. What comes out is a folder that `model.backbone` of a configura
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from collections.abc import Iterator
@@ -17,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -127,11 +125,7 @@ def main() -> None:
         if step % 250 == 0 or step == options.steps:
             seconds = time.monotonic() - started
             print(f"step {step}: {np.mean(recent[-250:]):.3f} nats a token, {seconds:.0f} s", flush=True)
-    options.out.mkdir(parents=True, exist_ok=True)
-    save_file(
-        {name: p.detach().contiguous() for name, p in model.named_parameters()}, options.out / "model.safetensors"
-    )
-    (options.out / "config.json").write_text(json.dumps(config.to_dict(), indent=2) + "\n")
+    model.save_pretrained(options.out)
     tokenizer.save(str(options.out / "tokenizer.json"))
 
 

@@ -18,6 +18,7 @@ import os
 import statistics
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 CONFIGS = Path("configs/experiments/stages")
@@ -28,7 +29,7 @@ SCHEDULES = {
     "II+III": [(2, 900), (3, 150)],
     "III": [(3, 620)],
 }
-"""Stages and their steps. What begins alike is run once; the last three cost the same."""
+"""Stages and their steps. What begins alike is run once; the last three cost about the same."""
 FRESH = ["--config", str(CONFIGS / "stage1.yaml"), "--run.steps", "1", "--run.learning_rate", "0"]
 """A motion stream as it was initialised: one step that changes nothing."""
 REPEATS = 3
@@ -82,22 +83,25 @@ def evaluate(folder: Path, reads: bool, data: str) -> None:
         run("evaluate", "m2t", *common, "--repeats", "1", "-o", str(folder / "m2t.json"))
 
 
-def seconds_of_steps(out: Path) -> dict[int, float]:
+def seconds_of_steps(out: Path, seeds: list[int]) -> dict[int, float]:
     """Seconds of a step of each stage, without validation and preparation: those of the run least disturbed."""
     found: dict[int, float] = {}
-    for log in out.glob("*x*/metrics/metrics.csv"):
-        stage = int(log.parts[-3].rsplit("_", 1)[0].rsplit("_", 1)[-1].split("x")[0])
+    begun = [stages[:end] for stages in SCHEDULES.values() for end in range(1, len(stages) + 1)]
+    for stages, seed in product(begun, seeds):
+        log = place(out, seed, stages) / "metrics" / "metrics.csv"
+        if not log.is_file():
+            continue
         with log.open() as file:
             timed = [line for line in csv.DictReader(file) if line.get("seconds")]
         if timed:
             each = float(timed[-1]["seconds"]) / (int(timed[-1]["step"]) + 1)
-            found[stage] = min(found.get(stage, each), each)
+            found[stages[-1][0]] = min(found.get(stages[-1][0], each), each)
     return found
 
 
 def table(out: Path, seeds: list[int], schedules: list[str]) -> None:
     """Means over seeds and, behind ±, their deviation."""
-    cost = seconds_of_steps(out)
+    cost = seconds_of_steps(out, seeds)
     print(f"| schedule | stages: steps | seconds | seeds | {' | '.join(COLUMNS)} |\n{'|---' * (len(COLUMNS) + 4)}|")
     for name in schedules:
         stages = SCHEDULES[name]

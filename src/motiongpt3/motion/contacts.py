@@ -66,6 +66,11 @@ def slides(motion: Motion, found: list[Contact]) -> NDArray[np.float64]:
     return np.array([_reach(motion.joints[c.start : c.stop, toes[c.side]].astype(np.float64)) for c in found])
 
 
+def frames_of(found: list[Contact]) -> int:
+    """Frames of all contacts together."""
+    return sum(c.stop - c.start for c in found)
+
+
 def _speed(points: Array, fps: float) -> Array:
     """(T,) horizontal speed of (T, 3) points in m/s, central differences."""
     return np.asarray(np.linalg.norm(np.gradient(points[:, [0, 2]], axis=0), axis=-1) * fps)

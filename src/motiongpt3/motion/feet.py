@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from motiongpt3.motion.average import averaged
 from motiongpt3.motion.blend import eased
-from motiongpt3.motion.contacts import HEIGHT, SHORTEST, Contact, contacts, slides
+from motiongpt3.motion.contacts import HEIGHT, SHORTEST, Contact, contacts, frames_of, slides
 from motiongpt3.motion.legs import legs_of, place_ankles
 from motiongpt3.motion.motion import Motion
 
@@ -72,13 +72,13 @@ def fix_feet(motion: Motion, floor: float = 0.0) -> Motion:
     found = contacts(motion, floor)
     plan = _Plan(found, [], np.zeros(len(motion)))
     tried = Counter(found)
-    stood = _frames(found)
+    stood = frames_of(found)
     best, least = motion, np.inf
     for _ in range(_ROUNDS):
         fixed, plan = _settled(motion, plan, floor)
         again = contacts(fixed, floor)
         sliding = [c for c, slide in zip(again, slides(fixed, again), strict=True) if slide >= SLIDE]
-        cost = _frames(sliding) + _LOST * max(stood - _frames(again), 0)
+        cost = frames_of(sliding) + _LOST * max(stood - frames_of(again), 0)
         if cost < least:
             best, least = fixed, cost
         more = _more(plan, sliding, tried, motion.fps)
@@ -86,10 +86,6 @@ def fix_feet(motion: Motion, floor: float = 0.0) -> Motion:
             break
         plan = more
     return best
-
-
-def _frames(found: list[Contact]) -> int:
-    return sum(c.stop - c.start for c in found)
 
 
 def added_speed(before: Motion, after: Motion) -> NDArray[np.float64]:
@@ -102,14 +98,14 @@ def added_speed(before: Motion, after: Motion) -> NDArray[np.float64]:
 def _settled(motion: Motion, plan: _Plan, floor: float) -> tuple[Motion, _Plan]:
     """The motion with the plan carried out, and the plan as far as it could be, no joint being too quick."""
     knees = [leg[1] for leg in legs_of(motion.skeleton)]
-    sigma = _DIP * motion.fps
+    sigma, stretch = _DIP * motion.fps, _stretch(motion)
     for attempt in range(_ATTEMPTS):
         fixed, plan = _held(motion, plan, floor)
         added = added_speed(motion, fixed)
         quick = np.concatenate([added, np.zeros((len(motion) - len(added), added.shape[1]))]) > POP
         if not quick.any():
             return fixed, plan
-        knee = np.asarray((quick[:, knees] & (_stretch(fixed) > _stretch(motion))).any(axis=1))
+        knee = np.asarray((quick[:, knees] & (_stretch(fixed) > stretch)).any(axis=1))
         if attempt < _DIPS and knee.any() and not np.delete(quick, knees, axis=1).any():
             dip = averaged(knee.astype(np.float64), sigma, "held") * (sigma * float(np.sqrt(2 * np.pi)))
             plan = replace(plan, sink=plan.sink + _SINK * np.minimum(dip, 1))

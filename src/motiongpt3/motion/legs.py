@@ -13,12 +13,23 @@ from motiongpt3.motion.skeleton import HUMANML3D, Skeleton
 
 Array = NDArray[np.floating[Any]]
 
-LEGS = ((1, 4, 7, 10), (2, 5, 8, 11))
-"""Hip, knee, ankle and toe of the left and the right leg."""
 _STRAIGHT = 0.995  # of a leg's length: how far a corrected leg stretches
 _POINTS = 0.12  # metres off the line from hip to ankle: a knee that is nearer points nowhere
 _USUAL = 0.12  # seconds over which it is averaged where a knee points
 _MORE = 0.7  # a knee that is 1 + 1 / _MORE times as far off that line as it was points where it does on average
+
+
+def legs_of(skeleton: Skeleton) -> list[tuple[int, int, int, int]]:
+    """Hip, knee, ankle and toes of the left and of the right leg."""
+    found = []
+    for ankle, toe in (skeleton.contacts[:2], skeleton.contacts[2:]):
+        knee = skeleton.parents[ankle]
+        found.append((skeleton.parents[knee], knee, ankle, toe))
+    return found
+
+
+LEGS = tuple(legs_of(HUMANML3D))
+"""Hip, knee, ankle and toe of the left and the right leg of the usual skeleton."""
 
 
 def bend(
@@ -151,15 +162,6 @@ def _bent(joints: Array, target: Array, hip: int, knee: int, ankle: int, toe: in
 
 def _unit(vectors: Array) -> Array:
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-8))
-
-
-def legs_of(skeleton: Skeleton) -> list[tuple[int, int, int, int]]:
-    """Hip, knee, ankle and toes of the left and of the right leg."""
-    found = []
-    for ankle, toe in (skeleton.contacts[:2], skeleton.contacts[2:]):
-        knee = skeleton.parents[ankle]
-        found.append((skeleton.parents[knee], knee, ankle, toe))
-    return found
 
 
 def _length(joints: Array, a: int, b: int) -> Array:
