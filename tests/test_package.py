@@ -131,7 +131,8 @@ def test_configurations_are_what_the_command_takes(file: Path) -> None:
         MotionVQ(options.model)
     elif kind is ExperimentConfig:
         assert options.streams == stage
-        assert options.tokeniser.parent.name == ("vq" if file.stem.endswith("_vq") else "vae_decoder")
+        _, _, quantised = file.stem.partition("_vq")
+        assert options.tokeniser.parent.name == (f"vq{quantised}" if "_vq" in file.stem else "vae_decoder")
     elif kind is AlignConfig:
         assert options.stage == stage[-1]
         assert options.latents == options.run.out.parent / "latents.safetensors"

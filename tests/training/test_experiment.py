@@ -45,7 +45,7 @@ def evaluator(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def vq_config(packed: Path, sizes: VAEConfig, run: Callable) -> Callable[..., VQTrainingConfig]:
-    model, loss = VQConfig(sizes, codes=12, code_channels=4), VAELossWeights(ramp=0.0)
+    model, loss = VQConfig(sizes, books=2, codes=12, code_channels=4), VAELossWeights(ramp=0.0)
     return lambda name="vq", **changes: VQTrainingConfig(run(name, **changes), [packed], model, loss, batch=4)
 
 
@@ -58,7 +58,7 @@ def vq_folder(packed: Path, vae_folder: Path, tmp_path_factory: pytest.TempPathF
         tmp_path_factory.mktemp("vq"), 3, precision="32-true", accelerator="cpu", validate_every=3, warmup=1
     )
     sizes = json.loads((vae_folder / "config.json").read_text())["vae"]
-    model = VQConfig(VAEConfig(**sizes), codes=12, code_channels=4)
+    model = VQConfig(VAEConfig(**sizes), books=2, codes=12, code_channels=4)
     return train_vq(VQTrainingConfig(run, [packed], model, batch=4), start=vae_folder, progress=False)
 
 

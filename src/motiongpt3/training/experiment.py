@@ -81,20 +81,20 @@ class ExperimentConfig:
 
 
 class _Codes(torch.nn.Module):
-    """A VQ-VAE as `LatentBank` wants it: codes are latents of one channel, without variance."""
+    """A VQ-VAE as `LatentBank` wants it: a patch's codes are a latent's channels, without variance."""
 
     def __init__(self, vq: MotionVQ) -> None:
         super().__init__()
         self.vq = vq
-        self.config = replace(vq.config, latent_tokens=vq.vq.slots, latent_channels=1)
+        self.config = replace(vq.config, latent_tokens=vq.vq.slots, latent_channels=vq.vq.books)
 
     def normalise(self, features: Tensor) -> Tensor:
         return self.vq.normalise(features)
 
     def encode(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         codes = self.vq.encode(features, lengths)
-        codes = F.pad(codes, (0, self.config.latent_tokens - codes.shape[1]))
-        return codes.unsqueeze(-1).float(), torch.zeros_like(codes).unsqueeze(-1).float()
+        codes = F.pad(codes, (0, 0, 0, self.config.latent_tokens - codes.shape[1])).float()
+        return codes, torch.zeros_like(codes)
 
 
 class ExperimentTraining(TrainingModule):
@@ -130,7 +130,7 @@ class ExperimentTraining(TrainingModule):
         codes = None
         inputs = network.query_tokens(frames)
         if isinstance(network, CodeNetwork):
-            codes = batch.mean.squeeze(-1).long()[:, : int(network.vae.counts(frames).max())]
+            codes = batch.mean.long()[:, : int(network.vae.counts(frames).max())]
             inputs = torch.cat([inputs, network.code_tokens(codes[:, :-1], frames)], 1)
         with attention_kernel(self.kernel):
             _, hidden = network.transformer(words, Tokens.of(inputs, start=start))
@@ -139,10 +139,9 @@ class ExperimentTraining(TrainingModule):
         length = F.cross_entropy(logits.float(), network.length_classes(frames), reduction="none")
         length = (length * batch.whole).sum() / batch.whole.sum().clamp(min=1)
         if codes is not None and isinstance(network, CodeNetwork):
-            predicted = network.predict_code(hidden[:, 1:]).float()
-            error = F.cross_entropy(predicted.transpose(1, 2), codes, reduction="none")
             real = frame_mask(network.vae.counts(frames), codes.shape[1])
-            return (error * real).sum() / real.sum(), length
+            scores = network.code_head(hidden[:, 1:][real], codes[real]).float()
+            return F.cross_entropy(scores.transpose(1, 2), codes[real]), length
         noise = torch.randn(batch.mean.shape, generator=generator, device=self.device)
         latents = network.vae.normalise_latents(reparameterise(batch.mean, batch.log_variance, noise))
         return network.head.loss(hidden[:, 1:], latents, self.config.noise_levels, generator).mean(), length

@@ -1,4 +1,4 @@
-"""Training the quantised baseline: the VAE's data, losses and validation, with a codebook in the middle."""
+"""Training the quantised baseline: the VAE's data, losses and validation, with codebooks in the middle."""
 
 from __future__ import annotations
 
@@ -67,15 +67,11 @@ class VQTraining(TrainingModule):
         for name, value in terms.items():
             loss = loss + loss_weight(self.config.loss, name, self.global_step / self.run.steps) * value
         self.log_dict({f"train/{name}": value for name, value in terms.items()}, batch_size=1)
-        self.log_dict({"train/commitment": commitment, "train/codes": self._in_use()}, batch_size=1)
+        in_use = torch.stack([book.perplexity for book in self.vq.codebooks]).mean()
+        self.log_dict({"train/commitment": commitment, "train/codes": in_use}, batch_size=1)
         self.log("train/loss", loss, prog_bar=True, batch_size=1)
         clips = batch.clips
         return self.guard(loss, lambda: ", ".join(self.bank.clips[i].id for i in clips.tolist()))
-
-    def _in_use(self) -> Tensor:
-        """The codebook's perplexity: 2 to the power of the entropy of its use."""
-        share = self.vq.codebook.uses / self.vq.codebook.uses.sum().clamp(min=1e-9)
-        return torch.exp(torch.special.entr(share).sum())
 
     @torch.no_grad()
     def validation_step(self, _: object, index: int) -> None:

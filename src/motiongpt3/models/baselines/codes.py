@@ -1,4 +1,4 @@
-"""Text to motion by quantised tokens: the same streams, which predict code after code instead of one latent."""
+"""Text to motion by quantised tokens: the same streams, which predict patch after patch instead of one latent."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.models.backbone import TextBackbone
+from motiongpt3.models.baselines.code_head import CodeHead
 from motiongpt3.models.baselines.single_stream import SingleStream
 from motiongpt3.models.baselines.vq import MotionVQ, VQConfig
 from motiongpt3.models.config import MotionGPT3Config
@@ -19,10 +20,10 @@ from motiongpt3.models.stream import Tokens
 
 
 class CodeNetwork(Network):
-    """A `Network` that writes the codes of a `MotionVQ`, one at a time, in the motion stream.
+    """A `Network` that writes the codes of a `MotionVQ`, patch by patch, in the motion stream.
 
-    The length query is as in `Network`. After it come one start token and the codes; each of these is told the duration
-    and predicts the next code. Where `Network` has a diffusion head, this has a table of codes and a linear map.
+    The length query is as in `Network`. After it come one start token and one token for each patch's codes; each of
+    these is told the duration and predicts the next patch. Where `Network` has a diffusion head, this has a `CodeHead`.
 
     Args:
         config: sizes; those of the VAE and the number of queries follow `vq`.
@@ -37,20 +38,18 @@ class CodeNetwork(Network):
         super().__init__(replace(config, queries=1, vae=vq.sizes), backbone)
 
     def _make_output(self) -> None:
-        width = self.config.motion_width
-        self.code_table = nn.Parameter(torch.randn(self._vq.codes, width) * 0.02)
-        self.predict_code = nn.Linear(width, self._vq.codes)
+        self.code_head = CodeHead(self.config.motion_width, self._vq.books, self._vq.codes)
         self.vae = MotionVQ(self._vq)
 
     def code_tokens(self, codes: Tensor, frames: Tensor) -> Tensor:
-        """Motion tokens (B, n, motion width) of codes (B, n) of motions of `frames` (B,)."""
-        return self.code_table[codes] + self.length_embedding(frames)
+        """Motion tokens (B, n, motion width) of codes (B, n, books) of motions of `frames` (B,)."""
+        return self.code_head.embed(codes).sum(-2) + self.length_embedding(frames)
 
     @torch.no_grad()
     def draw_codes(
         self, cache: KVCache, start: Tensor, frames: Tensor, temperature: float = 1.0, seed: int = 0
     ) -> Tensor:
-        """Codes (B, longest) of motions of `frames` (B,), each drawn after those before it.
+        """Codes (B, most patches, books) of motions of `frames` (B,), each drawn after those before it.
 
         Args:
             cache: from `read`.
@@ -68,18 +67,12 @@ class CodeNetwork(Network):
             _, hidden = transformer(None, Tokens.of(x, start=position), cache)
             assert hidden is not None
             position = position + x.shape[1]
-            logits = self.predict_code(hidden[:, -1]).float()
-            if temperature:
-                chances = (logits / temperature).softmax(-1)
-                code = torch.multinomial(chances, 1, generator=generator)
-            else:
-                code = logits.argmax(-1, keepdim=True)
-            codes.append(code)
-            x = self.code_tokens(code, frames)
+            codes.append(self.code_head.draw(hidden[:, -1], temperature, generator).unsqueeze(1))
+            x = self.code_tokens(codes[-1], frames)
         return torch.cat(codes, 1)
 
     def write(self, tokens: Sequence[Sequence[int]], frames: Tensor, temperature: float = 1.0, seed: int = 0) -> Tensor:
-        """Codes (B, longest) for prompts from `tokens`."""
+        """Codes (B, most patches, books) for prompts from `tokens`."""
         cache, start = self.read(tokens)
         return self.draw_codes(cache, start, frames, temperature, seed)
 

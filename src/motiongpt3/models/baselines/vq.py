@@ -1,9 +1,7 @@
-"""The quantised baseline: a VQ-VAE with one code per patch of frames.
+"""The quantised baseline: a VQ-VAE with one code, or a few that refine each other, per patch of frames.
 
-Its encoder and decoder are those of `MotionVAE`, size by size, so that what differs is the bottleneck: a code from a
-codebook for every patch instead of a few continuous tokens for a clip. The codebook follows the encoder by moving
-averages (van den Oord et al. 2017, appendix A.1), and codes that fall out of use are set anew on encodings of the batch
-(Dhariwal et al. 2020, "Jukebox"), as in T2M-GPT and MotionGPT.
+Its encoder and decoder are those of `MotionVAE`, size by size, so that what differs is the bottleneck: codes for every
+patch, as in T2M-GPT and MotionGPT (one code) or MoMask (several), instead of a few continuous tokens for a clip.
 """
 
 from __future__ import annotations
@@ -16,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.models.baselines.codebook import ResidualCodebooks
 from motiongpt3.models.vae import MotionVAE, SkipTransformer, VAEConfig, frame_mask, sinusoids, smooth
 from motiongpt3.motion.features import features_to_joints
 
@@ -26,86 +25,38 @@ class VQConfig:
 
     sizes: VAEConfig = field(default_factory=VAEConfig)
     """Encoder and decoder, as of the VAE; its latent tokens and channels and its dropout mean nothing here."""
+    books: int = 1
+    """Codes per patch of frames, each from a book of its own that stands for what the books before it left."""
     codes: int = 512
-    """Codes of the codebook."""
+    """Codes of a book."""
     code_channels: int = 64
     """Channels of a code."""
     decay: float = 0.99
-    """Of the codebook's moving averages."""
+    """Of the books' moving averages."""
     least_use: float = 0.5
     """A code that a batch uses less often than this, on average, is set anew."""
 
     def __post_init__(self) -> None:
-        if self.codes < 2 or self.code_channels < 1:
-            raise MotionGPT3Error(f"a codebook of {self.codes} codes of {self.code_channels} channels says nothing")
+        if self.books < 1 or self.codes < 2 or self.code_channels < 1:
+            raise MotionGPT3Error(
+                f"{self.books} codebooks of {self.codes} codes of {self.code_channels} channels say nothing"
+            )
         if not 0 <= self.decay < 1:
             raise MotionGPT3Error(f"the codebook's decay must be in [0, 1), not {self.decay}")
 
     @property
     def slots(self) -> int:
-        """Codes of the longest clip."""
+        """Patches of the longest clip."""
         return -(-self.sizes.max_frames // self.sizes.patch)
 
     @property
-    def bits_per_code(self) -> float:
-        """Bits of one code if all are alike likely."""
-        return math.log2(self.codes)
-
-
-class Codebook(nn.Module):
-    """Vectors that stand for encodings. Nothing here is trained by gradients."""
-
-    vectors: Tensor
-    uses: Tensor
-    sums: Tensor
-
-    def __init__(self, config: VQConfig) -> None:
-        super().__init__()
-        self.decay, self.least_use = config.decay, config.least_use
-        self.register_buffer("vectors", torch.randn(config.codes, config.code_channels))
-        self.register_buffer("uses", torch.zeros(config.codes))
-        self.register_buffer("sums", torch.zeros(config.codes, config.code_channels))
-
-    def nearest(self, x: Tensor) -> Tensor:
-        """Encodings (..., C) -> (...,) numbers of the nearest codes; in float64, whatever the precision around it."""
-        flat, vectors = x.reshape(-1, x.shape[-1]).double(), self.vectors.double()
-        with torch.autocast(x.device.type, enabled=False):
-            distance = vectors.square().sum(1) - 2 * flat @ vectors.T
-        return distance.argmin(1).view(x.shape[:-1])
-
-    def look_up(self, codes: Tensor) -> Tensor:
-        """(...,) numbers -> (..., C)."""
-        return F.embedding(codes, self.vectors)
-
-    @torch.no_grad()
-    def follow(self, x: Tensor, real: Tensor) -> None:
-        """Move the codes towards a batch of encodings.
-
-        Args:
-            x: (n, C) encodings; at the very first call the codes are set on them.
-            real: (n,) bool; the others are padding. Shapes do not depend on it, so nothing waits for the device.
-        """
-        x = x.float()
-        picks = torch.multinomial(real.float() + 1e-9, len(self.vectors), replacement=True)
-        fresh = x[picks] + 0.01 * torch.randn_like(self.vectors) * x.std()
-        first = self.uses.sum() == 0
-        vectors = torch.where(first, fresh, self.vectors)
-        self.vectors.copy_(vectors)
-        chosen = self.nearest(x)
-        weight = real.to(x.dtype)
-        count = torch.zeros_like(self.uses).index_add_(0, chosen, weight)
-        total = torch.zeros_like(self.sums).index_add_(0, chosen, x * weight.unsqueeze(1))
-        keep = torch.where(first, 0.0, self.decay)
-        self.uses.mul_(keep).add_(count * (1 - keep))
-        self.sums.mul_(keep).add_(total * (1 - keep))
-        dead = (self.uses < self.least_use).unsqueeze(1)
-        self.vectors.copy_(torch.where(dead, fresh, self.sums / self.uses.clamp(min=1e-6).unsqueeze(1)))
-        self.uses.copy_(torch.where(dead.squeeze(1), 2 * self.least_use, self.uses))
-        self.sums.copy_(torch.where(dead, fresh * 2 * self.least_use, self.sums))
+    def bits_per_patch(self) -> float:
+        """Bits of a patch's codes if all are alike likely."""
+        return self.books * math.log2(self.codes)
 
 
 class MotionVQ(nn.Module):
-    """Encode clips of normalised features into one code per patch of frames, and decode them.
+    """Encode clips of normalised features into codes for each patch of frames, and decode them.
 
     Statistics are buffers, as in `MotionVAE`.
     """
@@ -125,7 +76,9 @@ class MotionVQ(nn.Module):
         self.to_code = nn.Linear(sizes.width, config.code_channels)
         self.from_code = nn.Linear(config.code_channels, sizes.width)
         self.to_features = nn.Linear(sizes.width, sizes.patch * sizes.features)
-        self.codebook = Codebook(config)
+        self.codebooks = ResidualCodebooks(
+            config.books, config.codes, config.code_channels, config.decay, config.least_use
+        )
         self.register_buffer("feature_mean", torch.zeros(sizes.features))
         self.register_buffer("feature_std", torch.ones(sizes.features))
 
@@ -147,7 +100,7 @@ class MotionVQ(nn.Module):
         self.feature_std.copy_(vae.feature_std)
 
     def counts(self, lengths: Tensor) -> Tensor:
-        """(B,) frames -> (B,) codes."""
+        """(B,) frames -> (B,) patches."""
         return torch.div(lengths + self.config.patch - 1, self.config.patch, rounding_mode="floor")
 
     def encodings(self, features: Tensor, lengths: Tensor) -> Tensor:
@@ -160,12 +113,15 @@ class MotionVQ(nn.Module):
         return self.to_code(self.encoder(x + self.encoder_positions[:slots], ~frame_mask(self.counts(lengths), slots)))
 
     def encode(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Normalised features (B, T, F) and lengths (B,) -> codes (B, S) long; meaningless past a clip's end."""
-        return self.codebook.nearest(self.encodings(features, lengths))
+        """Normalised features (B, T, F) and lengths (B,) -> codes (B, S, books) long, S patches.
+
+        They mean nothing past a clip's end.
+        """
+        return self.codebooks.nearest(self.encodings(features, lengths))
 
     def decode(self, codes: Tensor, lengths: Tensor) -> Tensor:
-        """Codes (B, S) and lengths (B,) frames -> (B, max length, F) normalised features, 0 past each clip's end."""
-        return self.decode_vectors(self.codebook.look_up(codes), lengths)
+        """Codes (B, S, books) and lengths (B,) -> (B, max length, F) normalised features, 0 past each clip's end."""
+        return self.decode_vectors(self.codebooks.look_up(codes), lengths)
 
     def decode_vectors(self, vectors: Tensor, lengths: Tensor) -> Tensor:
         """As `decode`, from vectors (B, S, C)."""
@@ -180,16 +136,16 @@ class MotionVQ(nn.Module):
         return features * frame_mask(lengths, frames).unsqueeze(-1)
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Reconstruct: normalised features (B, T, F) -> reconstruction (B, T, F), codes (B, S) and commitment loss.
+        """Reconstruct: normalised features (B, T, F) -> the same again, codes (B, S, books) and the commitment loss.
 
-        Gradients pass the codebook as if it were not there. In training the codebook follows the encodings first.
+        Gradients pass the codebooks as if they were not there. In training the books follow the encodings first.
         """
         x = self.encodings(features, lengths)
         real = frame_mask(self.counts(lengths), x.shape[1])
         if self.training:
-            self.codebook.follow(x.detach().flatten(0, 1), real.flatten())
-        codes = self.codebook.nearest(x.detach())
-        vectors = self.codebook.look_up(codes)
+            self.codebooks.follow(x.detach().flatten(0, 1), real.flatten())
+        codes = self.codebooks.nearest(x.detach())
+        vectors = self.codebooks.look_up(codes)
         error = (x.float() - vectors).square().mean(-1)
         commitment = (error * real).sum() / real.sum()
         output = self.decode_vectors(x + (vectors - x).detach(), lengths)
@@ -204,10 +160,10 @@ class MotionVQ(nn.Module):
         return features * self.feature_std + self.feature_mean
 
     def decode_features(self, codes: Tensor, lengths: Tensor) -> Tensor:
-        """Codes (B, S) and lengths (B,) -> (B, max length, F) features, not normalised, patches smoothed."""
+        """Codes (B, S, books) and lengths (B,) -> (B, max length, F) features, not normalised, patches smoothed."""
         features = self.decode(codes, lengths)
         return self.denormalise(smooth(features, lengths) if self.config.patch > 1 else features)
 
     def decode_joints(self, codes: Tensor, lengths: Tensor) -> Tensor:
-        """Codes (B, S) and lengths (B,) -> joints (B, max length, J, 3) in metres."""
+        """Codes (B, S, books) and lengths (B,) -> joints (B, max length, J, 3) in metres."""
         return features_to_joints(self.decode_features(codes, lengths))
