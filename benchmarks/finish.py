@@ -19,7 +19,7 @@ from motiongpt3.formats.rigged import load_character, write
 from motiongpt3.formats.smpl import solve
 from motiongpt3.motion.changes import report
 from motiongpt3.motion.contacts import contacts, frames_of, slides
-from motiongpt3.motion.feet import SLIDE, added_speed, fix_feet
+from motiongpt3.motion.feet import SLIDE, added_way, fix_feet
 from motiongpt3.motion.finish import finish
 from motiongpt3.motion.loop import kinks
 from motiongpt3.motion.rate import resampled
@@ -45,7 +45,7 @@ def feet(name: str, motions: list[Motion]) -> None:
     )
     stands = [np.mean([frames_of(own) / len(m) / 2 for own, m in zip(f, motions, strict=True)]) for f in (found, again)]
     up = max(upward(*pair) for pair in zip(motions, fixed, strict=True)) * 5
-    pop = max(float(added_speed(*pair).max(initial=0)) for pair in zip(motions, fixed, strict=True)) * 5
+    pop = max(float(added_way(*pair).max(initial=0)) for pair in zip(motions, fixed, strict=True)) * 5
     moved = [np.linalg.norm(y.joints - x.joints, axis=-1).mean() for x, y in zip(motions, fixed, strict=True)]
     lowest = min(float(motion.joints[:, [7, 8, 10, 11], 1].min()) for motion in fixed)
     print(f"{name}: {len(motions)} motions, {len(before)} contacts")
@@ -65,7 +65,7 @@ def feet(name: str, motions: list[Motion]) -> None:
 def upward(before: Motion, after: Motion) -> float:
     """By how much a joint is faster up or down than it was over 1/20 s, at most, in m/s."""
     flat = [m.replace(joints=m.joints * np.array([0, 1, 0], dtype=np.float32)) for m in (before, after)]
-    return float(added_speed(flat[0], flat[1]).max(initial=0))
+    return float(added_way(flat[0], flat[1]).max(initial=0))
 
 
 def loops(name: str, motions: list[Motion]) -> None:

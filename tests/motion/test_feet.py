@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from motiongpt3.motion.blend import assemble
 from motiongpt3.motion.contacts import Contact, contacts, slides
-from motiongpt3.motion.feet import POP, added_speed, fix_feet, lift
+from motiongpt3.motion.feet import POP, added_way, fix_feet
 from motiongpt3.motion.kinematics import bone_vectors
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.quality import measure, slip_speed
@@ -79,14 +79,14 @@ def test_what_is_fixed_stays_as_it_is(mocap_dir: Path) -> None:
     assert np.abs(fix_feet(once).joints - once.joints).max() < 0.02
 
 
-@pytest.mark.parametrize("fps", [20, 60])
+@pytest.mark.parametrize("fps", [20, 30, 60])
 def test_real_motions(mocap_dir: Path, fps: int) -> None:
     """The bars: 1 cm of skate in a contact, found before or after, no joint faster by more than 2 cm in 1/20 s."""
     before, after, stood = [], [], 0
     for motion in recorded(mocap_dir, "test", 50):
         motion = motion if fps == motion.fps else resampled(motion, fps)
         fixed = fix_feet(motion)
-        assert added_speed(motion, fixed).max(initial=0) <= POP + 1e-6, motion.name
+        assert added_way(motion, fixed).max(initial=0) <= POP + 1e-6, motion.name
         assert fixed.joints[:, [10, 11], 1].min() > -1e-6, motion.name
         assert np.linalg.norm(fixed.joints - motion.joints, axis=-1).mean() < 0.03, motion.name
         np.testing.assert_allclose(bone_lengths(fixed.joints), bone_lengths(motion.joints), atol=1e-4)
@@ -95,8 +95,8 @@ def test_real_motions(mocap_dir: Path, fps: int) -> None:
         after += list(slides(fixed, again) < 0.01)
         stood += sum(c.stop - c.start for c in again) - sum(c.stop - c.start for c in found)
     assert len(before) > 150
-    assert np.mean(before) > 0.97
-    assert np.mean(after) > 0.98
+    assert np.mean(before) > 0.96
+    assert np.mean(after) > 0.995
     assert stood >= 0, "feet stand as long as before"
 
 
@@ -114,16 +114,33 @@ def test_a_foot_dragged_behind_steps(fps: int) -> None:
     assert slides(fixed, again).max() < 0.01
     assert len(left) > 1
     assert sum(c.stop - c.start for c in left) > 0.5 * len(motion)
-    assert added_speed(motion, fixed).max() <= POP + 1e-6
+    assert added_way(motion, fixed).max() <= POP + 1e-6
 
 
-def test_a_lift_is_smooth_and_enough() -> None:
-    lacks = np.full(60, -0.05)
-    lacks[20:30] = 0.04
-    up = lift(lacks, 4)
-    assert (up >= lacks).all()
-    assert np.abs(np.diff(up)).max() < 0.02
-    assert up[:15].max() == up[36:].max() == 0
+def test_a_straight_leg_keeps_its_knee() -> None:
+    """Toes that slide 4 cm under a leg that is nearly straight are held without throwing the knee about."""
+    joints = standing(60)
+    hips, knees, ankles = joints[:, [1, 2]], joints[:, [4, 5]], joints[:, [7, 8]]
+    straight = hips + 0.52 * (ankles - hips)
+    joints[:, [4, 5]] = 0.12 * knees + 0.88 * straight
+    slide = 0.04 * np.sin(np.linspace(0, 6, 60))[:, None, None] * [0, 0, 1.0]
+    joints[:, [7, 8, 10, 11]] += slide
+    joints[:, [4, 5]] += slide / 2
+    motion = Motion(joints)
+    found = contacts(motion)
+    fixed = fix_feet(motion)
+    assert slides(motion, found).max() > 0.039
+    assert slides(fixed, found).max() < 0.01
+    assert added_way(motion, fixed)[:, [4, 5]].max() < 0.01
+
+
+def test_the_way_added_is_that_of_a_twentieth_of_a_second() -> None:
+    """A joint that is 3 m/s faster goes 15 cm farther in 1/20 s: in 6 frames at 120 fps, in half of one at 10 fps."""
+    for fps, way in ((120, 0.15), (20, 0.15), (10, 0.15), (30, 0.1)):
+        still = Motion(np.zeros((40, 22, 3)), fps=fps)
+        faster = Motion(np.arange(40)[:, None, None] / fps * np.full((22, 3), [0, 3.0, 0]), fps=fps)
+        np.testing.assert_allclose(added_way(still, faster), way, rtol=1e-5)
+        np.testing.assert_allclose(added_way(faster, still), -way, rtol=1e-5)
 
 
 @settings(max_examples=20, deadline=None)
@@ -132,5 +149,5 @@ def test_anything_is_survived(seed: int, frames: int, fps: float, wildness: floa
     motion = invented(seed, frames, fps, wildness)
     fixed = fix_feet(motion)
     assert len(fixed) == frames
-    assert added_speed(motion, fixed).max(initial=0) <= POP + 1e-6
+    assert added_way(motion, fixed).max(initial=0) <= POP + 1e-6
     np.testing.assert_allclose(bone_lengths(fixed.joints), bone_lengths(motion.joints), atol=1e-4)

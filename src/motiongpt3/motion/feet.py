@@ -1,8 +1,9 @@
 """Foot contacts: when a foot stands on the floor, how far it slides there, and how to hold it in its place.
 
 A generated foot slides while it should stand. `fix_feet` finds the contacts, gives the toes of each one place, moves
-the body a little where both feet slide the same way, and bends the legs so that all meet (`motiongpt3.motion.legs`).
-Then it looks again: what still slides is held for longer, or, where that would be too quick, lifted like a step.
+the body a little where both feet slide the same way, tilts the feet and bends the legs so that all meet
+(`motiongpt3.motion.knees`, `motiongpt3.motion.legs`). Then it looks again: what still slides is held for longer, or,
+where that would be too quick, lifted like a step.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from numpy.typing import NDArray
 from motiongpt3.motion.average import averaged
 from motiongpt3.motion.blend import eased
 from motiongpt3.motion.contacts import HEIGHT, SHORTEST, Contact, contacts, frames_of, slides
+from motiongpt3.motion.knees import tilted_foot
 from motiongpt3.motion.legs import legs_of, place_ankles
+from motiongpt3.motion.lift import lift
 from motiongpt3.motion.motion import Motion
 
 Array = NDArray[np.floating[Any]]
@@ -26,41 +29,41 @@ Array = NDArray[np.floating[Any]]
 SLIDE = 0.01
 """Metres: what the toes of a held contact may slide."""
 FASTEST = 0.36
-"""Metres per second that a correction may add to a foot in the air: 1.8 cm per frame at 20 fps."""
-POP = 0.4
-"""Metres per second by which a fixed motion may be faster than it was: 2 cm per frame at 20 fps."""
+"""Metres per second that a correction may add to a foot in the air: 1.8 cm in 1/20 s."""
+POP = 0.02
+"""Metres that a joint of a fixed motion may move farther than it did, within 1/20 s."""
 _ROUNDS = 12  # of finding what still slides
 _TRIES = 2  # to hold the same contact
 _LOST = 0.5  # how bad a frame is in which a foot no longer stands, against one in which it slides
-_ATTEMPTS = 40  # in a round, to keep every joint slow enough
-_DIPS = 8  # of those in which a quick knee is met by a lower body
+_ATTEMPTS = 200  # in a round, to keep every joint slow enough
 _FADE = 0.35  # seconds in which a correction starts before the first contact and ends after the last
-_SIGMA = 0.25  # seconds over which the body's share of the correction is averaged
+_SIGMAS = (0.25, 0.4, 0.15, 0.6)  # seconds over which the body's share of the correction is averaged, as far as tried
+_SETTLE = 0.01  # seconds over which a correction is averaged, so that a foot comes to rest in time
 _RAMP = 0.3  # share of a passage in which a correction gets faster, and in which it gets slower
 _STEEPEST = 1 / (1 - _RAMP)  # slope of `_passed` in the middle
 _CLEAR = HEIGHT + 0.005  # metres at which a lifted toe travels
 _BETWEEN = 0.5  # seconds between two lifts of one step
 _STEP, _RISE = 0.3, 0.2  # seconds in which toes are lifted for a step, and from under the floor
-_SINK, _DIP = 0.008, 0.12  # metres at a time, and seconds, that the body goes down
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is done: the contacts held, the parts in which toes are lifted, metres (T,) by which the body goes down."""
+    """What is done: the contacts held, the parts in which toes are lifted, seconds over which the body goes along."""
 
     held: list[Contact]
     lifted: list[Contact]
-    sink: Array
+    sigma: float
 
 
 def fix_feet(motion: Motion, floor: float = 0.0) -> Motion:
     """The motion with standing feet held in their places, and no foot under the floor.
 
     The toes of each contact get one place, the middle of where they were. Where the feet slide the same way for some
-    time the whole body goes along, the rest is done by bending the legs; the pelvis gives way where a leg would be too
-    short, or a knee too quick. In the air a correction passes smoothly into the next one. A contact that would need a
-    foot faster than `FASTEST`, or make any joint faster than it was by more than `POP`, is shortened, or let go; toes
-    that would slide then are lifted over the floor. Bones keep their lengths.
+    time the whole body goes along, the rest is done by bending the legs; a nearly straight leg tilts its foot over the
+    toes, and the pelvis gives way where a leg would be too short. In the air a correction passes smoothly into the next
+    one. A contact that would need a foot faster than `FASTEST`, or take any joint more than `POP` farther than it went,
+    is shortened, or let go; toes that would slide then are lifted over the floor. As long as feet still slide, the body
+    is tried with going along for a longer or shorter time. Bones keep their lengths.
 
     Args:
         motion: any frame rate.
@@ -70,7 +73,19 @@ def fix_feet(motion: Motion, floor: float = 0.0) -> Motion:
         the same frames; the motion itself if no foot ever stands.
     """
     found = contacts(motion, floor)
-    plan = _Plan(found, [], np.zeros(len(motion)))
+    best, least = motion, np.inf
+    for sigma in _SIGMAS:
+        fixed, cost = _fixed(motion, found, sigma, floor)
+        if cost < least:
+            best, least = fixed, cost
+        if not least:
+            break
+    return best
+
+
+def _fixed(motion: Motion, found: list[Contact], sigma: float, floor: float) -> tuple[Motion, float]:
+    """The motion with these contacts held as far as can be, and how bad it is: 0 where all feet stand as they did."""
+    plan = _Plan(found, [], sigma)
     tried = Counter(found)
     stood = frames_of(found)
     best, least = motion, np.inf
@@ -85,40 +100,31 @@ def fix_feet(motion: Motion, floor: float = 0.0) -> Motion:
         if (more.held, more.lifted) == (plan.held, plan.lifted):
             break
         plan = more
-    return best
+    return best, least
 
 
-def added_speed(before: Motion, after: Motion) -> NDArray[np.float64]:
-    """(T - N, J) by how much each joint is faster than it was over 1/20 s, N frames, in m/s; negative where slower."""
+def added_way(before: Motion, after: Motion) -> NDArray[np.float64]:
+    """(T - N, J) metres that each joint moves farther than it did within 1/20 s; negative where it moves less.
+
+    N is the number of frames that fit into 1/20 s, but at least one. Of a frame that lasts longer it is the share of
+    1/20 s.
+    """
     step = min(max(1, int(before.fps / 20)), max(1, len(before) - 1))
     old, new = (m.joints[step:].astype(np.float64) - m.joints[:-step] for m in (before, after))
-    return np.asarray((np.linalg.norm(new, axis=-1) - np.linalg.norm(old, axis=-1)) * before.fps / step)
+    added = np.linalg.norm(new, axis=-1) - np.linalg.norm(old, axis=-1)
+    return np.asarray(added * min(1.0, before.fps / 20))
 
 
 def _settled(motion: Motion, plan: _Plan, floor: float) -> tuple[Motion, _Plan]:
     """The motion with the plan carried out, and the plan as far as it could be, no joint being too quick."""
-    knees = [leg[1] for leg in legs_of(motion.skeleton)]
-    sigma, stretch = _DIP * motion.fps, _stretch(motion)
-    for attempt in range(_ATTEMPTS):
+    for _ in range(_ATTEMPTS):
         fixed, plan = _held(motion, plan, floor)
-        added = added_speed(motion, fixed)
+        added = added_way(motion, fixed)
         quick = np.concatenate([added, np.zeros((len(motion) - len(added), added.shape[1]))]) > POP
         if not quick.any():
             return fixed, plan
-        knee = np.asarray((quick[:, knees] & (_stretch(fixed) > stretch)).any(axis=1))
-        if attempt < _DIPS and knee.any() and not np.delete(quick, knees, axis=1).any():
-            dip = averaged(knee.astype(np.float64), sigma, "held") * (sigma * float(np.sqrt(2 * np.pi)))
-            plan = replace(plan, sink=plan.sink + _SINK * np.minimum(dip, 1))
-        else:
-            plan = _less(plan, quick, motion)
-    return motion, _Plan([], [], np.zeros(len(motion)))
-
-
-def _stretch(motion: Motion) -> Array:
-    """(T, 2) metres from hip to ankle."""
-    joints = motion.joints.astype(np.float64)
-    ends = [(hip, ankle) for hip, _, ankle, _ in legs_of(motion.skeleton)]
-    return np.stack([np.linalg.norm(joints[:, hip] - joints[:, ankle], axis=-1) for hip, ankle in ends], axis=-1)
+        plan = _less(plan, quick, motion)
+    return motion, replace(plan, held=[], lifted=[])
 
 
 def _more(plan: _Plan, sliding: list[Contact], tried: Counter[Contact], fps: float) -> _Plan:
@@ -162,7 +168,7 @@ def _less(plan: _Plan, quick: NDArray[np.bool_], motion: Motion) -> _Plan:
     legs = legs_of(motion.skeleton)
     reach = round(_STEP * motion.fps)
     body = np.delete(quick, [joint for leg in legs for joint in leg[1:]], axis=1).any(axis=1)
-    held, lifted, sink = [], list(plan.lifted), plan.sink
+    held, lifted = [], list(plan.lifted)
     for side, leg in enumerate(legs):
         own = [[c.start, c.stop] for c in plan.held if c.side == side]
         for frame in np.flatnonzero(body | quick[:, list(leg[1:])].any(axis=1)):
@@ -176,58 +182,47 @@ def _less(plan: _Plan, quick: NDArray[np.bool_], motion: Motion) -> _Plan:
                 else:
                     near[1] -= 1
                 own = [c for c in own if c[1] - c[0] > 1]
-            else:
-                sink = sink / 2
         held += [Contact(side, start, stop) for start, stop in own]
-    return _Plan(held, lifted, sink)
+    return replace(plan, held=held, lifted=lifted)
 
 
 def _held(motion: Motion, plan: _Plan, floor: float) -> tuple[Motion, _Plan]:
     """The motion with the plan carried out, and the plan with contacts shortened where feet had been too quick."""
     joints, fps = motion.joints.astype(np.float64), motion.fps
     legs = legs_of(motion.skeleton)
-    joints = joints + _body_shift(joints, plan.held, legs, fps)[:, None]
+    joints = joints + _body_shift(joints, plan.held, legs, plan.sigma * fps)[:, None]
     ankles, held = [], []
-    for side, (_, _, ankle, toe) in enumerate(legs):
+    for side, leg in enumerate(legs):
+        ankle, toe = leg[2:]
         at = joints[:, toe]
         own = _bridgeable(at, [c for c in plan.held if c.side == side], fps)
         held += own
-        at = at + _correction(at, own, fps)
+        at = at + averaged(_correction(at, own, fps), _SETTLE * fps, "held")
         lacks = np.zeros(len(at))
         for c in plan.lifted:
             if c.side == side:
                 lacks[c.start : c.stop] = floor + _CLEAR - at[c.start : c.stop, 1]
         at[:, 1] += lift(lacks, _STEP * fps)
         at[:, 1] += lift(floor - at[:, 1], _RISE * fps)
-        ankles.append(at + joints[:, ankle] - joints[:, toe])
-    joints[..., 1] -= plan.sink[:, None]
+        foot = tilted_foot(joints, leg, at, floor)
+        joints[:, toe] = joints[:, ankle] + foot
+        ankles.append(at - foot)
     fixed = motion.replace(joints=place_ankles(joints, ankles, fps, motion.skeleton).astype(np.float32))
     return fixed, replace(plan, held=held)
 
 
-def lift(lacks: Array, frames: float) -> Array:
-    """(T,) metres by which to lift toes that lack (T,) metres, so that none lacks any, up and down in some frames."""
-    out = np.zeros(len(lacks))
-    reach = max(1, round(frames))
-    for frame in np.flatnonzero(lacks > 0):
-        near = slice(max(0, frame - reach), frame + reach + 1)
-        fade = 1 - np.abs(np.arange(len(lacks))[near] - frame) / (reach + 1)
-        out[near] = np.maximum(out[near], lacks[frame] * fade * fade * (3 - 2 * fade))
-    return out
-
-
-def _body_shift(joints: Array, found: list[Contact], legs: list[tuple[int, int, int, int]], fps: float) -> Array:
+def _body_shift(joints: Array, found: list[Contact], legs: list[tuple[int, int, int, int]], sigma: float) -> Array:
     """(T, 3) horizontal move of the whole body that takes up what the standing feet slide together."""
     shift = np.zeros((len(joints), 3))
     weight = np.zeros(len(joints))
     for c in found:
         weight[c.start : c.stop] += 1
-    dense = averaged(weight, _SIGMA * fps, "held")
+    dense = averaged(weight, sigma, "held")
     for _ in range(3):
         wanted = np.zeros_like(shift)
         for c in found:
             wanted[c.start : c.stop] += _away(joints[:, legs[c.side][3]] + shift, c)
-        shift += averaged(wanted, _SIGMA * fps, "held") / np.maximum(dense, 0.25)[:, None]
+        shift += averaged(wanted, sigma, "held") / np.maximum(dense, 0.25)[:, None]
     return shift
 
 
