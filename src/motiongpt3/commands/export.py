@@ -70,5 +70,5 @@ def _written_fbx(motion: Motion, out: Path, blender: str) -> dict[str, Any]:
     from motiongpt3.formats.fbx import convert
 
     with tempfile.TemporaryDirectory() as folder:
-        convert(save(motion, Path(folder) / "motion.glb"), out, blender)
+        convert(save(motion, Path(folder) / "motion.glb"), out, motion.fps, blender)
     return {"file": str(out), "frames": len(motion), "seconds": motion.seconds}

@@ -14,11 +14,17 @@ VARIABLE = "MOTIONGPT3_BLENDER"
 SECONDS = 300
 """Blender is stopped after this time."""
 SCRIPT = (
-    "import bpy, sys; source, target = sys.argv[-2:]; bpy.ops.wm.read_factory_settings(use_empty=True); "
+    "import bpy, numpy, sys; fps, source, target = sys.argv[-3:]; vars(numpy).setdefault('bool', bool); "
+    "bpy.ops.wm.read_factory_settings(use_empty=True); render = bpy.context.scene.render; "
+    "render.fps = max(1, round(float(fps))); render.fps_base = render.fps / float(fps); "
     "bpy.ops.import_scene.gltf(filepath=source); "
     "bpy.ops.export_scene.fbx(filepath=target, add_leaf_bones=False, bake_anim_simplify_factor=0)"
 )
-"""What Blender runs; the last two words of its command line are the GLB to read and the FBX to write."""
+"""What Blender runs; the last words of its command line: frames per second, the GLB to read, the FBX to write.
+
+Blender bakes on its own frames, 24 a second unless told. Blender 3.4's glTF importer wants `numpy.bool`, which the
+numpy beside it in Debian 12 no longer has.
+"""
 _PLACES = ("/Applications/Blender.app/Contents/MacOS/Blender", "/snap/bin/blender")
 
 
@@ -37,12 +43,12 @@ def find_blender() -> str:
         raise MotionGPT3Error(f"{VARIABLE} names {named}, which is no program")
     raise MotionGPT3Error(
         "FBX files are written by Blender, which is not found: install it from https://www.blender.org/download "
-        f"(or: apt install blender, snap install blender --classic), or name its program in {VARIABLE}"
+        f"(or: apt install blender python3-numpy, snap install blender --classic), or name its program in {VARIABLE}"
     )
 
 
-def convert(glb: Path, fbx: Path, blender: str) -> None:
-    """Turn a GLB file into an FBX file with a Blender that runs without a window.
+def convert(glb: Path, fbx: Path, fps: float, blender: str) -> None:
+    """Turn a GLB file into an FBX file of the same frames per second with a Blender that runs without a window.
 
     Raises:
         MotionGPT3Error: Blender fails or takes too long, or the file cannot be written.
@@ -52,7 +58,7 @@ def convert(glb: Path, fbx: Path, blender: str) -> None:
         command = [blender, "--background", "--factory-startup", "--python-exit-code", "1", "--python-expr", SCRIPT]
         try:
             done = subprocess.run(
-                [*command, "--", str(glb.resolve()), str(temporary.resolve())],
+                [*command, "--", str(fps), str(glb.resolve()), str(temporary.resolve())],
                 capture_output=True,
                 text=True,
                 errors="replace",
@@ -64,5 +70,11 @@ def convert(glb: Path, fbx: Path, blender: str) -> None:
         except OSError as error:
             raise MotionGPT3Error(f"cannot run Blender ({blender}): {error.strerror or error}") from None
         if done.returncode or not temporary.is_file():
-            said = [line.strip() for line in (done.stderr + "\n" + done.stdout).splitlines() if "Error" in line]
-            raise MotionGPT3Error(f"Blender failed: {said[-1][:200] if said else f'exit code {done.returncode}'}")
+            reason = _reason(done.stderr + done.stdout) or f"exit code {done.returncode}"
+            raise MotionGPT3Error(f"Blender failed: {reason}")
+
+
+def _reason(said: str) -> str:
+    """The last line in which Blender names an error, and not only that the script had one."""
+    lines = [line.strip() for line in said.splitlines() if "Error" in line and "script failed" not in line]
+    return lines[-1][:200] if lines else ""
