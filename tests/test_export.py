@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 from pathlib import Path
 
-import numpy as np
 import pytest
+from blender import in_blender, needs_blender
 from clips import invented, recorded
 
 from motiongpt3 import Motion
@@ -119,39 +117,12 @@ def test_fbx_by_blender(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bin", "clip.npz"]
 
 
-LOOK = """
-import bpy, json, sys
-source, target = sys.argv[-2:]
-bpy.ops.wm.read_factory_settings(use_empty=True)
-bpy.ops.import_scene.fbx(filepath=source)
-scene, (rig,) = bpy.context.scene, [thing for thing in bpy.data.objects if thing.type == "ARMATURE"]
-first, last = (int(frame) for frame in bpy.data.actions[0].frame_range)
-frames = []
-for frame in range(first, last + 1):
-    scene.frame_set(frame)
-    frames.append({bone.name: list((rig.matrix_world @ bone.matrix).translation) for bone in rig.pose.bones})
-found = {"fps": scene.render.fps / scene.render.fps_base, "frames": frames}
-found["meshes"] = [thing.name for thing in bpy.data.objects if thing.type == "MESH"]
-json.dump(found, open(target, "w"))
-"""
-
-
-@pytest.mark.skipif(shutil.which("blender") is None, reason="no blender on the PATH")
+@needs_blender
 @pytest.mark.parametrize("fps", [20, 30])
 def test_fbx_by_the_real_blender(clip: Path, tmp_path: Path, fps: int) -> None:
-    """What Blender reads back has the mesh, each frame, and each joint where it was; z is up there."""
-    fbx, script, seen = tmp_path / "a.fbx", tmp_path / "look.py", tmp_path / "seen.json"
+    fbx = tmp_path / "a.fbx"
     assert main(["export", str(clip), "--fps", str(fps), "--fbx", str(fbx)]) == 0
     assert fbx.read_bytes().startswith(b"Kaydara FBX Binary")
-    script.write_text(LOOK)
-    command = ["blender", "--background", "--factory-startup", "--python-exit-code", "1", "--python", str(script)]
-    subprocess.run([*command, "--", str(fbx), str(seen)], check=True, capture_output=True, timeout=300)
-    found = json.loads(seen.read_text())
-    motion = finish(load(clip), fps=fps)
-    assert found["fps"] == fps
-    assert len(found["frames"]) == len(motion)
-    assert len(found["meshes"]) == 1
-    names = {"Hips": 0, "LeftFoot": 7, "RightToeBase": 11, "Head": 15, "LeftForeArm": 18, "RightHand": 21}
-    for name, joint in names.items():
-        x, y, z = np.array([frame[name] for frame in found["frames"]]).T
-        np.testing.assert_allclose(np.stack([x, z, -y], 1), motion.joints[:, joint], atol=2e-3, err_msg=name)
+    seen = in_blender(fbx, "import_scene.fbx", tmp_path)
+    assert (seen.fps, seen.meshes) == (fps, 1)
+    seen.compare(finish(load(clip), fps=fps))
