@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -177,15 +178,16 @@ def test_variants_stand_side_by_side_and_one_is_picked(app: Any, visit: Callable
 
     one = show(1)
     assert not button(page, "3").is_visible()
-    for _ in range(2):
+    for _ in range(4):
         page.get_by_role("slider").nth(1).press("ArrowRight")
-    three = show(3)
-    assert (np.abs(three - one).max(-1) > 40).mean() > 0.01, "there is still one figure"
-    button(page, "3").click()
-    assert changes(page, three), "another one is not shown as picked"
+    four = show(4)
+    assert (np.abs(four - one).max(-1) > 40).mean() > 0.01, "there is still one figure"
+    assert not button(page, "5").is_visible(), "there are four at most"
+    button(page, "4").click()
+    assert changes(page, four), "another one is not shown as picked"
     picked = scene(page)
     button(page, "Keep only this one").click()
-    button(page, "3").wait_for(state="hidden")
+    button(page, "4").wait_for(state="hidden")
     assert changes(page, picked), "the others are still there"
 
 
@@ -357,6 +359,30 @@ def test_work_is_cancelled_and_failures_are_told(
     says(page, "at most 20 MB are read")
     generate(page, "all is well")
     says(page, "all is well: 4.0 s")
+
+
+class Turnstile(threading.Semaphore):
+    """Lets the model do one piece of work at a time, until it is set."""
+
+    def wait(self, timeout: float) -> bool:
+        return self.acquire(timeout=timeout)
+
+    def set(self) -> None:
+        self.release(1000)
+
+
+def test_the_bar_tells_how_far_long_work_is(app: Any, model: MovingModel, visit: Callable[..., Any]) -> None:
+    model.free = turnstile = Turnstile(0)  # type: ignore[assignment]
+    page = visit(app.url)
+    bar = page.get_by_role("progressbar")
+    assert not bar.is_visible()
+    tab(page, "Compose")
+    button(page, "Compose").click()
+    for part in range(3):
+        until(lambda done=part: abs(float(bar.get_attribute("aria-valuenow")) - 100 * done / 3) < 1)
+        turnstile.release()
+    says(page, "A motion: 9.0 s")
+    bar.wait_for(state="hidden")
 
 
 def test_browsers_do_not_disturb_one_another(app: Any, visit: Callable[..., Any]) -> None:
