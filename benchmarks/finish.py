@@ -44,8 +44,8 @@ def feet(name: str, motions: list[Motion]) -> None:
         for side, which in ((motions, found), (fixed, found), (fixed, again))
     )
     stands = [np.mean([frames_of(own) / len(m) / 2 for own, m in zip(f, motions, strict=True)]) for f in (found, again)]
-    up = max(upward(*pair) for pair in zip(motions, fixed, strict=True)) * 5
-    pop = max(float(added_way(*pair).max(initial=0)) for pair in zip(motions, fixed, strict=True)) * 5
+    up = max(upward(*pair) for pair in zip(motions, fixed, strict=True)) * 100
+    pop = max(float(added_way(*pair).max(initial=0)) for pair in zip(motions, fixed, strict=True)) * 100
     moved = [np.linalg.norm(y.joints - x.joints, axis=-1).mean() for x, y in zip(motions, fixed, strict=True)]
     lowest = min(float(motion.joints[:, [7, 8, 10, 11], 1].min()) for motion in fixed)
     print(f"{name}: {len(motions)} motions, {len(before)} contacts")
@@ -63,7 +63,7 @@ def feet(name: str, motions: list[Motion]) -> None:
 
 
 def upward(before: Motion, after: Motion) -> float:
-    """By how much a joint is faster up or down than it was over 1/20 s, at most, in m/s."""
+    """How much farther up or down than it did a joint goes within 1/20 s, at most, in metres."""
     flat = [m.replace(joints=m.joints * np.array([0, 1, 0], dtype=np.float32)) for m in (before, after)]
     return float(added_way(flat[0], flat[1]).max(initial=0))
 
@@ -102,8 +102,11 @@ def main() -> None:
     rows = pack.split("test")
     chosen = [rows[i] for i in np.linspace(0, len(rows) - 1, options.clips).astype(int)]
     recorded = [Motion(pack.clip_joints(row), pack.fps) for row in chosen]
-    made = MotionGPT3.from_pretrained().generate(list(PROMPTS), seconds=4, seed=0)
-    for name, motions in (("recorded", recorded), ("generated", list(made))):
+    captions = [clip.captions[0] for clip in (pack.clips[row] for row in rows[4::9]) if clip.captions]
+    model = MotionGPT3.from_pretrained()
+    made = list(model.generate(list(PROMPTS), seconds=4, seed=11))
+    told = list(model.generate(captions, seed=5))
+    for name, motions in (("recorded", recorded), ("generated", made), ("of test captions", told)):
         for fps in (20, 30, 60):
             feet(f"{name} at {fps} fps", motions if fps == 20 else [resampled(motion, fps) for motion in motions])
         loops(name, motions)

@@ -9,8 +9,9 @@ where that would be too quick, lifted like a step.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ _ROUNDS = 12  # of finding what still slides
 _TRIES = 2  # to hold the same contact
 _LOST = 0.5  # how bad a frame is in which a foot no longer stands, against one in which it slides
 _ATTEMPTS = 200  # in a round, to keep every joint slow enough
+_WORK = 1_000_000  # frames in all attempts of all rounds, if they are not one round's: about 20 seconds
 _FADE = 0.35  # seconds in which a correction starts before the first contact and ends after the last
 _SIGMAS = (0.25, 0.4, 0.15, 0.6)  # seconds over which the body's share of the correction is averaged, as far as tried
 _SETTLE = 0.01  # seconds over which a correction is averaged, so that a foot comes to rest in time
@@ -74,8 +76,9 @@ def fix_feet(motion: Motion, floor: float = 0.0) -> Motion:
     """
     found = contacts(motion, floor)
     best, least = motion, np.inf
+    attempts = iter(range(max(_ATTEMPTS, _WORK // max(len(motion), 1))))
     for sigma in _SIGMAS:
-        fixed, cost = _fixed(motion, found, sigma, floor)
+        fixed, cost = _fixed(motion, _Plan(found, [], sigma), floor, attempts)
         if cost < least:
             best, least = fixed, cost
         if not least:
@@ -83,14 +86,13 @@ def fix_feet(motion: Motion, floor: float = 0.0) -> Motion:
     return best
 
 
-def _fixed(motion: Motion, found: list[Contact], sigma: float, floor: float) -> tuple[Motion, float]:
-    """The motion with these contacts held as far as can be, and how bad it is: 0 where all feet stand as they did."""
-    plan = _Plan(found, [], sigma)
-    tried = Counter(found)
-    stood = frames_of(found)
+def _fixed(motion: Motion, plan: _Plan, floor: float, attempts: Iterator[int]) -> tuple[Motion, float]:
+    """The motion with a plan's contacts held as far as can be, and how bad it is: 0 if all feet stand as they did."""
+    tried = Counter(plan.held)
+    stood = frames_of(plan.held)
     best, least = motion, np.inf
     for _ in range(_ROUNDS):
-        fixed, plan = _settled(motion, plan, floor)
+        fixed, plan = _settled(motion, plan, floor, attempts)
         again = contacts(fixed, floor)
         sliding = [c for c, slide in zip(again, slides(fixed, again), strict=True) if slide >= SLIDE]
         cost = frames_of(sliding) + _LOST * max(stood - frames_of(again), 0)
@@ -104,23 +106,24 @@ def _fixed(motion: Motion, found: list[Contact], sigma: float, floor: float) -> 
 
 
 def added_way(before: Motion, after: Motion) -> NDArray[np.float64]:
-    """(T - N, J) metres that each joint moves farther than it did within 1/20 s; negative where it moves less.
+    """(T - 1, J) metres that each joint moves farther than it did, from each frame on within 1/20 s.
 
-    N is the number of frames that fit into 1/20 s, but at least one. Of a frame that lasts longer it is the share of
-    1/20 s.
+    The most over one frame, two frames and so on, as many as fit into 1/20 s, but at least one. Of a frame that lasts
+    longer it is the share of 1/20 s.
     """
-    step = min(max(1, int(before.fps / 20)), max(1, len(before) - 1))
-    old, new = (m.joints[step:].astype(np.float64) - m.joints[:-step] for m in (before, after))
-    added = np.linalg.norm(new, axis=-1) - np.linalg.norm(old, axis=-1)
-    return np.asarray(added * min(1.0, before.fps / 20))
+    old, new = (motion.joints.astype(np.float64) for motion in (before, after))
+    most = np.full((len(old) - 1, old.shape[1]), -np.inf)
+    for step in range(1, max(1, int(before.fps / 20)) + 1):
+        gone, went = (np.linalg.norm(at[step:] - at[:-step], axis=-1) for at in (new, old))
+        most[: len(gone)] = np.maximum(most[: len(gone)], gone - went)
+    return most * min(1.0, before.fps / 20)
 
 
-def _settled(motion: Motion, plan: _Plan, floor: float) -> tuple[Motion, _Plan]:
+def _settled(motion: Motion, plan: _Plan, floor: float, attempts: Iterator[int]) -> tuple[Motion, _Plan]:
     """The motion with the plan carried out, and the plan as far as it could be, no joint being too quick."""
-    for _ in range(_ATTEMPTS):
+    for _ in islice(attempts, _ATTEMPTS):
         fixed, plan = _held(motion, plan, floor)
-        added = added_way(motion, fixed)
-        quick = np.concatenate([added, np.zeros((len(motion) - len(added), added.shape[1]))]) > POP
+        quick = np.pad(added_way(motion, fixed) > POP, ((0, 1), (0, 0)))
         if not quick.any():
             return fixed, plan
         plan = _less(plan, quick, motion)
