@@ -138,7 +138,7 @@ def _more(plan: _Plan, sliding: list[Contact], tried: Counter[Contact], fps: flo
             h for h in sorted(held, key=lambda h: h.start) if h.side == c.side and h.start < c.stop and c.start < h.stop
         ]
         wanted = Contact(c.side, min([c.start, *(h.start for h in touched)]), max([c.stop, *(h.stop for h in touched)]))
-        if len(touched) < 2 and tried[wanted] < _TRIES:
+        if tried[wanted] < _TRIES:
             tried[wanted] += 1
             held = [h for h in held if h not in touched] + [wanted]
             continue
