@@ -102,10 +102,10 @@ def main() -> None:
     rows = pack.split("test")
     chosen = [rows[i] for i in np.linspace(0, len(rows) - 1, options.clips).astype(int)]
     recorded = [Motion(pack.clip_joints(row), pack.fps) for row in chosen]
-    captions = [clip.captions[0] for clip in (pack.clips[row] for row in rows[4::9]) if clip.captions]
+    captions = [clip.captions[0] for clip in (pack.clips[row] for row in rows[2::9]) if clip.captions]
     model = MotionGPT3.from_pretrained()
-    made = list(model.generate(list(PROMPTS), seconds=4, seed=11))
-    told = list(model.generate(captions, seed=5))
+    made = list(model.generate(list(PROMPTS), seconds=4, seed=21))
+    told = list(model.generate(captions, seed=8))
     for name, motions in (("recorded", recorded), ("generated", made), ("of test captions", told)):
         for fps in (20, 30, 60):
             feet(f"{name} at {fps} fps", motions if fps == 20 else [resampled(motion, fps) for motion in motions])

@@ -70,7 +70,9 @@ def test_toes_come_up_from_under_the_floor() -> None:
     joints = standing(40) - [0, 0.03, 0]
     fixed = fix_feet(Motion(joints))
     assert measure(fixed).penetration_max < 0.01
-    np.testing.assert_allclose(fixed.joints[:, 15], joints[:, 15], atol=1e-3)
+    head = fixed.joints[:, 15] - joints[:, 15]
+    np.testing.assert_allclose(head[:, [0, 2]], 0, atol=1e-3)
+    assert 0 < head[:, 1].min() <= head[:, 1].max() < 0.03, "straight legs lift the body, and bend a little"
 
 
 def test_what_is_fixed_stays_as_it_is(mocap_dir: Path) -> None:
@@ -96,7 +98,7 @@ def test_real_motions(mocap_dir: Path, fps: int) -> None:
         stood += sum(c.stop - c.start for c in again) - sum(c.stop - c.start for c in found)
     assert len(before) > 150
     assert np.mean(before) > 0.96
-    assert np.mean(after) > 0.995
+    assert np.mean(after) == 1
     assert stood >= 0, "feet stand as long as before"
 
 

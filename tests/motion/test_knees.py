@@ -1,4 +1,4 @@
-"""A foot tilts over its toes so that a straight leg keeps its length, a bent one does not care."""
+"""Body and heels move so that a straight leg keeps its length; a bent one does not care."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from motiongpt3.motion.knees import tilted_foot
+from motiongpt3.motion.knees import rise, tilted_foot
 from motiongpt3.motion.legs import LEGS
 from motiongpt3.motion.skeleton import HUMANML3D
 
@@ -40,6 +40,23 @@ def test_a_straight_leg_stays_about_as_long(way: tuple[float, float, float]) -> 
     untilted = reach(joints, joints[:, LEG[3]] - joints[:, LEG[2]], toes)
     tilted = reach(joints, tilted_foot(joints, LEG, toes, 0.0), toes)
     assert (np.abs(tilted - before) < 0.3 * np.abs(untilted - before)).all()
+
+
+@pytest.mark.parametrize("way", [(0, 0, 0.1), (0.1, 0, 0), (0, 0.01, 0), (0, -0.01, 0)])
+def test_the_body_goes_with_a_straight_leg(way: tuple[float, float, float]) -> None:
+    joints = leg(0.99, 30)
+    foot = joints[:, LEG[3]] - joints[:, LEG[2]]
+    toes = joints[:, LEG[3]] + way
+    before, untouched = reach(joints, foot, joints[:, LEG[3]]), reach(joints, foot, toes)
+    moved = joints + rise(joints, [toes], [LEG], 20)[:, None, None] * [0, 1, 0]
+    after = reach(moved, foot, toes)
+    assert (np.abs(after - before) < 0.5 * np.abs(untouched - before)).all()
+
+
+def test_the_body_stays_over_bent_legs_and_where_nothing_moves() -> None:
+    bent, straight = leg(0.8), leg(0.99)
+    np.testing.assert_allclose(rise(bent, [bent[:, LEG[3]] + [0, 0, 0.1]], [LEG], 20), 0, atol=1e-12)
+    np.testing.assert_allclose(rise(straight, [straight[:, LEG[3]]], [LEG], 20), 0, atol=1e-12)
 
 
 def test_a_bent_leg_s_foot_keeps_its_direction() -> None:

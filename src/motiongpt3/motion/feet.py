@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from motiongpt3.motion.average import averaged
 from motiongpt3.motion.blend import eased
 from motiongpt3.motion.contacts import HEIGHT, SHORTEST, Contact, contacts, frames_of, slides
-from motiongpt3.motion.knees import tilted_foot
+from motiongpt3.motion.knees import rise, tilted_foot
 from motiongpt3.motion.legs import legs_of, place_ankles
 from motiongpt3.motion.lift import lift
 from motiongpt3.motion.motion import Motion
@@ -194,9 +194,8 @@ def _held(motion: Motion, plan: _Plan, floor: float) -> tuple[Motion, _Plan]:
     joints, fps = motion.joints.astype(np.float64), motion.fps
     legs = legs_of(motion.skeleton)
     joints = joints + _body_shift(joints, plan.held, legs, plan.sigma * fps)[:, None]
-    ankles, held = [], []
-    for side, leg in enumerate(legs):
-        ankle, toe = leg[2:]
+    toes, held = [], []
+    for side, (_, _, _, toe) in enumerate(legs):
         at = joints[:, toe]
         own = _bridgeable(at, [c for c in plan.held if c.side == side], fps)
         held += own
@@ -207,8 +206,12 @@ def _held(motion: Motion, plan: _Plan, floor: float) -> tuple[Motion, _Plan]:
                 lacks[c.start : c.stop] = floor + _CLEAR - at[c.start : c.stop, 1]
         at[:, 1] += lift(lacks, _STEP * fps)
         at[:, 1] += lift(floor - at[:, 1], _RISE * fps)
+        toes.append(at)
+    joints[..., 1] += rise(joints, toes, legs, fps)[:, None]
+    ankles = []
+    for leg, at in zip(legs, toes, strict=True):
         foot = tilted_foot(joints, leg, at, floor)
-        joints[:, toe] = joints[:, ankle] + foot
+        joints[:, leg[3]] = joints[:, leg[2]] + foot
         ankles.append(at - foot)
     fixed = motion.replace(joints=place_ankles(joints, ankles, fps, motion.skeleton).astype(np.float32))
     return fixed, replace(plan, held=held)
