@@ -121,8 +121,10 @@ def test_place_and_heading_do_not_matter(seed: int, x: float, z: float, angle: f
     turn = np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
     other = motion.replace(joints=motion.joints @ turn.T + [x, 0, z])
     expected, found = quality.measure(motion).as_dict(), quality.measure(other).as_dict()
-    # Third differences of float32 positions 20 m out carry the rounding.
-    assert found == pytest.approx(expected, rel=2e-2, abs=1e-2)
+    # Third differences of float32 positions 20 m out carry the rounding, and a frame may lie at a threshold.
+    for name, value in expected.items():
+        frame = 1.5 / len(motion) if quality.UNITS[name] == "of frames" else 0.0
+        assert found[name] == pytest.approx(value, rel=2e-2, abs=1e-2 + frame), name
 
 
 def test_seam_jerk_looks_only_near_the_seam() -> None:
