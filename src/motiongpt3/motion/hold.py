@@ -18,7 +18,7 @@ from motiongpt3.motion.average import averaged
 from motiongpt3.motion.blend import eased
 from motiongpt3.motion.contacts import HEIGHT, SHORTEST, Contact
 from motiongpt3.motion.knees import rise, tilted_foot
-from motiongpt3.motion.legs import legs_of, place_ankles
+from motiongpt3.motion.legs import Leg, legs_of, place_ankles
 from motiongpt3.motion.lift import lift
 from motiongpt3.motion.motion import Motion
 
@@ -73,7 +73,7 @@ def hold(motion: Motion, plan: Plan, floor: float) -> tuple[Motion, Plan]:
     return fixed, replace(plan, held=held)
 
 
-def _body_shift(joints: Array, found: list[Contact], legs: list[tuple[int, int, int, int]], sigma: float) -> Array:
+def _body_shift(joints: Array, found: list[Contact], legs: list[Leg], sigma: float) -> Array:
     """(T, 3) horizontal move of the whole body that takes up what the standing feet slide together."""
     shift = np.zeros((len(joints), 3))
     weight = np.zeros(len(joints))

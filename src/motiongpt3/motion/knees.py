@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from motiongpt3.motion.average import averaged
 from motiongpt3.motion.blend import eased
+from motiongpt3.motion.legs import Leg, length
 
 Array = NDArray[np.floating[Any]]
-Leg = tuple[int, int, int, int]
 
 _BENT, _FULL = 0.85, 0.95  # shares of its length: a leg that is shorter needs no help, one that is longer all of it
 _MOST = 0.12  # radians
@@ -77,7 +77,5 @@ def tilted_foot(joints: Array, leg: Leg, toes: Array, floor: float) -> NDArray[n
 
 def _reach(joints: Array, hip: int, knee: int, ankle: int) -> tuple[Array, Array]:
     """(T,) metres from hip to ankle, and how straight a leg is: 0 for a bent one, 1 for one that is nearly straight."""
-    thigh, shin, reach = (
-        np.linalg.norm(joints[:, a] - joints[:, b], axis=-1) for a, b in ((hip, knee), (knee, ankle), (hip, ankle))
-    )
-    return reach, eased((reach / np.maximum(thigh + shin, 1e-8) - _BENT) / (_FULL - _BENT))
+    reach, full = length(joints, hip, ankle), length(joints, hip, knee) + length(joints, knee, ankle)
+    return reach, eased((reach / np.maximum(full, 1e-8) - _BENT) / (_FULL - _BENT))

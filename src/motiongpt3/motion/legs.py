@@ -12,6 +12,8 @@ from motiongpt3.motion.average import averaged
 from motiongpt3.motion.skeleton import HUMANML3D, Skeleton
 
 Array = NDArray[np.floating[Any]]
+Leg = tuple[int, int, int, int]
+"""Hip, knee, ankle and toe."""
 
 _STRAIGHT = 0.995  # of a leg's length: how far a corrected leg stretches
 _POINTS = 0.12  # metres off the line from hip to ankle: a knee that is nearer points nowhere
@@ -19,7 +21,7 @@ _USUAL = 0.12  # seconds over which it is averaged where a knee points
 _MORE = 0.7  # a knee that is 1 + 1 / _MORE times as far off that line as it was points where it does on average
 
 
-def legs_of(skeleton: Skeleton) -> list[tuple[int, int, int, int]]:
+def legs_of(skeleton: Skeleton) -> list[Leg]:
     """Hip, knee, ankle and toes of the left and of the right leg."""
     found = []
     for ankle, toe in (skeleton.contacts[:2], skeleton.contacts[2:]):
@@ -53,9 +55,7 @@ def bend(
     return hip + along[:, None] * line + aside[:, None] * pole, hip + reach[:, None] * line
 
 
-def place_ankle(
-    joints: Array, leg: tuple[int, int, int, int], target: Array, lengths: Array, ground: float | Array, facing: Array
-) -> None:
+def place_ankle(joints: Array, leg: Leg, target: Array, lengths: Array, ground: float | Array, facing: Array) -> None:
     """Bend one leg of `joints`, in place, so that its ankle is at `target`, as far as it reaches.
 
     The hip stays, the foot keeps its direction, and the toes stay above ground. A leg that is too short stretches
@@ -117,7 +117,7 @@ def place_ankles(joints: Array, ankles: Sequence[Array], fps: float, skeleton: S
     return out
 
 
-def _give_way(joints: Array, ankles: Sequence[Array], legs: list[tuple[int, int, int, int]], fps: float) -> Array:
+def _give_way(joints: Array, ankles: Sequence[Array], legs: list[Leg], fps: float) -> Array:
     """(T, 3) smooth move of the body after which each leg reaches its ankle."""
     move = np.zeros((len(joints), 3))
     width = 0.08 * fps
@@ -136,8 +136,8 @@ def _give_way(joints: Array, ankles: Sequence[Array], legs: list[tuple[int, int,
 
 def _most(joints: Array, hip: int, knee: int, ankle: int) -> Array:
     """(T,) how far a leg may stretch: nearly straight, or as straight as it was."""
-    full = _length(joints, hip, knee) + _length(joints, knee, ankle)
-    return np.maximum(_STRAIGHT * full, _length(joints, hip, ankle))
+    full = length(joints, hip, knee) + length(joints, knee, ankle)
+    return np.maximum(_STRAIGHT * full, length(joints, hip, ankle))
 
 
 def _bent(joints: Array, target: Array, hip: int, knee: int, ankle: int, toe: int, fps: float) -> tuple[Array, Array]:
@@ -146,7 +146,7 @@ def _bent(joints: Array, target: Array, hip: int, knee: int, ankle: int, toe: in
     Where a straight knee points changes from frame to frame, or is nowhere. As far as such a leg is bent more than
     it was, its knee points where it did on average, or where the foot does.
     """
-    thigh, shin = _length(joints, hip, knee), _length(joints, knee, ankle)
+    thigh, shin = length(joints, hip, knee), length(joints, knee, ankle)
     line = target - joints[:, hip]
     reach = np.minimum(np.linalg.norm(line, axis=-1), _most(joints, hip, knee, ankle))
     reach = np.clip(reach, np.abs(thigh - shin) + 1e-4, thigh + shin)
@@ -164,5 +164,6 @@ def _unit(vectors: Array) -> Array:
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-8))
 
 
-def _length(joints: Array, a: int, b: int) -> Array:
+def length(joints: Array, a: int, b: int) -> Array:
+    """(T,) metres between two joints."""
     return np.asarray(np.linalg.norm(joints[:, b] - joints[:, a], axis=-1))

@@ -65,8 +65,9 @@ def test_each_book_leaves_less() -> None:
     x, everything = torch.randn(512, 8), torch.ones(512, dtype=torch.bool)
     books = ResidualCodebooks(4, 32, 8, decay=0.5, least_use=0.1)
     for _ in range(20):
-        books.follow(x, everything)
+        followed = books.follow(x, everything)
     codes, left = books.nearest(x), []
+    assert torch.equal(followed, codes), "following gives the codes of the moved books"
     for number in range(5):
         known = sum((book.look_up(codes[:, n]) for n, book in enumerate(books) if n < number), torch.zeros_like(x))
         left.append(float((x - known).square().mean()))

@@ -108,9 +108,14 @@ class ResidualCodebooks(nn.Module):
         return torch.stack([book.look_up(codes[..., number]) for number, book in enumerate(self)]).sum(0)
 
     @torch.no_grad()
-    def follow(self, x: Tensor, real: Tensor) -> None:
-        """Move each book towards what those before it leave of a batch; arguments as of `Codebook.follow`."""
-        rest = x.float()
+    def follow(self, x: Tensor, real: Tensor) -> Tensor:
+        """Move each book towards what those before it leave of a batch, and give the codes, as `nearest` then does.
+
+        Arguments as of `Codebook.follow`; (n, books) codes.
+        """
+        rest, codes = x.float(), []
         for book in self:
             book.follow(rest, real)
-            rest = rest - book.look_up(book.nearest(rest))
+            codes.append(book.nearest(rest))
+            rest = rest - book.look_up(codes[-1])
+        return torch.stack(codes, -1)

@@ -143,8 +143,9 @@ class MotionVQ(nn.Module):
         x = self.encodings(features, lengths)
         real = frame_mask(self.counts(lengths), x.shape[1])
         if self.training:
-            self.codebooks.follow(x.detach().flatten(0, 1), real.flatten())
-        codes = self.codebooks.nearest(x.detach())
+            codes = self.codebooks.follow(x.detach().flatten(0, 1), real.flatten()).view(*x.shape[:2], -1)
+        else:
+            codes = self.codebooks.nearest(x.detach())
         vectors = self.codebooks.look_up(codes)
         error = (x.float() - vectors).square().mean(-1)
         commitment = (error * real).sum() / real.sum()
