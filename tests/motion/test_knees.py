@@ -1,4 +1,4 @@
-"""Body and heels move so that a straight leg keeps its length; a bent one does not care."""
+"""Body and heels move so that a straight leg keeps its length, and a folded one its knee; a bent one does not care."""
 
 from __future__ import annotations
 
@@ -59,6 +59,31 @@ def test_the_body_stays_over_bent_legs_and_where_nothing_moves() -> None:
     np.testing.assert_allclose(rise(straight, [straight[:, LEG[3]]], [LEG], 20), 0, atol=1e-12)
 
 
+def shin(joints: np.ndarray, foot: np.ndarray, toes: np.ndarray) -> np.ndarray:
+    """(T,) metres from the knee, where it is, to the ankle of toes at `toes`."""
+    return np.asarray(np.linalg.norm(toes - foot - joints[:, LEG[1]], axis=-1))
+
+
+def squat(frames: int) -> np.ndarray:
+    """A folded left leg, the hip behind the ankle, the shin leaning forward by half a right angle."""
+    joints = leg(0.15, frames)
+    angle, ankle = np.radians(-45), joints[:, [LEG[2]]].copy()
+    turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+    joints[:, LEG[:2]] = (joints[:, LEG[:2]] - ankle) @ turn.T + ankle
+    return joints
+
+
+@pytest.mark.parametrize("way", [(0, 0, 0.01), (0, 0, -0.01), (0, 0.005, 0.01), (0, 0.01, 0)])
+def test_the_knee_of_a_folded_leg_may_stay(way: tuple[float, float, float]) -> None:
+    """With body and foot moved its shin is about as long as it is, so the knee needs not move."""
+    joints = squat(30)
+    foot, toes = joints[:, LEG[3]] - joints[:, LEG[2]], joints[:, LEG[3]] + way
+    before, untouched = shin(joints, foot, joints[:, LEG[3]]), shin(joints, foot, toes)
+    moved = joints + rise(joints, [toes], [LEG], 20)[:, None, None] * [0, 1, 0]
+    after = shin(moved, tilted_foot(moved, LEG, toes, 0.0), toes)
+    assert (np.abs(after - before) < 0.3 * np.abs(untouched - before) + 1e-4).all()
+
+
 def test_a_bent_leg_s_foot_keeps_its_direction() -> None:
     joints = leg(0.8)
     foot = joints[:, LEG[3]] - joints[:, LEG[2]]
@@ -71,6 +96,13 @@ def test_no_heel_goes_lower_than_it_was_or_than_the_floor() -> None:
     for floor, up, lowest in ((0.0, 0.006, 0.06), (0.07, 0.03, 0.07)):
         toes = joints[:, LEG[3]] + [0, up, 0]
         assert (toes - tilted_foot(joints, LEG, toes, floor))[:, 1].min() > lowest - 1e-4
+
+
+def test_a_heel_that_may_not_sink_may_still_go_up() -> None:
+    """A foot that is as low as it ever was, under a leg that is too long by 5 mm, lifts its heel."""
+    joints = leg(0.99)
+    toes = joints[:, LEG[3]] + [0, -0.005, 0]
+    assert (toes - tilted_foot(joints, LEG, toes, 0.0))[:, 1].min() > 0.055 + 0.003
 
 
 def test_nothing_moved_nothing_tilted() -> None:
@@ -89,4 +121,3 @@ def test_a_foot_keeps_its_length_and_tilts_a_little(seed: int, size: float) -> N
     np.testing.assert_allclose(np.linalg.norm(tilted, axis=-1), np.linalg.norm(foot, axis=-1), rtol=1e-9)
     cosine = (tilted * foot).sum(-1) / (foot * foot).sum(-1)
     assert (cosine > np.cos(0.121)).all()
-    np.testing.assert_allclose(np.cross(tilted[:, [0, 2]], foot[:, [0, 2]]), 0, atol=1e-9)  # it turns up or down only

@@ -2,35 +2,39 @@
 
 A generated foot slides while it should stand. `fix_feet` finds the contacts (`motiongpt3.motion.contacts`) and holds
 them (`motiongpt3.motion.hold`), fewer of them until no joint is too quick. Then it looks again: what still slides is
-held for longer, or, where that would be too quick, lifted like a step.
+held for longer, or, where that would be too quick, held in part and lifted like a step for the rest.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from motiongpt3.motion.contacts import Contact, contacts, frames_of, slides
-from motiongpt3.motion.hold import STEP, Plan, hold
+from motiongpt3.motion.hold import hold
 from motiongpt3.motion.legs import legs_of
 from motiongpt3.motion.motion import Motion
+from motiongpt3.motion.plans import Plan, longer, mended, shorter
 
 SLIDE = 0.01
 """Metres: what the toes of a held contact may slide."""
 POP = 0.02
 """Metres that a joint of a fixed motion may move farther than it did, within 1/20 s."""
+_SIGMAS = ((0.25, 0.4, 0.15, 0.6), (0.1, 0.3, 0.2, 0.5))  # seconds over which the body goes along, as far as tried
+_RISES = (0.2, 0.4, 0.8)  # seconds in which toes come up from under the floor, the first that is slow enough
 _ROUNDS = 12  # of finding what still slides
 _TRIES = 2  # to hold the same contact
+_EDGES = (0, 0.12, 0.25, 0.5, 0.75, 0.88, 1)  # shares of a contact, between which it is held in part
 _LOST = 0.5  # how bad a frame is in which a foot no longer stands, against one in which it slides
 _ATTEMPTS = 200  # in a round, to keep every joint slow enough
-_WORK = 1_000_000  # frames in all attempts of all rounds, if they are not one round's: about 20 seconds
-_SIGMAS = (0.25, 0.4, 0.15, 0.6)  # seconds over which the body's share of the correction is averaged, as far as tried
-_BETWEEN = 0.5  # seconds between two lifts of one step
+_FEW = 10  # of them where a contact is held in part
+_WORK = 1_500_000  # frames in all attempts together, if they are not one round's: about 20 seconds
+_SHARES = 8  # one of them is what may be spent on mending one try
 
 
 def fix_feet(motion: Motion, floor: float = 0.0) -> Motion:
@@ -51,35 +55,94 @@ def fix_feet(motion: Motion, floor: float = 0.0) -> Motion:
     Returns:
         the same frames; the motion itself if no foot ever stands.
     """
-    found = contacts(motion, floor)
-    best, least = motion, np.inf
-    attempts = iter(range(max(_ATTEMPTS, _WORK // max(len(motion), 1))))
-    for sigma in _SIGMAS:
-        fixed, cost = _fixed(motion, Plan(found, [], sigma), floor, attempts)
-        if cost < least:
-            best, least = fixed, cost
-        if not least:
-            break
-    return best
+    search = _Search(motion, floor)
+    tries: list[_Try] = []
+    for sigmas in _SIGMAS:
+        fresh = []
+        for sigma in sigmas:
+            fresh.append(search.held(sigma))
+            if not fresh[-1].cost:
+                return fresh[-1].motion
+        for tried in sorted(fresh, key=lambda t: t.cost):
+            tries.append(search.mended(tried))
+            if not tries[-1].sliding:
+                return tries[-1].motion
+    return min(tries, key=lambda t: t.cost).motion
 
 
-def _fixed(motion: Motion, plan: Plan, floor: float, attempts: Iterator[int]) -> tuple[Motion, float]:
-    """The motion with a plan's contacts held as far as can be, and how bad it is: 0 if all feet stand as they did."""
-    tried = Counter(plan.held)
-    stood = frames_of(plan.held)
-    best, least = motion, np.inf
-    for _ in range(_ROUNDS):
-        fixed, plan = _settled(motion, plan, floor, attempts)
-        again = contacts(fixed, floor)
+@dataclass(frozen=True)
+class _Try:
+    """A motion with a plan carried out, the contacts that slide in it, and how bad it is: 0 if all feet stand."""
+
+    motion: Motion
+    plan: Plan
+    sliding: list[Contact]
+    cost: float
+
+
+class _Search:
+    """A search for the plan that leaves the fewest frames in which a foot slides."""
+
+    def __init__(self, motion: Motion, floor: float) -> None:
+        self.motion, self.floor = motion, floor
+        self.found = contacts(motion, floor)
+        attempts = max(_ATTEMPTS, _WORK // max(len(motion), 1))
+        self.attempts, self.share = iter(range(attempts)), attempts // _SHARES
+        slow = (rise for rise in _RISES if not self._quick(hold(motion, Plan([], [], 1.0, rise), floor)[0]).any())
+        self.rise = next(slow, None)
+
+    def held(self, sigma: float) -> _Try:
+        """The best of some rounds of holding what slides."""
+        plan = Plan(self.found, [], sigma, self.rise)
+        often = Counter(plan.held)
+        best = now = self._tried(plan, islice(self.attempts, _ATTEMPTS))
+        for _ in range(_ROUNDS):
+            plan = now.plan
+            for c in now.sliding:
+                more = longer(plan, c)
+                new = [h for h in more.held if h not in plan.held]
+                if all(often[h] < _TRIES for h in new):
+                    often.update(new)
+                    plan = more
+            if plan.held == now.plan.held:
+                break
+            now = self._tried(plan, islice(self.attempts, _ATTEMPTS))
+            best = min(best, now, key=lambda t: t.cost)
+        return best
+
+    def mended(self, best: _Try) -> _Try:
+        """The best try with as many of its sliding contacts as can be held in part and lifted for the rest."""
+        share = islice(self.attempts, self.share)
+        better: _Try | None = best
+        while better:
+            best, better = better, None
+            for plan in (plan for c in best.sliding for plan in mended(best.plan, c, _EDGES)):
+                now = self._tried(plan, islice(share, _FEW))
+                if now.cost < best.cost:
+                    better = now
+                    break
+        return best
+
+    def _tried(self, plan: Plan, attempts: Iterator[int]) -> _Try:
+        """What comes of a plan, shortened in some attempts until no joint is too quick."""
+        fixed, plan = self._settled(plan, attempts)
+        again = contacts(fixed, self.floor)
         sliding = [c for c, slide in zip(again, slides(fixed, again), strict=True) if slide >= SLIDE]
-        cost = frames_of(sliding) + _LOST * max(stood - frames_of(again), 0)
-        if cost < least:
-            best, least = fixed, cost
-        more = _more(plan, sliding, tried, motion.fps)
-        if (more.held, more.lifted) == (plan.held, plan.lifted):
-            break
-        plan = more
-    return best, least
+        lost = max(frames_of(self.found) - frames_of(again), 0)
+        return _Try(fixed, plan, sliding, frames_of(sliding) + _LOST * lost)
+
+    def _settled(self, plan: Plan, attempts: Iterator[int]) -> tuple[Motion, Plan]:
+        for _ in attempts:
+            fixed, plan = hold(self.motion, plan, self.floor)
+            quick = self._quick(fixed)
+            if not quick.any():
+                return fixed, plan
+            plan = shorter(plan, quick, legs_of(self.motion.skeleton))
+        return self.motion, replace(plan, held=[], lifted=[])
+
+    def _quick(self, fixed: Motion) -> NDArray[np.bool_]:
+        """(T - 1, J) which joints go more than `POP` farther than they did."""
+        return added_way(self.motion, fixed) > POP
 
 
 def added_way(before: Motion, after: Motion) -> NDArray[np.float64]:
@@ -94,73 +157,3 @@ def added_way(before: Motion, after: Motion) -> NDArray[np.float64]:
         gone, went = (np.linalg.norm(at[step:] - at[:-step], axis=-1) for at in (new, old))
         most[: len(gone)] = np.maximum(most[: len(gone)], gone - went)
     return most * min(1.0, before.fps / 20)
-
-
-def _settled(motion: Motion, plan: Plan, floor: float, attempts: Iterator[int]) -> tuple[Motion, Plan]:
-    """The motion with the plan carried out, and the plan as far as it could be, no joint being too quick."""
-    for _ in islice(attempts, _ATTEMPTS):
-        fixed, plan = hold(motion, plan, floor)
-        quick = np.pad(added_way(motion, fixed) > POP, ((0, 1), (0, 0)))
-        if not quick.any():
-            return fixed, plan
-        plan = _less(plan, quick, motion)
-    return motion, replace(plan, held=[], lifted=[])
-
-
-def _more(plan: Plan, sliding: list[Contact], tried: Counter[Contact], fps: float) -> Plan:
-    """The plan with sliding contacts held, if that has not been tried, and otherwise lifted where they are not held."""
-    held, lifted = list(plan.held), list(plan.lifted)
-    for c in sliding:
-        touched = [
-            h for h in sorted(held, key=lambda h: h.start) if h.side == c.side and h.start < c.stop and c.start < h.stop
-        ]
-        wanted = Contact(c.side, min([c.start, *(h.start for h in touched)]), max([c.stop, *(h.stop for h in touched)]))
-        if tried[wanted] < _TRIES:
-            tried[wanted] += 1
-            held = [h for h in held if h not in touched] + [wanted]
-            continue
-        edges = [c.start, *(edge for h in touched for edge in (h.start, h.stop)), c.stop]
-        gaps = [Contact(c.side, a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if b > a]
-        lifted += [gap for gap in gaps if gap not in lifted]
-    lifted = _joined(lifted, held, round(_BETWEEN * fps))
-    return replace(plan, held=sorted(held, key=lambda h: (h.side, h.start)), lifted=lifted)
-
-
-def _joined(lifted: list[Contact], held: list[Contact], near: int) -> list[Contact]:
-    """The lifts with those made one that are nearer than some frames, where no contact is held between."""
-    out: list[Contact] = []
-    for c in sorted(lifted, key=lambda c: (c.side, c.start)):
-        last = out[-1] if out else None
-        if (
-            last is None
-            or last.side != c.side
-            or c.start - last.stop > near
-            or any(h.side == c.side and h.start < c.start and last.stop < h.stop for h in held)
-        ):
-            out.append(c)
-        else:
-            out[-1] = Contact(c.side, last.start, max(last.stop, c.stop))
-    return out
-
-
-def _less(plan: Plan, quick: NDArray[np.bool_], motion: Motion) -> Plan:
-    """The plan with the contacts shortened, or lifts left, nearest to a leg, or a body, that moves too quickly."""
-    legs = legs_of(motion.skeleton)
-    reach = round(STEP * motion.fps)
-    body = np.delete(quick, [joint for leg in legs for joint in leg[1:]], axis=1).any(axis=1)
-    held, lifted = [], list(plan.lifted)
-    for side, leg in enumerate(legs):
-        own = [[c.start, c.stop] for c in plan.held if c.side == side]
-        for frame in np.flatnonzero(body | quick[:, list(leg[1:])].any(axis=1)):
-            high = [c for c in lifted if c.side == side and c.start - reach <= frame + 1 and frame <= c.stop + reach]
-            if high:
-                lifted = [c for c in lifted if c not in high]
-            elif own:
-                near = min(own, key=lambda c: max(c[0] - frame - 1, frame - c[1] + 1, 0))
-                if abs(near[0] - frame) <= abs(near[1] - frame):
-                    near[0] += 1
-                else:
-                    near[1] -= 1
-                own = [c for c in own if c[1] - c[0] > 1]
-        held += [Contact(side, start, stop) for start, stop in own]
-    return replace(plan, held=held, lifted=lifted)

@@ -1,8 +1,9 @@
-"""Knees that don't snap: body and heels move a little so that a nearly straight leg stays as long as it was.
+"""Knees that don't snap: body and heels move a little, so that legs stay as long, and as folded, as they were.
 
 Near its full length a leg's knee moves many times as far as its ankle, and one that is stretched too far points
-backwards. A few millimetres that a standing foot is moved would throw it about. So the body goes up or down with the
-length that is needed, and each foot tilts over its toes for the rest.
+backwards. Where a leg is folded, hip and ankle are so close that its knee swings around them both. A few millimetres
+that a standing foot is moved would throw such a knee about. So the body goes up or down with the length that is needed,
+and each foot tilts over its toes for the rest.
 """
 
 from __future__ import annotations
@@ -20,14 +21,15 @@ from motiongpt3.motion.legs import Leg, length
 Array = NDArray[np.floating[Any]]
 
 _BENT, _FULL = 0.85, 0.95  # shares of its length: a leg that is shorter needs no help, one that is longer all of it
+_FOLDED, _BOWED = 0.2, 0.4  # and of a folded leg: one that is longer needs none, one that is shorter all of it
 _MOST = 0.12  # radians
-_STIFF = 0.5  # legs' worth: what holds the body at its height
-_SMOOTH = 0.08  # seconds over which its way is averaged
+_STIFF = 0.3  # legs' worth: what holds the body at its height
+_SMOOTH = 0.06  # seconds over which its way is averaged
 _DAMPED = 0.04  # metres per radian: where tilting changes the leg by less it is of little use
 
 
 def rise(joints: Array, toes: Sequence[Array], legs: Sequence[Leg], fps: float) -> NDArray[np.float64]:
-    """(T,) metres by which the body goes up, or down, so that nearly straight legs stay about as long as they were.
+    """(T,) metres by which the body goes up, or down, so that straight and folded legs stay about as they were.
 
     Args:
         joints: (T, J, 3) metres.
@@ -36,21 +38,21 @@ def rise(joints: Array, toes: Sequence[Array], legs: Sequence[Leg], fps: float) 
         fps: frames per second.
     """
     pull, stiff = np.zeros(len(joints)), np.full(len(joints), _STIFF)
-    for target, (hip, knee, ankle, toe) in zip(toes, legs, strict=True):
-        reach, share = _reach(joints, hip, knee, ankle)
-        line = joints[:, hip] - target - joints[:, ankle] + joints[:, toe]
+    for target, leg in zip(toes, legs, strict=True):
+        end, wanted, share = _kept(joints, leg)
+        line = end - target - joints[:, leg[2]] + joints[:, leg[3]]
         now = np.linalg.norm(line, axis=-1)
         upright = line[:, 1] / np.maximum(now, 1e-8)
-        pull += share * upright * (reach - now)
+        pull += share * upright * (wanted - now)
         stiff += share * upright**2
     return averaged(pull / stiff, _SMOOTH * fps, "held")
 
 
 def tilted_foot(joints: Array, leg: Leg, toes: Array, floor: float) -> NDArray[np.float64]:
-    """(T, 3) from ankle to toes, tilted over the toes so that hip and ankle are about as far apart as they were.
+    """(T, 3) from ankle to toes, tilted over the toes so that straight and folded legs are about as they were.
 
-    One damped step of Newton's method for the angle. A bent leg's foot keeps its direction, and no foot tilts by more
-    than 0.12 radians.
+    One damped step of Newton's method for the angle. A foot tilts in the plane of its toes, its ankle and the hip, or
+    the knee of a folded leg, by no more than 0.12 radians. A bent leg's foot keeps its direction.
 
     Args:
         joints: (T, J, 3) metres.
@@ -58,24 +60,34 @@ def tilted_foot(joints: Array, leg: Leg, toes: Array, floor: float) -> NDArray[n
         toes: (T, 3) where the toes will be.
         floor: its height in metres; no heel goes under it, nor lower than it ever was.
     """
-    reach, share = _reach(joints, *leg[:3])
-    hip, _, ankle, toe = (joints[:, joint] for joint in leg)
-    heel = ankle - toe
-    flat = np.linalg.norm(heel[:, [0, 2]], axis=-1)
-    up = np.stack([-heel[:, 0] * heel[:, 1], flat**2, -heel[:, 2] * heel[:, 1]], axis=-1)
-    up = up / np.maximum(flat, 1e-8)[:, None]
-    line = toes + heel - hip
+    end, wanted, share = _kept(joints, leg)
+    ankle = joints[:, leg[2]]
+    heel = ankle - joints[:, leg[3]]
+    long = np.linalg.norm(heel, axis=-1)
+    line = toes + heel - end
     now = np.linalg.norm(line, axis=-1)
-    gain = (up * line).sum(-1) / np.maximum(now, 1e-8)
-    angle = gain * (reach - now) / (gain**2 + _DAMPED**2)
-    high = toes[:, 1] + heel[:, 1]
-    lowest = np.minimum(high, max(float(ankle[:, 1].min()), floor))
-    angle = np.maximum(angle, (lowest - high) / np.maximum(flat, 1e-8))
+    across = line / np.maximum(now, 1e-8)[:, None]
+    across = across - heel * ((across * heel).sum(-1) / np.maximum(long**2, 1e-8))[:, None]
+    gain = long * np.linalg.norm(across, axis=-1)
+    across = across / np.maximum(gain, 1e-8)[:, None] * (long**2)[:, None]
+    angle = gain * (wanted - now) / (gain**2 + _DAMPED**2)
     angle = share * _MOST * np.tanh(angle / _MOST)
-    return np.asarray(-(heel * np.cos(angle)[:, None] + up * np.sin(angle)[:, None]))
+    high = toes[:, 1] + heel[:, 1]
+    room = high - np.minimum(high, max(float(ankle[:, 1].min()), floor))
+    drop = -angle * across[:, 1]
+    angle = np.where(drop > room, angle * room / np.maximum(drop, 1e-8), angle)
+    return np.asarray(-(heel * np.cos(angle)[:, None] + across * np.sin(angle)[:, None]))
 
 
-def _reach(joints: Array, hip: int, knee: int, ankle: int) -> tuple[Array, Array]:
-    """(T,) metres from hip to ankle, and how straight a leg is: 0 for a bent one, 1 for one that is nearly straight."""
-    reach, full = length(joints, hip, ankle), length(joints, hip, knee) + length(joints, knee, ankle)
-    return reach, eased((reach / np.maximum(full, 1e-8) - _BENT) / (_FULL - _BENT))
+def _kept(joints: Array, leg: Leg) -> tuple[Array, Array, Array]:
+    """What must stay as far from the ankle as it was, (T, 3), how far that is, (T,), and how much so, (T,) 0 to 1.
+
+    The hip of a leg that is nearly straight; the knee of one that is folded.
+    """
+    hip, knee, ankle, _ = leg
+    thigh, shin, reach = length(joints, hip, knee), length(joints, knee, ankle), length(joints, hip, ankle)
+    share = reach / np.maximum(thigh + shin, 1e-8)
+    straight, bowed = eased((share - _BENT) / (_FULL - _BENT)), eased((share - _FOLDED) / (_BOWED - _FOLDED))
+    folded = share < _BOWED
+    end = np.where(folded[:, None], joints[:, knee], joints[:, hip])
+    return end, np.where(folded, shin, reach), np.where(folded, 1 - bowed, straight)

@@ -16,8 +16,9 @@ Leg = tuple[int, int, int, int]
 """Hip, knee, ankle and toe."""
 
 _STRAIGHT = 0.995  # of a leg's length: how far a corrected leg stretches
-_POINTS = 0.12  # metres off the line from hip to ankle: a knee that is nearer points nowhere
+_POINTS = 0.03  # metres off the line from hip to ankle: a knee that is nearer points nowhere
 _USUAL = 0.12  # seconds over which it is averaged where a knee points
+_TURNS = 0.05  # seconds in which a knee turns there
 _MORE = 0.7  # a knee that is 1 + 1 / _MORE times as far off that line as it was points where it does on average
 
 
@@ -155,7 +156,7 @@ def _bent(joints: Array, target: Array, hip: int, knee: int, ankle: int, toe: in
     pole = pole - old * ((pole * old).sum(-1) / np.maximum((old * old).sum(-1), 1e-8))[:, None]
     size = np.linalg.norm(pole, axis=-1, keepdims=True)
     bent = np.sqrt(np.maximum(thigh**2 - ((thigh**2 - shin**2 + reach**2) / (2 * reach)) ** 2, 0))[:, None]
-    more = np.clip(_MORE * (bent / np.maximum(size, 1e-6) - 1), 0, 1)
+    more = averaged(np.clip(_MORE * (bent / np.maximum(size, 1e-6) - 1), 0, 1), _TURNS * fps, "held")
     usual = averaged(pole + np.maximum(_POINTS - size, 0) * _unit(joints[:, toe] - joints[:, ankle]), _USUAL * fps)
     return bend(joints[:, hip], line, reach, thigh, shin, (1 - more) * _unit(pole) + more * _unit(usual))
 
