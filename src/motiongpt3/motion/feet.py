@@ -25,15 +25,16 @@ SLIDE = 0.01
 """Metres: what the toes of a held contact may slide."""
 POP = 0.02
 """Metres that a joint of a fixed motion may move farther than it did, within 1/20 s."""
-_SIGMAS = ((0.25, 0.4, 0.15, 0.6), (0.1, 0.3, 0.2, 0.5))  # seconds over which the body goes along, as far as tried
+_SIGMAS = ((0.25, 0.4, 0.15, 0.6), (0.1, 0.3, 0.2, 0.5), (0.05, 0.8, 0.35, 1.2))
+"""Seconds over which the body goes along, as far as tried, in groups."""
 _RISES = (0.2, 0.4, 0.8)  # seconds in which toes come up from under the floor, the first that is slow enough
 _ROUNDS = 12  # of finding what still slides
 _TRIES = 2  # to hold the same contact
 _EDGES = (0, 0.12, 0.25, 0.5, 0.75, 0.88, 1)  # shares of a contact, between which it is held in part
 _LOST = 0.5  # how bad a frame is in which a foot no longer stands, against one in which it slides
 _ATTEMPTS = 200  # in a round, to keep every joint slow enough
-_FEW = 10  # of them where a contact is held in part
-_WORK = 1_500_000  # frames in all attempts together, if they are not one round's: about 20 seconds
+_FEW = 20  # of them where a contact is held in part
+_WORK = 2_000_000  # frames in all attempts together, if they are not one round's: about 30 seconds
 _SHARES = 8  # one of them is what may be spent on mending one try
 
 

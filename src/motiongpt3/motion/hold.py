@@ -33,7 +33,7 @@ _FADE = 0.5  # seconds in which a correction starts before the first contact and
 _SETTLE = 0.01  # seconds over which a correction is averaged, so that a foot comes to rest in time
 _FOLDED = 0.3  # metres from hip to ankle: in a leg folded to less, the toes should stand where they are
 _NEAREST = 0.05  # metres: none counts as folded to less
-_RAMP = 0.2  # share of a passage in which a correction gets faster, and in which it gets slower
+_RAMP = 0.1  # share of a passage in which a correction gets faster, and in which it gets slower
 _STEEPEST = 1 / (1 - _RAMP)  # slope of `_passed` in the middle
 _CLEAR = HEIGHT + 0.005  # metres at which a lifted toe travels
 

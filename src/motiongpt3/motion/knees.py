@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 
 from motiongpt3.motion.average import averaged
 from motiongpt3.motion.blend import eased
-from motiongpt3.motion.legs import Leg, length
+from motiongpt3.motion.legs import Leg, folded, length
 
 Array = NDArray[np.floating[Any]]
 
 _BENT, _FULL = 0.85, 0.95  # shares of its length: a leg that is shorter needs no help, one that is longer all of it
-_FOLDED, _BOWED = 0.2, 0.4  # and of a folded leg: one that is longer needs none, one that is shorter all of it
 _MOST = 0.12  # radians
 _STIFF = 0.3  # legs' worth: what holds the body at its height
 _SMOOTH = 0.06  # seconds over which its way is averaged
@@ -86,8 +85,7 @@ def _kept(joints: Array, leg: Leg) -> tuple[Array, Array, Array]:
     """
     hip, knee, ankle, _ = leg
     thigh, shin, reach = length(joints, hip, knee), length(joints, knee, ankle), length(joints, hip, ankle)
-    share = reach / np.maximum(thigh + shin, 1e-8)
-    straight, bowed = eased((share - _BENT) / (_FULL - _BENT)), eased((share - _FOLDED) / (_BOWED - _FOLDED))
-    folded = share < _BOWED
-    end = np.where(folded[:, None], joints[:, knee], joints[:, hip])
-    return end, np.where(folded, shin, reach), np.where(folded, 1 - bowed, straight)
+    straight = eased((reach / np.maximum(thigh + shin, 1e-8) - _BENT) / (_FULL - _BENT))
+    near = folded(joints, hip, knee, ankle)
+    end = np.where(near[:, None] > 0, joints[:, knee], joints[:, hip])
+    return end, np.where(near > 0, shin, reach), np.maximum(straight, near)

@@ -16,9 +16,10 @@ Leg = tuple[int, int, int, int]
 """Hip, knee, ankle and toe."""
 
 _STRAIGHT = 0.995  # of a leg's length: how far a corrected leg stretches
-_POINTS = 0.03  # metres off the line from hip to ankle: a knee that is nearer points nowhere
+_POINTS = 0.06  # metres off the line from hip to ankle: a knee that is nearer points nowhere
 _USUAL = 0.12  # seconds over which it is averaged where a knee points
 _TURNS = 0.05  # seconds in which a knee turns there
+_FOLDED, _BOWED = 0.2, 0.4  # shares of its length: a leg that is shorter is folded, one that is longer is not
 _MORE = 0.7  # a knee that is 1 + 1 / _MORE times as far off that line as it was points where it does on average
 
 
@@ -145,7 +146,8 @@ def _bent(joints: Array, target: Array, hip: int, knee: int, ankle: int, toe: in
     """Knee and ankle of a leg, the ankle at its target as far as it reaches; the knee points where it did.
 
     Where a straight knee points changes from frame to frame, or is nowhere. As far as such a leg is bent more than
-    it was, its knee points where it did on average, or where the foot does.
+    it was, its knee points where it did on average, or where the foot does. The knee of a folded leg, whose line from
+    hip to ankle turns far when the ankle moves, stays as near as it can to where it was.
     """
     thigh, shin = length(joints, hip, knee), length(joints, knee, ankle)
     line = target - joints[:, hip]
@@ -158,7 +160,18 @@ def _bent(joints: Array, target: Array, hip: int, knee: int, ankle: int, toe: in
     bent = np.sqrt(np.maximum(thigh**2 - ((thigh**2 - shin**2 + reach**2) / (2 * reach)) ** 2, 0))[:, None]
     more = averaged(np.clip(_MORE * (bent / np.maximum(size, 1e-6) - 1), 0, 1), _TURNS * fps, "held")
     usual = averaged(pole + np.maximum(_POINTS - size, 0) * _unit(joints[:, toe] - joints[:, ankle]), _USUAL * fps)
-    return bend(joints[:, hip], line, reach, thigh, shin, (1 - more) * _unit(pole) + more * _unit(usual))
+    toward = (1 - more) * _unit(pole) + more * _unit(usual)
+    near = folded(joints, hip, knee, ankle)[:, None]
+    toward = (1 - near) * toward + near * (joints[:, knee] - joints[:, hip]) / np.maximum(size, 1e-6)
+    return bend(joints[:, hip], line, reach, thigh, shin, toward)
+
+
+def folded(joints: Array, hip: int, knee: int, ankle: int) -> NDArray[np.float64]:
+    """(T,) how folded a leg is: 1 if hip and ankle are so near that its knee swings around them both, 0 if not."""
+    full = length(joints, hip, knee) + length(joints, knee, ankle)
+    share = length(joints, hip, ankle) / np.maximum(full, 1e-8)
+    part = np.clip((_BOWED - share) / (_BOWED - _FOLDED), 0, 1)
+    return np.asarray(part * part * (3 - 2 * part), dtype=np.float64)
 
 
 def _unit(vectors: Array) -> Array:
