@@ -42,19 +42,20 @@ def fix_feet(motion: Motion, floor: float = 0.0) -> Motion:
     """The motion with standing feet held in their places, and no foot under the floor.
 
     The toes of each contact get one place, the middle of where they were. Where the feet slide the same way for some
-    time the whole body goes along, the rest is done by bending the legs; nearly straight ones keep their length by a
-    body that goes up or down and feet that tilt, and the pelvis gives way where a leg would be too short. In the air a
-    correction passes smoothly into the next one. A contact that would need a foot faster than `hold.FASTEST`, or take
-    any joint more than `POP` farther than it went, is shortened, or let go; toes that would slide then are lifted over
-    the floor. As long as feet still slide, the body is tried with going along for a longer or shorter time. Bones keep
-    their lengths.
+    time the whole body goes along, the rest is done by bending the legs; nearly straight and folded ones stay as they
+    are by a body that goes up or down and feet that tilt, and the pelvis gives way where a leg would be too short. In
+    the air a correction passes smoothly into the next one. A contact that would need a foot faster than `hold.FASTEST`,
+    or take any joint more than `POP` farther than it went, is shortened, or let go. What slides then is held together
+    with its neighbour, or in part, the toes lifted over the floor for the rest. As long as feet still slide, the body
+    is tried with going along for a longer or shorter time. Feet that come up from under the floor do so in a time in
+    which no joint is too quick, or stay there. Bones keep their lengths.
 
     Args:
         motion: any frame rate.
         floor: height of the floor in metres.
 
     Returns:
-        the same frames; the motion itself if no foot ever stands.
+        the same frames.
     """
     search = _Search(motion, floor)
     tries: list[_Try] = []
