@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
 import time
 from pathlib import Path
 
@@ -15,6 +11,7 @@ from clips import invented, recorded, recording
 from glb_reader import Glb, parse
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from npm import in_node
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.formats import bvh, save
@@ -65,13 +62,7 @@ def validate(motions: dict[str, Motion], folder: Path) -> None:
 
 def validate_files(files: list[Path]) -> None:
     """Have Khronos' validator read files; skip where it is not installed."""
-    node, package = shutil.which("node"), Path(os.environ.get("GLTF_VALIDATOR", "node_modules/gltf-validator"))
-    if node is None:
-        pytest.skip("no node on the PATH: install Node.js to run the official glTF validator")
-    if not package.is_dir():
-        pytest.skip("no gltf-validator: npm install gltf-validator, and set GLTF_VALIDATOR to its folder")
-    command = [node, "-e", VALIDATE, str(package.resolve()), *map(str, files)]
-    reports = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout)
+    reports = in_node(VALIDATE, "gltf-validator", "GLTF_VALIDATOR", *files)
     for file, report in zip(files, reports, strict=True):
         issues = report["issues"]
         assert (issues["numErrors"], issues["numWarnings"], issues["numInfos"], issues["numHints"]) == (0,) * 4, (

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from clips import invented
+from npm import in_node
 
 from motiongpt3.formats import save
 from motiongpt3.formats.dialects import OWN_NAMES
@@ -43,15 +41,9 @@ console.log(JSON.stringify({ skins: skins.length, animations: gltf.animations.le
 """
 
 
-def look(file: Path, fps: float, frames: int) -> dict:
-    """What three.js finds in each frame of a file; skips where there is no node or no three.js."""
-    node, package = shutil.which("node"), Path(os.environ.get("THREE_JS", "node_modules/three"))
-    if node is None or not package.is_dir():
-        pytest.skip("no three.js: install Node.js, npm install three, and set THREE_JS to its folder")
-    command = [node, "--input-type=module", "-e", LOOK, str(package.resolve()), str(file), str(fps), str(frames)]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert found.returncode == 0, found.stderr
-    return dict(json.loads(found.stdout))
+def look(file: Path, fps: float, frames: int) -> dict[str, Any]:
+    """What three.js finds in each frame of a file."""
+    return dict(in_node(LOOK, "three", "THREE_JS", file, fps, frames, kind="module"))
 
 
 @pytest.mark.parametrize("fps", [20, 60])

@@ -80,7 +80,9 @@ def test_the_knee_of_a_folded_leg_stays_as_near_as_it_can(lean: float, way: tupl
 
 
 def test_how_folded_a_leg_is() -> None:
-    by_share = [float(folded(squatting(share, 3), *LEGS[0][:3])[0]) for share in (0.15, 0.2, 0.3, 0.4, 0.9)]
+    hip, _, ankle, _ = LEGS[0]
+    reaches = [length(squatting(share, 3), hip, ankle)[0] for share in (0.15, 0.2, 0.3, 0.4, 0.9)]
+    by_share = folded(np.array(reaches), np.full(5, THIGH + SHIN))
     np.testing.assert_allclose(by_share, [1, 1, 0.5, 0, 0], atol=1e-6)
 
 

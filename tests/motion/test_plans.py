@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from motiongpt3.motion.contacts import Contact
 from motiongpt3.motion.legs import LEGS
-from motiongpt3.motion.plans import Plan, longer, mended, shorter
+from motiongpt3.motion.plans import Plan, longer, mends, shorter
 
 EDGES = (0, 0.25, 0.75, 1)
 PLAN = Plan([Contact(0, 5, 20), Contact(0, 30, 40), Contact(1, 0, 50)], [], 0.25, 0.2)
@@ -44,7 +44,7 @@ def test_what_gets_too_short_is_let_go() -> None:
 
 
 def test_a_contact_is_tried_as_it_is_then_with_its_neighbours_then_in_parts() -> None:
-    tried = list(mended(PLAN, Contact(0, 28, 44), EDGES))
+    tried = list(mends(PLAN, Contact(0, 28, 44), EDGES))
     assert tried[0].held == PLAN.held
     assert tried[0].lifted == [Contact(0, 28, 30), Contact(0, 40, 44)]
     assert tried[1].held == [Contact(0, 5, 44), Contact(1, 0, 50)]
@@ -60,7 +60,7 @@ def test_every_frame_of_a_part_is_held_or_lifted(start: int, length: int, side: 
     c = Contact(side, start, start + length)
     own = [h for h in PLAN.held if h.side == side]
     near = sum(h.stop <= c.start for h in own) > 0, sum(h.start >= c.stop for h in own) > 0
-    for plan in list(mended(PLAN, c, EDGES))[1 + sum(near) :]:
+    for plan in list(mends(PLAN, c, EDGES))[1 + sum(near) :]:
         covered = np.zeros(60, dtype=int)
         for part in plan.held + plan.lifted:
             if part.side == side:

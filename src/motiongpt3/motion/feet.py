@@ -19,7 +19,7 @@ from motiongpt3.motion.contacts import Contact, contacts, frames_of, slides
 from motiongpt3.motion.hold import hold
 from motiongpt3.motion.legs import legs_of
 from motiongpt3.motion.motion import Motion
-from motiongpt3.motion.plans import Plan, longer, mended, shorter
+from motiongpt3.motion.plans import Plan, longer, mends, shorter
 
 SLIDE = 0.01
 """Metres: what the toes of a held contact may slide."""
@@ -88,6 +88,7 @@ class _Search:
     def __init__(self, motion: Motion, floor: float) -> None:
         self.motion, self.floor = motion, floor
         self.found = contacts(motion, floor)
+        self.ways = _ways(motion)
         attempts = max(_ATTEMPTS, _WORK // max(len(motion), 1))
         self.attempts, self.share = iter(range(attempts)), attempts // _SHARES
         slow = (rise for rise in _RISES if not self._quick(hold(motion, Plan([], [], 1.0, rise), floor)[0]).any())
@@ -118,7 +119,7 @@ class _Search:
         better: _Try | None = best
         while better:
             best, better = better, None
-            for plan in (plan for c in best.sliding for plan in mended(best.plan, c, _EDGES)):
+            for plan in (plan for c in best.sliding for plan in mends(best.plan, c, _EDGES)):
                 now = self._tried(plan, islice(share, _FEW))
                 if now.cost < best.cost:
                     better = now
@@ -144,7 +145,7 @@ class _Search:
 
     def _quick(self, fixed: Motion) -> NDArray[np.bool_]:
         """(T - 1, J) which joints go more than `POP` farther than they did."""
-        return added_way(self.motion, fixed) > POP
+        return _farther(self.ways, _ways(fixed), fixed.fps) > POP
 
 
 def added_way(before: Motion, after: Motion) -> NDArray[np.float64]:
@@ -153,9 +154,19 @@ def added_way(before: Motion, after: Motion) -> NDArray[np.float64]:
     The most over one frame, two frames and so on, as many as fit into 1/20 s, but at least one. Of a frame that lasts
     longer it is the share of 1/20 s.
     """
-    old, new = (motion.joints.astype(np.float64) for motion in (before, after))
-    most = np.full((len(old) - 1, old.shape[1]), -np.inf)
-    for step in range(1, max(1, int(before.fps / 20)) + 1):
-        gone, went = (np.linalg.norm(at[step:] - at[:-step], axis=-1) for at in (new, old))
+    return _farther(_ways(before), _ways(after), before.fps)
+
+
+def _ways(motion: Motion) -> list[NDArray[np.float64]]:
+    """(T - n, J) metres that each joint moves from each frame on within n frames, for each n of `added_way`."""
+    joints = motion.joints.astype(np.float64)
+    steps = range(1, max(1, int(motion.fps / 20)) + 1)
+    return [np.asarray(np.linalg.norm(joints[n:] - joints[:-n], axis=-1)) for n in steps]
+
+
+def _farther(old: list[NDArray[np.float64]], new: list[NDArray[np.float64]], fps: float) -> NDArray[np.float64]:
+    """`added_way` from the ways of a motion before and after."""
+    most = np.full(old[0].shape, -np.inf)
+    for went, gone in zip(old, new, strict=True):
         most[: len(gone)] = np.maximum(most[: len(gone)], gone - went)
-    return most * min(1.0, before.fps / 20)
+    return most * min(1.0, fps / 20)

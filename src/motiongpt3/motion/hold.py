@@ -27,8 +27,7 @@ Array = NDArray[np.floating[Any]]
 
 FASTEST = 0.36
 """Metres per second that a correction may add to a foot in the air: 1.8 cm in 1/20 s."""
-STEP = 0.3
-"""Seconds in which toes are lifted for a step."""
+_STEP = 0.3  # seconds in which toes are lifted for a step
 _FADE = 0.5  # seconds in which a correction starts before the first contact and ends after the last
 _SETTLE = 0.01  # seconds over which a correction is averaged, so that a foot comes to rest in time
 _FOLDED = 0.3  # metres from hip to ankle: in a leg folded to less, the toes should stand where they are
@@ -55,7 +54,7 @@ def hold(motion: Motion, plan: Plan, floor: float) -> tuple[Motion, Plan]:
         for c in plan.lifted:
             if c.side == side:
                 lacks[c.start : c.stop] = floor + _CLEAR - at[c.start : c.stop, 1]
-        at[:, 1] += lift(lacks, STEP * fps)
+        at[:, 1] += lift(lacks, _STEP * fps)
         if plan.rise is not None:
             at[:, 1] += lift(floor - at[:, 1], plan.rise * fps)
         toes.append(at)

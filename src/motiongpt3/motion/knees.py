@@ -86,6 +86,6 @@ def _kept(joints: Array, leg: Leg) -> tuple[Array, Array, Array]:
     hip, knee, ankle, _ = leg
     thigh, shin, reach = length(joints, hip, knee), length(joints, knee, ankle), length(joints, hip, ankle)
     straight = eased((reach / np.maximum(thigh + shin, 1e-8) - _BENT) / (_FULL - _BENT))
-    near = folded(joints, hip, knee, ankle)
+    near = folded(reach, thigh + shin)
     end = np.where(near[:, None] > 0, joints[:, knee], joints[:, hip])
     return end, np.where(near > 0, shin, reach), np.maximum(straight, near)

@@ -123,12 +123,13 @@ def _give_way(joints: Array, ankles: Sequence[Array], legs: list[Leg], fps: floa
     """(T, 3) smooth move of the body after which each leg reaches its ankle."""
     move = np.zeros((len(joints), 3))
     width = 0.08 * fps
+    most = [_most(joints, *leg[:3]) for leg in legs]
     for _ in range(12):
         need = np.zeros_like(move)
-        for target, (hip, knee, ankle, _) in zip(ankles, legs, strict=True):
-            line = target - joints[:, hip] - move
+        for target, leg, reach in zip(ankles, legs, most, strict=True):
+            line = target - joints[:, leg[0]] - move
             distance = np.linalg.norm(line, axis=-1)
-            short = distance - _most(joints, hip, knee, ankle)
+            short = distance - reach
             need += np.where(short > 0, short / np.maximum(distance, 1e-8), 0)[:, None] * line
         if np.abs(need).max() < 5e-4:
             break
@@ -161,15 +162,17 @@ def _bent(joints: Array, target: Array, hip: int, knee: int, ankle: int, toe: in
     more = averaged(np.clip(_MORE * (bent / np.maximum(size, 1e-6) - 1), 0, 1), _TURNS * fps, "held")
     usual = averaged(pole + np.maximum(_POINTS - size, 0) * _unit(joints[:, toe] - joints[:, ankle]), _USUAL * fps)
     toward = (1 - more) * _unit(pole) + more * _unit(usual)
-    near = folded(joints, hip, knee, ankle)[:, None]
+    near = folded(length(joints, hip, ankle), thigh + shin)[:, None]
     toward = (1 - near) * toward + near * (joints[:, knee] - joints[:, hip]) / np.maximum(size, 1e-6)
     return bend(joints[:, hip], line, reach, thigh, shin, toward)
 
 
-def folded(joints: Array, hip: int, knee: int, ankle: int) -> NDArray[np.float64]:
-    """(T,) how folded a leg is: 1 if hip and ankle are so near that its knee swings around them both, 0 if not."""
-    full = length(joints, hip, knee) + length(joints, knee, ankle)
-    share = length(joints, hip, ankle) / np.maximum(full, 1e-8)
+def folded(reach: Array, full: Array) -> NDArray[np.float64]:
+    """(T,) how folded a leg is that reaches so far of its full length, (T,) metres each.
+
+    1 if hip and ankle are so near that its knee swings around them both, 0 if not.
+    """
+    share = reach / np.maximum(full, 1e-8)
     part = np.clip((_BOWED - share) / (_BOWED - _FOLDED), 0, 1)
     return np.asarray(part * part * (3 - 2 * part), dtype=np.float64)
 

@@ -62,7 +62,7 @@ def shorter(plan: Plan, quick: NDArray[np.bool_], legs: list[Leg]) -> Plan:
     return replace(plan, held=held)
 
 
-def mended(plan: Plan, c: Contact, edges: Sequence[float]) -> Iterator[Plan]:
+def mends(plan: Plan, c: Contact, edges: Sequence[float]) -> Iterator[Plan]:
     """Plans that may keep a contact from sliding.
 
     It is lifted where it is not held; held together with the contact before, or with the one after; held in part, the
