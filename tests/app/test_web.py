@@ -233,7 +233,9 @@ def test_all_tasks_are_drawn_as_it_is_set(app: Any, model: MovingModel, visit: C
     for label, value in (("Seed", "7"), ("Guidance", "3.5"), ("Steps", "5")):
         assert page.get_by_label(label, exact=True).count() == 1, "there is one group of them"
         page.get_by_label(label, exact=True).fill(value)
+        page.wait_for_timeout(500)  # the page tells the app of a change in its own time
     page.get_by_label("Any length").click()
+    page.wait_for_timeout(500)
     generate(page, "as long as it takes")
     says(page, "as long as it takes: 1.0 s")
     tab(page, "Continue")
