@@ -11,7 +11,6 @@ import pytest
 
 from motiongpt3.data.augment import (
     Captioned,
-    base_action,
     extend,
     find_locomotion,
     find_upper_body,
@@ -26,10 +25,12 @@ from motiongpt3.data.augment import (
     warped_captions,
 )
 from motiongpt3.data.composites import PHRASES, asked_pairs
+from motiongpt3.data.labels import base_action
 from motiongpt3.data.phrases import gerund, parse
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.motion.blend import best_cut, bones, join
+from motiongpt3.motion.blend import best_cut, join
 from motiongpt3.motion.motion import mirror_text
+from motiongpt3.motion.poses import bones
 from motiongpt3.motion.skeleton import HUMANML3D
 
 LENGTHS = HUMANML3D.bone_lengths[1:]

@@ -27,7 +27,7 @@ from motiongpt3.formats import gltf_animation, load, save
 from motiongpt3.formats.bones import known_maps
 from motiongpt3.formats.dialects import OWN_HELPERS
 from motiongpt3.formats.gltf import pack
-from motiongpt3.formats.rigged import load_character, write
+from motiongpt3.formats.rigged import load_character, write_character
 from motiongpt3.motion.kinematics import bone_vectors
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.skeleton import HUMANML3D
@@ -214,7 +214,7 @@ def test_characters_with_known_names(tmp_path: Path, kind: str) -> None:
     motion = invented(3, 30, 30, wildness=0.3)
     path = rig(tmp_path, names_of(kind), "A", legs=1.2, unit=100.0, yaw=2.0, change=without_helpers)
     character = load_character(path)
-    played = write(motion, character, tmp_path / "out.glb")
+    played = write_character(motion, character, tmp_path / "out.glb")
     found = load(tmp_path / "out.glb")
     assert (len(found), found.fps, found.caption) == (30, 30, motion.caption)
     turn = np.array([[np.cos(2), 0, np.sin(2)], [0, 1, 0], [-np.sin(2), 0, np.cos(2)]])
@@ -465,7 +465,7 @@ def test_other_programs_figures(tmp_path: Path) -> None:
 
 
 def with_animation(folder: Path, hero: Path) -> Path:
-    write(invented(0, 5), load_character(hero), folder / "out.glb")
+    write_character(invented(0, 5), load_character(hero), folder / "out.glb")
     return folder / "out.glb"
 
 

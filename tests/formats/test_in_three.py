@@ -12,7 +12,7 @@ from npm import in_node
 
 from motiongpt3.formats import save
 from motiongpt3.formats.dialects import OWN_NAMES
-from motiongpt3.formats.rigged import load_character, write
+from motiongpt3.formats.rigged import load_character, write_character
 from motiongpt3.motion.skeleton import HUMANML3D
 
 LOOK = """
@@ -63,7 +63,7 @@ def test_joints_and_mannequin(tmp_path: Path, fps: int) -> None:
 def test_a_retargeted_character_moves_as_the_motion_does(tmp_path: Path) -> None:
     motion = invented(5, 20, 20, 0.2)
     rig = load_character(save(invented(1, 2), tmp_path / "rig.glb"))
-    write(motion, rig, tmp_path / "hero.glb")
+    write_character(motion, rig, tmp_path / "hero.glb")
     found = look(tmp_path / "hero.glb", 20, 20)
     hips = np.array([frame["Hips"] for frame in found["seen"]])
     moved, wanted = (np.linalg.norm(np.diff(way, axis=0), axis=-1).sum() for way in (hips, motion.joints[:, 0]))

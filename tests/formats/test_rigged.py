@@ -20,7 +20,7 @@ from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.formats import save
 from motiongpt3.formats.bones import known_maps
 from motiongpt3.formats.gltf import pack
-from motiongpt3.formats.rigged import load_character, write
+from motiongpt3.formats.rigged import load_character, write_character
 from motiongpt3.motion.contacts import contacts
 from motiongpt3.motion.feet import fix_feet
 from motiongpt3.motion.motion import Motion
@@ -33,7 +33,7 @@ LIMBS = [(16, 18), (18, 20), (17, 19), (19, 21), (1, 4), (4, 7), (2, 5), (5, 8),
 
 def retargeted(motion: Motion, path: Path) -> tuple[Played, Glb]:
     character = load_character(path)
-    played = write(motion, character, path.with_name("out.glb"))
+    played = write_character(motion, character, path.with_name("out.glb"))
     return played, parse(path.with_name("out.glb").read_bytes())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from motiongpt3.motion.blend import assemble
+from motiongpt3.motion.poses import assemble
 from motiongpt3.motion.skeleton import HUMANML3D
 
 LENGTHS = HUMANML3D.bone_lengths[1:]

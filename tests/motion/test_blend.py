@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from people import LENGTHS, person
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.motion.blend import align, best_cut, bones, heading, hold, join, layer, smooth_heading
+from motiongpt3.motion.blend import best_cut, hold, join, layer
+from motiongpt3.motion.poses import align, bones, heading, smooth_heading
 
 
 def jerk(joints: np.ndarray) -> np.ndarray:

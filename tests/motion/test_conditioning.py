@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from people import LENGTHS, person
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.motion.blend import align, bones, heading
 from motiongpt3.motion.conditioning import condition, settle
 from motiongpt3.motion.legs import LEGS
 from motiongpt3.motion.motion import Motion
+from motiongpt3.motion.poses import align, bones, heading
 from motiongpt3.motion.quality import seam_jerk, skate_speed
 
 BAR = 0.14

@@ -10,12 +10,12 @@ from clips import invented, recorded
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.average import averaged
-from motiongpt3.motion.blend import bones
 from motiongpt3.motion.changes import report
 from motiongpt3.motion.contacts import contacts, slides
 from motiongpt3.motion.finish import finish, smoothed, without_path
 from motiongpt3.motion.loop import kinks, loop
 from motiongpt3.motion.motion import Motion
+from motiongpt3.motion.poses import bones
 from motiongpt3.motion.quality import jitter
 
 

@@ -9,9 +9,9 @@ import pytest
 from clips import invented, recorded
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.motion.blend import bones
 from motiongpt3.motion.finish import finish
 from motiongpt3.motion.motion import Motion
+from motiongpt3.motion.poses import bones
 from motiongpt3.motion.rate import resampled
 
 

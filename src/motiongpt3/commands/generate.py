@@ -26,7 +26,7 @@ from motiongpt3.commands.options import (
 from motiongpt3.formats import save, suffix_of
 
 if TYPE_CHECKING:
-    from motiongpt3.instructions.official import Profile
+    from motiongpt3.models.config import Profile
 
 EXAMPLES = """
   motiongpt3 generate "a person walks forward and waves with the right hand" -o wave.mp4 -o wave.bvh

@@ -21,8 +21,7 @@ from motiongpt3.formats import suffix_of, writable_suffixes
 from motiongpt3.instructions.prompt import clean_prompt
 
 if TYPE_CHECKING:
-    from motiongpt3.instructions.official import Profile
-    from motiongpt3.models.config import MotionGPT3Config
+    from motiongpt3.models.config import MotionGPT3Config, Profile
     from motiongpt3.models.motiongpt3 import MotionGPT3
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)

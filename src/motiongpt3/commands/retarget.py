@@ -36,7 +36,7 @@ def retarget(argv: Sequence[str]) -> int:
         raw = load(options.motion)
         character = rigged.load_character(options.rig, load_map(Path(options.bones)) if options.bones else None)
         motion = finished(raw, options)
-        played = rigged.write(motion, character, options.out)
+        played = rigged.write_character(motion, character, options.out)
         changed = changes([raw], [motion], options)
     worst = max(played.errors, key=lambda name: played.errors[name])
     if options.json:

@@ -9,12 +9,13 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from motiongpt3.data.composites import LOWER_SHARE, PHRASES, RAISES, UPPER_SHARE, WAVES, asked_pairs
+from motiongpt3.data.labels import base_action
 from motiongpt3.data.phrases import (
     LOWER_ONLY,
     UPPER_ONLY,
@@ -26,12 +27,13 @@ from motiongpt3.data.phrases import (
     parse,
 )
 from motiongpt3.data.stretch import extend, lasting_captions, modes, speed, time_warp, turning, warped_captions
-from motiongpt3.motion.blend import Part, align, best_cut, hold, join, layer, smooth_heading
+from motiongpt3.motion.blend import Part, best_cut, hold, join, layer
+from motiongpt3.motion.poses import align, smooth_heading
+from motiongpt3.motion.skeleton import Array
 
 __all__ = [
     "Captioned",
     "Example",
-    "base_action",
     "extend",
     "find_locomotion",
     "find_upper_body",
@@ -47,7 +49,6 @@ __all__ = [
     "warped_captions",
 ]
 
-Array = NDArray[np.floating[Any]]
 Example = tuple[NDArray[np.float32], list[str]]
 Groups = dict[str, list["Captioned"]]
 
@@ -88,12 +89,6 @@ class _Piece(NamedTuple):
     joints: Array
     predicates: list[str]
     phrases: list[str]
-
-
-def base_action(short: str) -> str:
-    """The action without its style: "run forward energetically" -> "run forward"; walking turns are one action."""
-    words = re.sub(r"\s+[a-z]+ly$", "", short.strip().lower())
-    return re.sub(r"^walk(, turn| and turn| turning) (left|right)$", r"walk and turn \2", words)
 
 
 def find_locomotion(clips: Sequence[Captioned]) -> Groups:

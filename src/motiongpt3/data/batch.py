@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from motiongpt3.data.augment import base_action
 from motiongpt3.data.dataset import PackedClips
+from motiongpt3.data.labels import base_action
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.features import mirror_features
 

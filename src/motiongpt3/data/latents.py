@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from motiongpt3.data.augment import base_action
 from motiongpt3.data.batch import ClipBank
+from motiongpt3.data.labels import base_action
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.files import atomic_path
 from motiongpt3.instructions.prompt import clean_prompt

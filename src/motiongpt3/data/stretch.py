@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from motiongpt3.data.phrases import counts, names_speed
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.motion.blend import assemble, best_cut, bones, heading, hold, join
+from motiongpt3.motion.blend import best_cut, hold, join
+from motiongpt3.motion.poses import assemble, bones, heading
+from motiongpt3.motion.skeleton import Array
 
-Array = NDArray[np.floating[Any]]
 Mode = Literal["loop", "repeat", "hold"]
 FPS = 20
 _TRAVEL = 0.5  # metres per second: faster is locomotion

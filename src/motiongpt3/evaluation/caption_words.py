@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from motiongpt3.data.augment import base_action
+from motiongpt3.data.labels import base_action
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.motion import mirror_text
 

@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from motiongpt3.errors import NotFiniteError
-from motiongpt3.evaluation.measured import QUALITY, Array, Measured, measured
+from motiongpt3.evaluation.measured import QUALITY, Measured, measured
 from motiongpt3.evaluation.metrics import PredictionErrors, span
 from motiongpt3.evaluation.protocols import Item, Protocol, TaskName
 from motiongpt3.evaluation.session import Outcome, Session, fids, quality_means
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.quality import seam_jerk
-from motiongpt3.motion.skeleton import HUMANML3D
+from motiongpt3.motion.skeleton import HUMANML3D, Float32
 
 FPS = 20.0
 ERRORS = ("ade", "fde", "ade_best", "fde_best", "apd", "apd_norm")
@@ -27,7 +27,7 @@ ERRORS = ("ade", "fde", "ade_best", "fde_best", "apd", "apd_norm")
 class Continuing:
     """A clip (T, 22, 3) of which the frames before `start` and from `stop` on are given, and a seed per prediction."""
 
-    joints: Array
+    joints: Float32
     start: int
     stop: int
     seeds: tuple[int, ...]
@@ -47,19 +47,19 @@ class Continued:
         real_seam: the recording's jerk at the same frames.
     """
 
-    made: Array
+    made: Float32
     measures: Measured
     seams: NDArray[np.float64]
     real: Measured
     real_seam: float
 
 
-def work(session: Session) -> int:
+def completion_work(session: Session) -> int:
     """Motions that a repeat makes."""
     return len(session.items) * session.protocol.predictions
 
 
-def repeat(session: Session, number: int) -> Outcome:
+def completion_repeat(session: Session, number: int) -> Outcome:
     """Make the part that is not given of each clip, several times, and compare it with the recording."""
     protocol = session.protocol
     jobs = []

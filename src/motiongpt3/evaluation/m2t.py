@@ -7,23 +7,23 @@ from collections.abc import Sequence
 from typing import Any
 
 from motiongpt3.evaluation.caption_words import Directions, Labelled, action_of, actions, judge_captions
-from motiongpt3.evaluation.measured import Array
 from motiongpt3.evaluation.metrics import CaptionScores, lemma_tokens, lower_tokens
 from motiongpt3.evaluation.metrics.bert import bert_score
 from motiongpt3.evaluation.protocols import Take
 from motiongpt3.evaluation.session import Outcome, Session, per_class, retrieval
 from motiongpt3.motion.motion import Motion
+from motiongpt3.motion.skeleton import Float32
 
 WORDING = ("bleu_1", "bleu_4", "rouge_l", "cider")
 FPS = 20.0
 
 
-def work(session: Session) -> int:
+def m2t_work(session: Session) -> int:
     """Captions that a repeat writes, unless an earlier one has written them."""
     return len(session.items)
 
 
-def repeat(session: Session, number: int) -> Outcome:
+def m2t_repeat(session: Session, number: int) -> Outcome:
     """Caption each recording and score it beside what a person wrote about it.
 
     The person's caption is scored against the other references of its clip, which are one fewer.
@@ -50,7 +50,7 @@ def repeat(session: Session, number: int) -> Outcome:
     )  # fmt: skip
 
 
-def write(tools: Any, clips: Sequence[Array]) -> list[str]:
+def write(tools: Any, clips: Sequence[Float32]) -> list[str]:
     """Captions of motions, each (T, 22, 3) joints at 20 fps."""
     captions: list[str] = tools.model.caption([Motion(joints, FPS) for joints in clips])
     return captions

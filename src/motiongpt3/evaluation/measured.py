@@ -15,12 +15,11 @@ from motiongpt3.models.motiongpt3 import Job
 from motiongpt3.models.request import check_drawing
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.quality import measure
+from motiongpt3.motion.skeleton import Float32
 
 QUALITY = ("skate_ratio", "skate_speed", "penetration_mean", "floating", "jitter")
 """Physical measures of `motion.quality.Quality` that protocols report."""
 FPS = 20.0
-
-Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Measured:
         quality: (N, 5) of QUALITY.
     """
 
-    vectors: Array
+    vectors: Float32
     quality: NDArray[np.float64]
 
     @property
@@ -61,12 +60,12 @@ class Drawing:
 
     wish: Wish
     seeds: tuple[int, ...]
-    hidden: Array | None = None
+    hidden: Float32 | None = None
     guidance: float | None = None
     steps: int | None = None
 
 
-def draw(tools: Any, drawing: Drawing) -> tuple[Measured, Array]:
+def draw(tools: Any, drawing: Drawing) -> tuple[Measured, Float32]:
     """Draw a batch of motions and measure them; also hidden states (B, K, width), the same for every seed."""
     model, wish = tools.model, drawing.wish
     guidance, steps = check_drawing(model.config, drawing.guidance, drawing.steps)
@@ -79,7 +78,7 @@ def draw(tools: Any, drawing: Drawing) -> tuple[Measured, Array]:
     return measured(tools, clips), hidden.cpu().numpy()
 
 
-def measured(tools: Any, clips: Sequence[Array]) -> Measured:
+def measured(tools: Any, clips: Sequence[Float32]) -> Measured:
     """Measure motions, each (T, 22, 3) joints at 20 fps, embedded as one batch."""
     motions = [Motion(joints, FPS) if sound(joints) else None for joints in clips]
     whole = [motion for motion in motions if motion is not None]
@@ -92,14 +91,14 @@ def measured(tools: Any, clips: Sequence[Array]) -> Measured:
     return Measured(vectors, quality)
 
 
-def sound(joints: Array) -> bool:
+def sound(joints: Float32) -> bool:
     """Whether joints are a motion: finite, and within 100 km."""
     return bool(np.isfinite(joints).all() and np.abs(joints).max() <= 1e5)
 
 
-def embed_texts(tools: Any, texts: Sequence[str]) -> Array:
+def embed_texts(tools: Any, texts: Sequence[str]) -> Float32:
     """(N, D) vectors of captions."""
-    vectors: Array = tools.evaluator.embed_texts(list(texts)).float().cpu().numpy()
+    vectors: Float32 = tools.evaluator.embed_texts(list(texts)).float().cpu().numpy()
     return vectors
 
 

@@ -9,9 +9,7 @@ from numpy.typing import NDArray
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.motion import Motion
-from motiongpt3.motion.skeleton import HUMANML3D
-
-Array = NDArray[np.float64]
+from motiongpt3.motion.skeleton import HUMANML3D, Float64
 
 FPS = 20.0
 LEG = 0.826
@@ -197,7 +195,7 @@ def measure(motion: Motion) -> Measures:
     )
 
 
-def _side(at: dict[str, Array], s: str, yaw: Array, floor: float, bottom: int) -> Side:
+def _side(at: dict[str, Float64], s: str, yaw: Float64, floor: float, bottom: int) -> Side:
     """The measurements of the left ("l") or right ("r") limbs. `at`: joint name -> (T, 3)."""
     out = 1.0 if s == "l" else -1.0
     other = "r" if s == "l" else "l"
@@ -237,26 +235,26 @@ def _side(at: dict[str, Array], s: str, yaw: Array, floor: float, bottom: int) -
     )
 
 
-def _distance(a: Array, b: Array) -> Array:
+def _distance(a: Float64, b: Float64) -> Float64:
     """(T, 3), (T, 3) -> (T,) distances."""
     return np.asarray(np.linalg.norm(a - b, axis=-1))
 
 
-def _angle(a: Array, b: Array, c: Array) -> Array:
+def _angle(a: Float64, b: Float64, c: Float64) -> Float64:
     """(T, 3) three times -> (T,) angle at b in degrees; 180 when a, b, c lie in a line."""
     u, v = a - b, c - b
     cosine = (u * v).sum(-1) / np.maximum(np.linalg.norm(u, axis=-1) * np.linalg.norm(v, axis=-1), 1e-9)
     return np.asarray(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
 
 
-def _facing(vectors: Array, yaw: Array) -> Array:
+def _facing(vectors: Float64, yaw: Float64) -> Float64:
     """(T, 3) world vectors as (left, up, forward) of a body that faces `yaw` (T,) radians to the left of +z."""
     sine, cosine = np.sin(yaw), np.cos(yaw)
     x, y, z = vectors.T
     return np.stack([x * cosine - z * sine, y, x * sine + z * cosine], axis=-1)
 
 
-def _smooth(track: Array, sigma: float) -> Array:
+def _smooth(track: Float64, sigma: float) -> Float64:
     """(T, C) along time with a Gaussian of `sigma` frames; the ends are held."""
     radius = int(3 * sigma + 0.5)
     weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
@@ -265,7 +263,7 @@ def _smooth(track: Array, sigma: float) -> Array:
     return np.asarray(windows @ (weights / weights.sum()))
 
 
-def _rolling_minimum(track: Array, radius: int) -> Array:
+def _rolling_minimum(track: Float64, radius: int) -> Float64:
     """(T,) -> (T,) least value within `radius` frames."""
     padded = np.pad(track, radius, mode="edge")
     return np.asarray(np.lib.stride_tricks.sliding_window_view(padded, 2 * radius + 1).min(axis=-1))
@@ -277,7 +275,7 @@ def _runs(flags: NDArray[np.bool_]) -> list[slice]:
     return [slice(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
 
 
-def _reversals(track: Array, least: float) -> int:
+def _reversals(track: Float64, least: float) -> int:
     """How often a (T,) track turns round, counting only turns after it moved and before it moves by `least`."""
     count, direction = 0, 0
     low = high = float(track[0])

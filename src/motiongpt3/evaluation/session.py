@@ -13,13 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from motiongpt3.data.augment import base_action
 from motiongpt3.data.dataset import PackedClips
-from motiongpt3.evaluation.measured import QUALITY, Array, Measured, Wish, embed_texts, measured
+from motiongpt3.data.labels import base_action
+from motiongpt3.evaluation.measured import QUALITY, Measured, Wish, embed_texts, measured
 from motiongpt3.evaluation.metrics import FID, RPrecision
 from motiongpt3.evaluation.metrics.bert import WordEncoder
 from motiongpt3.evaluation.protocols import Item, Protocol, Take, TaskName, labels_of, plan
 from motiongpt3.evaluation.workers import Workers, batches
+from motiongpt3.motion.skeleton import Float32
 
 BATCH = 32
 """Motions that are drawn, and embedded, together."""
@@ -101,8 +102,8 @@ class Session:
         self.classes = [base_action(item.label) for item in self.items]
         self.captions: dict[tuple[int, int, int], str] = {}
         self.scores: dict[tuple[str, ...], dict[str, float]] = {}
-        self._texts: dict[str, Array] = {}
-        self._conceived: dict[Wish, Array] = {}
+        self._texts: dict[str, Float32] = {}
+        self._conceived: dict[Wish, Float32] = {}
         self._real: tuple[tuple[tuple[int, int, int], ...], Measured] | None = None
 
     def plan(self, repeat: int) -> list[Take]:
@@ -133,14 +134,14 @@ class Session:
             self._texts.update(zip(job, vectors, strict=True))
         return torch.from_numpy(np.stack([self._texts[text] for text in texts]))
 
-    def conceived(self, wish: Wish) -> Array | None:
+    def conceived(self, wish: Wish) -> Float32 | None:
         """What the model conceived of a batch, if it is remembered.
 
         Batches are known as a whole, so that they are the same to the last bit whichever repeats ran before.
         """
         return self._conceived.get(wish)
 
-    def remember(self, wish: Wish, hidden: Array) -> None:
+    def remember(self, wish: Wish, hidden: Float32) -> None:
         """Keep what was conceived while there is room."""
         if sum(array.nbytes for array in self._conceived.values()) + hidden.nbytes <= ROOM:
             self._conceived[wish] = hidden
@@ -157,7 +158,7 @@ def quality_means(quality: NDArray[np.float64]) -> dict[str, float]:
     return dict(zip(QUALITY, means.tolist(), strict=True))
 
 
-def fids(session: Session, repeat: int, made: Array, real: Array, floor: bool = False) -> dict[str, float]:
+def fids(session: Session, repeat: int, made: Float32, real: Float32, floor: bool = False) -> dict[str, float]:
     """FID of all, and of one half of the clips beside the recordings of the other half, drawn anew in each repeat.
 
     `floor`: `made` are the recordings themselves; beside all of them their FID is 0 and says nothing.
@@ -169,7 +170,7 @@ def fids(session: Session, repeat: int, made: Array, real: Array, floor: bool = 
     return {"fid": whole, "fid_halves": _fid(session, made, real, mine, theirs)}
 
 
-def _fid(session: Session, made: Array, real: Array, mine: NDArray[np.intp], theirs: NDArray[np.intp]) -> float:
+def _fid(session: Session, made: Float32, real: Float32, mine: NDArray[np.intp], theirs: NDArray[np.intp]) -> float:
     metric = FID(names=session.names)
     metric.update(torch.from_numpy(made[mine]), mine.tolist())
     metric.update(torch.from_numpy(real[theirs]), theirs.tolist(), real=True)
@@ -182,7 +183,7 @@ def numbers(scores: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, flo
 
 
 def retrieval(
-    session: Session, number: int, text: Tensor, vectors: Array
+    session: Session, number: int, text: Tensor, vectors: Float32
 ) -> tuple[dict[str, float], tuple[Tensor, Tensor]]:
     """R-precision and MM-Dist of captions and motions, and the rank of each ranked sample.
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from motiongpt3.evaluation.measured import QUALITY, Array, Drawing, Measured, Wish, draw
+from motiongpt3.evaluation.measured import QUALITY, Drawing, Measured, Wish, draw
 from motiongpt3.evaluation.metrics import Diversity, MultiModality
 from motiongpt3.evaluation.protocols import Take
 from motiongpt3.evaluation.session import (
@@ -22,15 +22,16 @@ from motiongpt3.evaluation.session import (
     retrieval,
 )
 from motiongpt3.evaluation.workers import batches
+from motiongpt3.motion.skeleton import Float32
 
 
-def work(session: Session) -> int:
+def t2m_work(session: Session) -> int:
     """Motions that a repeat makes."""
     texts, motions = _varied(session)
     return len(session.items) + texts * motions
 
 
-def repeat(session: Session, number: int) -> Outcome:
+def t2m_repeat(session: Session, number: int) -> Outcome:
     """Draw a motion for each clip's caption, with its length, and measure all beside the recordings."""
     takes = session.plan(number)
     real = session.real(takes)
@@ -77,7 +78,7 @@ def _drawn(session: Session, takes: Sequence[Take], first: int) -> Measured:
     return Measured.joined(made)
 
 
-def _diversity(session: Session, number: int, vectors: Array) -> dict[str, float]:
+def _diversity(session: Session, number: int, vectors: Float32) -> dict[str, float]:
     metric = Diversity(session.protocol.diversity_pairs, session.seed + number, session.names)
     metric.update(torch.from_numpy(vectors), range(len(vectors)))
     return numbers(metric.compute(), ["diversity"])

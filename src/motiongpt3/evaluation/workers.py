@@ -17,10 +17,10 @@ from motiongpt3.errors import MotionGPT3Error
 
 if TYPE_CHECKING:
     from motiongpt3.evaluation.evaluator import TextMotionEvaluator
-    from motiongpt3.instructions.official import Profile
+    from motiongpt3.models.config import Profile
     from motiongpt3.models.motiongpt3 import MotionGPT3
 
-Job = TypeVar("Job")
+Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
 
@@ -102,7 +102,7 @@ class Workers:
             self._pool.shutdown(wait=True, cancel_futures=kind is not None)
             self._pool = None
 
-    def map(self, function: Callable[[Any, Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
+    def map(self, function: Callable[[Any, Argument], Result], jobs: Sequence[Argument]) -> Iterator[Result]:
         """function(tools, job) of each job. `function` is one of a module's, and its results are plain data.
 
         Raises:

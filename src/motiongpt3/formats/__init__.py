@@ -23,6 +23,8 @@ class _Format:
     """The module with `read(path)` and `write(motion, path)`, and which of the two it has."""
 
     module: str
+    read: str = "read"
+    write: str = "write"
     reads: bool = True
     writes: bool = True
 
@@ -30,7 +32,7 @@ class _Format:
 _FORMATS = {
     ".npz": _Format("npz"),
     ".smpl.npz": _Format("smpl", reads=False),  # Reading goes by .npz, which knows such files by their arrays.
-    ".npy": _Format("humanml3d"),
+    ".npy": _Format("npz", read="read_humanml3d", write="write_humanml3d"),
     ".bvh": _Format("bvh"),
     ".amc": _Format("asf_amc", writes=False),
     ".glb": _Format("glb"),
@@ -70,7 +72,7 @@ def load(path: str | Path) -> Motion:
         raise MotionGPT3Error(f"{source} is empty")
     if size > MAX_BYTES:
         raise MotionGPT3Error(f"{source} has {size / 2**30:.1f} GB; files over {MAX_BYTES / 2**30:.0f} GB are refused")
-    motion: Motion = import_module(f"motiongpt3.formats.{form.module}").read(source)
+    motion: Motion = getattr(import_module(f"motiongpt3.formats.{form.module}"), form.read)(source)
     return motion
 
 
@@ -100,7 +102,7 @@ def save(motion: Motion, path: str | Path, bvh_dialect: BvhDialect = "ours", bod
     options: dict[str, str] = {"dialect": bvh_dialect} if suffix == ".bvh" else {}
     if suffix in _DRAWN:
         options = {"body": body}
-    import_module(f"motiongpt3.formats.{form.module}").write(motion, target, **options)
+    getattr(import_module(f"motiongpt3.formats.{form.module}"), form.write)(motion, target, **options)
     return target
 
 

@@ -19,8 +19,8 @@ from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.files import atomic_path
 from motiongpt3.formats.bvh_rigs import BvhDialect, BvhJoint, figure
 from motiongpt3.formats.dialects import END, OWN, match
-from motiongpt3.formats.guards import read_text, require_humanml3d, snap_fps
-from motiongpt3.motion.motion import MAX_FRAMES, Motion
+from motiongpt3.formats.guards import read_text, snap_fps
+from motiongpt3.motion.motion import MAX_FRAMES, Motion, require_humanml3d
 from motiongpt3.motion.retarget import to_skeleton
 
 MAX_BYTES = 256 * 2**20

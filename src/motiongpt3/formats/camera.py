@@ -7,9 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from motiongpt3.motion.skeleton import Skeleton
-
-Array = NDArray[np.float32]
+from motiongpt3.motion.skeleton import Float32, Skeleton
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Camera:
     centre: tuple[float, float]
 
     @property
-    def axes(self) -> Array:
+    def axes(self) -> Float32:
         """(3, 3) rows: the picture's right, its down, and away from the camera, in world coordinates."""
         sin, cos = np.sin(self.azimuth), np.cos(self.azimuth)
         low, flat = np.sin(self.pitch), np.cos(self.pitch)
@@ -55,7 +53,7 @@ class Camera:
         """The same camera moved along with its target (3,)."""
         return replace(self, target=(float(target[0]), float(target[1]), float(target[2])))
 
-    def project(self, points: NDArray[np.floating]) -> Array:
+    def project(self, points: NDArray[np.floating]) -> Float32:
         """(..., 3) points in metres -> (..., 3) pixel x, pixel y and depth in metres, depth at least `near`."""
         view = ((np.asarray(points) - np.asarray(self.target)) @ self.axes.T).astype(np.float32)
         depth = np.maximum(view[..., 2] + self.distance, self.near)
@@ -63,7 +61,7 @@ class Camera:
         y = self.centre[1] + self.focal * view[..., 1] / depth
         return np.stack([x, y, depth], axis=-1).astype(np.float32)
 
-    def floor(self, width: int, height: int, level: float) -> tuple[Array, Array, Array]:
+    def floor(self, width: int, height: int, level: float) -> tuple[Float32, Float32, Float32]:
         """Where each pixel meets the floor y = `level`: x and z relative to the target, and distance in metres.
 
         Three (height, width) arrays; the distance is infinite, and x and z 0, where a ray misses the floor.

@@ -16,13 +16,12 @@ from PIL import Image, ImageDraw
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.formats.camera import Camera, facing, fitted, front
 from motiongpt3.formats.figure import Figure, figure_of
-from motiongpt3.formats.guards import require_humanml3d
 from motiongpt3.formats.lettering import INK, Colour, clean_text, font, legend, wrap
 from motiongpt3.formats.skin import FINE, Skin, fragments
 from motiongpt3.motion.average import averaged
-from motiongpt3.motion.motion import Motion
+from motiongpt3.motion.motion import Motion, require_humanml3d
+from motiongpt3.motion.skeleton import Float32
 
-Array = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 Body = Literal["capsules", "mannequin"]
 
@@ -40,16 +39,16 @@ class Canvas:
 
     def __init__(self, width: int, height: int) -> None:
         self.width, self.height = width, height
-        self.colour: Array = np.empty((height, width, 3), dtype=np.float32)
-        self.depth: Array = np.empty((height, width), dtype=np.float32)
+        self.colour: Float32 = np.empty((height, width, 3), dtype=np.float32)
+        self.depth: Float32 = np.empty((height, width), dtype=np.float32)
         self.clear()
 
-    def clear(self, background: Array | None = None) -> None:
+    def clear(self, background: Float32 | None = None) -> None:
         """Start again from a background (H, W, 3), paper if None."""
         self.colour[:] = PAPER if background is None else background
         self.depth.fill(np.inf)
 
-    def capsules(self, camera: Camera, figure: Figure, points: Array, alpha: float = 1.0) -> None:
+    def capsules(self, camera: Camera, figure: Figure, points: Float32, alpha: float = 1.0) -> None:
         """Draw a figure whose points are (P, 3), farthest capsule first."""
         seen = camera.project(points)
         start, end = seen[figure.start], seen[figure.end]
@@ -61,7 +60,9 @@ class Canvas:
             colour = figure.colours[bone] * dim
             self._capsule(start[bone], end[bone], figure.radii[bone], per_metre[bone], colour, alpha)
 
-    def _capsule(self, a: Array, b: Array, radii: Array, per_metre: Array, colour: Array, alpha: float) -> None:
+    def _capsule(
+        self, a: Float32, b: Float32, radii: Float32, per_metre: Float32, colour: Float32, alpha: float
+    ) -> None:
         wide = radii * per_metre
         box = self._box(a, b, float(wide.max()) + 1.0)
         if box is None:
@@ -92,7 +93,7 @@ class Canvas:
         region += (cover * alpha)[..., None] * (paint - region)
         np.copyto(buffer, depth, where=cover > 0.5)
 
-    def skin(self, camera: Camera, skin: Skin, frame: int, shift: Array | None = None, alpha: float = 1.0) -> None:
+    def skin(self, camera: Camera, skin: Skin, frame: int, shift: Float32 | None = None, alpha: float = 1.0) -> None:
         """Draw the mannequin of one frame, moved by (3,) `shift` metres."""
         vertices, normals = skin.surface(frame)
         if shift is not None:
@@ -124,7 +125,7 @@ class Canvas:
         buffer = self.depth[top:bottom, left:right]
         np.copyto(buffer, near, where=(blocks[..., 3] > 0.5) & (near < buffer))
 
-    def shadow(self, camera: Camera, figure: Figure, points: Array, level: float) -> None:
+    def shadow(self, camera: Camera, figure: Figure, points: Float32, level: float) -> None:
         """Darken the floor y = `level` under a figure: sharp where it touches, soft and weak where it is high."""
         seen = camera.project(on_floor(points, level))
         start, end = seen[figure.start], seen[figure.end]
@@ -156,7 +157,7 @@ class Canvas:
             part = passed[top:bottom, left:right, None]
             self.colour[top:bottom, left:right] *= part + (1.0 - part) * _SHADE
 
-    def line(self, camera: Camera, points: Array, width: float, colour: Colour, alpha: float) -> None:
+    def line(self, camera: Camera, points: Float32, width: float, colour: Colour, alpha: float) -> None:
         """A smooth line through (N, 3) points in metres, `width` in pixels."""
         seen = camera.project(points)
         visible = (seen[:, 2] > camera.near * 1.01) & (np.abs(seen[:, 0]) < 4e3) & (np.abs(seen[:, 1]) < 4e3)
@@ -166,7 +167,7 @@ class Canvas:
             self._paint(strokes, None, width, colour, alpha)
 
     def arrow(
-        self, camera: Camera, at: Array, way: NDArray[np.float64], size: float, colour: Colour, alpha: float
+        self, camera: Camera, at: Float32, way: NDArray[np.float64], size: float, colour: Colour, alpha: float
     ) -> None:
         """A flat arrow head on the floor ahead of (3,) `at`, pointing along x, z `way`; `size` in metres."""
         ahead = np.array([way[0], 0.0, way[1]], dtype=np.float32)
@@ -178,7 +179,7 @@ class Canvas:
             self._paint([], seen[:, :2], 0.0, colour, alpha)
 
     def _paint(
-        self, strokes: Sequence[Array], polygon: Array | None, width: float, colour: Colour, alpha: float
+        self, strokes: Sequence[Float32], polygon: Float32 | None, width: float, colour: Colour, alpha: float
     ) -> None:
         """Strokes and a polygon in pixels, drawn once at twice the size so that crossings do not darken."""
         every = np.concatenate([*strokes, *([] if polygon is None else [polygon])])
@@ -197,7 +198,7 @@ class Canvas:
         region = self.colour[top:bottom, left:right]
         region += cover * (np.array(colour, dtype=np.float32) - region)
 
-    def _box(self, a: Array, b: Array, margin: float) -> tuple[int, int, int, int] | None:
+    def _box(self, a: Float32, b: Float32, margin: float) -> tuple[int, int, int, int] | None:
         low, high = np.minimum(a[:2], b[:2]) - margin, np.maximum(a[:2], b[:2]) + margin + 1
         if not (np.isfinite(low).all() and np.isfinite(high).all()):
             return None
@@ -210,7 +211,7 @@ class Canvas:
         return np.rint(np.clip(self.colour, 0, 255)).astype(np.uint8)
 
 
-def _lit(colour: Array, lit: Array, bulge: Array) -> Array:
+def _lit(colour: Float32, lit: Float32, bulge: Float32) -> Float32:
     """(..., 3) a colour in the light: `lit` is the cosine to the light, `bulge` that to the camera."""
     half = 0.5 + 0.5 * lit
     shade = 0.46 + 0.66 * half * half + 0.10 * bulge
@@ -218,7 +219,9 @@ def _lit(colour: Array, lit: Array, bulge: Array) -> Array:
     return np.asarray(np.minimum(shade[..., None] * colour + shine[..., None], 255.0), dtype=np.float32)
 
 
-def _pixels(box: tuple[int, int, int, int], origin: Array, squash: float = 1.0) -> tuple[slice, slice, Array, Array]:
+def _pixels(
+    box: tuple[int, int, int, int], origin: Float32, squash: float = 1.0
+) -> tuple[slice, slice, Float32, Float32]:
     """The rows and columns of a box, and where its pixels' middles lie from `origin`, y over `squash`."""
     left, top, right, bottom = box
     x = np.arange(left, right, dtype=np.float32)[None, :] + np.float32(0.5) - origin[0]
@@ -247,7 +250,7 @@ class Floor:
         self._base = paper + fade[..., None] * ((dark + light) / 2 - paper)
         self._swing = 2.0 * fade[..., None] * (light - dark)
 
-    def draw(self, x: float, z: float) -> Array:
+    def draw(self, x: float, z: float) -> Float32:
         """(H, W, 3) the floor with the camera's target above floor point x, z, on paper."""
         waves = []
         for grid, sharp, at in ((self._x, self._sharp_x, x), (self._z, self._sharp_z, z)):
@@ -381,14 +384,14 @@ def skin_of(motion: Motion, body: Body) -> Skin | None:
     return Skin(motion)
 
 
-def on_floor(points: Array, level: float) -> Array:
+def on_floor(points: Float32, level: float) -> Float32:
     """(..., 3) the points straight below or above on the floor y = `level`."""
     flat = points.copy()
     flat[..., 1] = level
     return flat
 
 
-def floor_level(joints: Array) -> float:
+def floor_level(joints: Float32) -> float:
     """Height of the floor: 0, as motions are stored, unless the lowest joint is over half a metre from it."""
     lowest = float(joints[..., 1].min())
     return 0.0 if abs(lowest) < 0.5 else lowest

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from motiongpt3.motion.skeleton import Skeleton
-
-Array = NDArray[np.float32]
+from motiongpt3.motion.skeleton import Float32, Skeleton
 
 LEFT = (52, 120, 200)
 RIGHT = (236, 132, 44)
@@ -48,17 +46,17 @@ class Figure:
     skeleton: Skeleton
     start: NDArray[np.int64]
     end: NDArray[np.int64]
-    radii: Array
-    colours: Array
+    radii: Float32
+    colours: Float32
     scale: float
 
-    def points(self, joints: Array) -> Array:
+    def points(self, joints: Float32) -> Float32:
         """(T, J, 3) joints -> (T, P, 3) points: the joints, then the derived ones in the order of `_derived`."""
         made = [joints, *(point[:, None] for point in _derived(self.skeleton, joints, self.scale).values())]
         return np.concatenate(made, axis=1).astype(np.float32)
 
 
-def figure_of(skeleton: Skeleton, joints: Array) -> Figure:
+def figure_of(skeleton: Skeleton, joints: Float32) -> Figure:
     """The figure for a skeleton; its thickness follows the size of the body in `joints` (T, J, 3)."""
     parents = np.asarray(skeleton.parents)
     child = np.flatnonzero(parents >= 0)
@@ -105,7 +103,7 @@ def figure_of(skeleton: Skeleton, joints: Array) -> Figure:
     )
 
 
-def _derived(skeleton: Skeleton, joints: Array, scale: float) -> dict[str, NDArray[np.floating]]:
+def _derived(skeleton: Skeleton, joints: Float32, scale: float) -> dict[str, NDArray[np.floating]]:
     """Points beyond the joints (T, J, 3) by name, (T, 3) each: finger tips, heels, toe tips, the head and its visor.
 
     Empty for joints that a skeleton does not have. HumanML3D's foot joint is the ball of the foot and lies lower than
@@ -133,5 +131,5 @@ def _derived(skeleton: Skeleton, joints: Array, scale: float) -> dict[str, NDArr
     return made
 
 
-def _unit(vectors: NDArray[np.floating]) -> Array:
+def _unit(vectors: NDArray[np.floating]) -> Float32:
     return (vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-6)).astype(np.float32)

@@ -34,10 +34,9 @@ from motiongpt3.formats.gltf import (
 )
 from motiongpt3.formats.gltf import read as read_container
 from motiongpt3.formats.gltf_animation import chain, places, read_animation
-from motiongpt3.formats.guards import require_humanml3d
 from motiongpt3.formats.mannequin import Mesh, mannequin, rest_places
 from motiongpt3.formats.rig import NODES
-from motiongpt3.motion.motion import Motion
+from motiongpt3.motion.motion import Motion, require_humanml3d
 from motiongpt3.motion.retarget import to_skeleton
 from motiongpt3.motion.skeleton import HUMANML3D
 from motiongpt3.motion.tpose import Fitted, fit

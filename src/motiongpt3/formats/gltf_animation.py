@@ -15,6 +15,7 @@ from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.formats.gltf import FLOAT, Gltf, Nodes, objects
 from motiongpt3.formats.guards import snap_fps
 from motiongpt3.motion.motion import MAX_FRAMES
+from motiongpt3.motion.skeleton import Float64
 
 MAX_KEYS = 8_000_000
 """Keys of all nodes together: those of the longest motion have half as many."""
@@ -25,8 +26,6 @@ _KINDS = {1: "SCALAR", 3: "VEC3", 4: "VEC4"}
 _CHUNK = 2048
 _SPARSE, _USUAL = 10.0, 20.0
 """Keys per second below which they were set by hand, and frames per second that are read from these."""
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -39,11 +38,11 @@ class Keys:
         steps: whether a value stays until the next key; otherwise values are interpolated.
     """
 
-    times: Array
+    times: Float64
     values: NDArray[np.float32]
     steps: bool
 
-    def at(self, seconds: Array) -> Array:
+    def at(self, seconds: Float64) -> Float64:
         """(S, 3 or 4) values at (S,) seconds; before the first key it is the first one's, after the last its."""
         low = (np.searchsorted(self.times, seconds, side="right") - 1).clip(0)
         high = (low + 1).clip(max=len(self.times) - 1)
@@ -56,7 +55,7 @@ class Keys:
         if part.any():
             way = roma.unitquat_to_rotvec(roma.quat_product(roma.quat_conjugation(start), end))
             start = roma.quat_product(start, roma.rotvec_to_unitquat(torch.from_numpy(part) * way))
-        found: Array = start.numpy()
+        found: Float64 = start.numpy()
         return found
 
 
@@ -74,7 +73,7 @@ class Animation:
     extras: dict[str, Any]
     keys: dict[int, dict[str, Keys]]
 
-    def frames(self) -> tuple[Array, float]:
+    def frames(self) -> tuple[Float64, float]:
         """(T,) seconds of the frames and frames per second.
 
         The keys are the frames where they come evenly, and at the rate that the writer told or at least 10 a second.
@@ -118,7 +117,7 @@ def read_animation(gltf: Gltf, moved: set[int], name: str) -> Animation:
         raise MotionGPT3Error(f"{name} has no animation: it is a figure that stands still")
     found = Animation(str(animations[0].get("name", "")), _extras(animations[0]), {})
     samplers = objects(animations[0], "samplers")
-    arrays: dict[int, Array] = {}
+    arrays: dict[int, Float64] = {}
     total = 0
     for channel in objects(animations[0], "channels"):
         target, at = channel.get("target"), channel.get("sampler")
@@ -154,7 +153,7 @@ def _extras(entry: dict[str, Any]) -> dict[str, Any]:
     return extras if isinstance(extras, dict) else {}
 
 
-def _times(gltf: Gltf, accessor: int, name: str) -> Array:
+def _times(gltf: Gltf, accessor: int, name: str) -> Float64:
     times = _floats(gltf, accessor, 1, name)[:, 0].astype(np.float64)
     if not (np.diff(times) > 0).all():
         raise MotionGPT3Error(f"{name} is damaged: the times of its animation do not rise")
@@ -210,7 +209,9 @@ def chain(nodes: Nodes, joints: Sequence[int], name: str) -> list[int]:
     return [node for node in nodes.order if node in needed]
 
 
-def places(nodes: Nodes, links: Sequence[int], animation: Animation, joints: Sequence[int], seconds: Array) -> Array:
+def places(
+    nodes: Nodes, links: Sequence[int], animation: Animation, joints: Sequence[int], seconds: Float64
+) -> Float64:
     """(T, J, 3) where joints are at (T,) seconds; `links` is their `chain`."""
     parts = []
     for start in range(0, len(seconds), _CHUNK):

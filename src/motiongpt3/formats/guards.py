@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.motion.motion import Motion
-from motiongpt3.motion.skeleton import HUMANML3D
 
 
 def read_text(path: Path, limit: int) -> str:
@@ -21,12 +19,6 @@ def read_text(path: Path, limit: int) -> str:
     if b"\0" in data[:4096]:
         raise MotionGPT3Error(f"{path.name} is not a text file")
     return data.decode("utf-8", errors="replace")
-
-
-def require_humanml3d(motion: Motion, kind: str) -> None:
-    """Raises MotionGPT3Error unless the motion has the 22 joints of HumanML3D."""
-    if motion.skeleton.names != HUMANML3D.names:
-        raise MotionGPT3Error(f"{kind} files hold the 22 joints of HumanML3D; this motion has other joints")
 
 
 def snap_fps(fps: float) -> float:

@@ -9,8 +9,7 @@ import numpy as np
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.files import atomic_path
 from motiongpt3.formats.arrays import finite, read_npy
-from motiongpt3.formats.guards import require_humanml3d
-from motiongpt3.motion.motion import MAX_FRAMES, Motion
+from motiongpt3.motion.motion import MAX_FRAMES, Motion, require_humanml3d
 from motiongpt3.motion.skeleton import HUMANML3D
 
 FPS = 20.0
@@ -18,7 +17,7 @@ FPS = 20.0
 FEATURES = 263
 
 
-def read(path: Path) -> Motion:
+def read_humanml3d(path: Path) -> Motion:
     """Read joints (T, 22, 3), also as (1, T, 22, 3) or (T, 66), or features (T, 263), at 20 frames per second.
 
     Raises:
@@ -43,7 +42,7 @@ def read(path: Path) -> Motion:
     return Motion(array, fps=FPS, name=path.stem)
 
 
-def write(motion: Motion, path: Path) -> None:
+def write_humanml3d(motion: Motion, path: Path) -> None:
     """Write the joints (T, 22, 3) as float32. The frame rate is not stored: resample to 20 first."""
     require_humanml3d(motion, "npy")
     with atomic_path(path) as temporary, temporary.open("wb") as file:

@@ -14,9 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motiongpt3.formats.rig import NODES
-from motiongpt3.motion.skeleton import HUMANML3D
-
-Array = NDArray[np.float64]
+from motiongpt3.motion.skeleton import HUMANML3D, Float64
 
 _SMALLEST = 1e-3
 """Scale of the smallest body, so that even one whose joints lie in one place has a surface."""
@@ -166,7 +164,7 @@ _MIDDLE = (_TORSO, _HEAD, _NOSE)
 _SIDE = (_ARM, _THUMB, _LEG, _FOOT)
 
 
-def rest_places(rest: Array) -> Array:
+def rest_places(rest: Float64) -> Float64:
     """(22, 3) offsets of the T-pose -> (22, 3) positions of the joints with the lower foot on the floor, hips above
     the origin."""
     places = np.zeros((len(HUMANML3D), 3))
@@ -176,7 +174,7 @@ def rest_places(rest: Array) -> Array:
     return places
 
 
-def mannequin(places: Array) -> Mesh:
+def mannequin(places: Float64) -> Mesh:
     """The skinned mannequin around the joints of a T-pose: (22, 3) metres as `rest_places` makes them."""
     canonical = float(HUMANML3D.bone_lengths.sum())
     lengths = places[1:] - places[list(HUMANML3D.parents[1:])]
@@ -202,8 +200,8 @@ def mannequin(places: Array) -> Mesh:
 
 
 def _tube(
-    part: _Part, places: Array, scale: float, index: dict[str, int], mirrored: bool
-) -> tuple[Array, Array, NDArray[np.int64]]:
+    part: _Part, places: Float64, scale: float, index: dict[str, int], mirrored: bool
+) -> tuple[Float64, Float64, NDArray[np.int64]]:
     """Points (V, 3), weights (V, nodes) and triangles (F, 3) of one part; mirrored is the person's right."""
     mirror = np.array([-1.0 if mirrored else 1.0, 1.0, 1.0])
     along, across, front = (np.array(axis) * mirror for axis in (part.along, part.across, part.front))
@@ -231,7 +229,7 @@ def _tube(
     return points, per_point, faces if np.dot(np.cross(across, front), along) > 0 else faces[:, ::-1]
 
 
-def _hand_to_shoulders(points: Array, weights: Array, places: Array, scale: float, index: dict[str, int]) -> None:
+def _hand_to_shoulders(points: Float64, weights: Float64, places: Float64, scale: float, index: dict[str, int]) -> None:
     """Let the upper corners of the torso go with the shoulders: changes `weights` (V, nodes)."""
     for side, node in (("l_shoulder", "LeftShoulder"), ("r_shoulder", "RightShoulder")):
         x, y, _ = places[HUMANML3D.index(side)]
@@ -241,13 +239,13 @@ def _hand_to_shoulders(points: Array, weights: Array, places: Array, scale: floa
         weights[:, index[node]] += share
 
 
-def _step(values: Array, start: float, end: float) -> Array:
+def _step(values: Float64, start: float, end: float) -> Float64:
     """A smooth step from 0 at `start` to 1 at `end`."""
     t = np.clip((values - start) / (end - start), 0, 1)
     return t * t * (3 - 2 * t)
 
 
-def _anchor(name: str, places: Array, mirrored: bool) -> Array:
+def _anchor(name: str, places: Float64, mirrored: bool) -> Float64:
     """Where a joint of the part lies; `l_sole` is on the floor below the ankle."""
     side = "r_" + name[2:] if mirrored and name.startswith("l_") else name
     if not side.endswith("_sole"):
@@ -262,7 +260,7 @@ def _other_side(name: str) -> str:
     return "R" + name[1:]
 
 
-def _refined(sections: tuple[tuple[float, ...], ...]) -> Array:
+def _refined(sections: tuple[tuple[float, ...], ...]) -> Float64:
     """The rows with one more between each two, on a Catmull-Rom spline; widths stay positive."""
     rows = np.array(sections)
     before, after = np.vstack([rows[:1], rows[:-2]]), np.vstack([rows[2:], rows[-1:]])
@@ -273,7 +271,7 @@ def _refined(sections: tuple[tuple[float, ...], ...]) -> Array:
     return woven
 
 
-def _shares(s: Array, bends: tuple[tuple[float, float], ...]) -> Array:
+def _shares(s: Float64, bends: tuple[tuple[float, float], ...]) -> Float64:
     """(R, K) weights of the K nodes at places along a tube, handed over with a smooth step at each bend."""
     steps = [np.ones_like(s)]
     for place, half in bends:
@@ -295,7 +293,7 @@ def _faces(rings: int, segments: int) -> NDArray[np.int64]:
     return np.concatenate([start, sides, end])
 
 
-def _normals(positions: Array, triangles: NDArray[np.int64]) -> NDArray[np.float32]:
+def _normals(positions: Float64, triangles: NDArray[np.int64]) -> NDArray[np.float32]:
     """(V, 3) normals: the mean of the faces around a vertex, weighted by area; upwards where these have none."""
     a, b, c = (positions[triangles[:, corner]] for corner in range(3))
     faces = np.cross(b - a, c - a)

@@ -9,8 +9,7 @@ import numpy as np
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.files import atomic_path
 from motiongpt3.formats.arrays import Npz
-from motiongpt3.formats.guards import require_humanml3d
-from motiongpt3.motion.motion import Motion
+from motiongpt3.motion.motion import Motion, require_humanml3d
 
 
 def read(path: Path) -> Motion:
@@ -21,9 +20,9 @@ def read(path: Path) -> Motion:
     """
     with Npz(path) as file:
         if "poses" in file and "trans" in file and "joints" not in file:
-            from motiongpt3.formats import amass
+            from motiongpt3.formats.amass import read as read_amass
 
-            return amass.read(path)
+            return read_amass(path)
         if "joints" not in file:
             keys = ", ".join(sorted(file.keys))[:120] or "nothing"
             raise MotionGPT3Error(f"{path.name} needs an array 'joints' (frames, 22, 3); it has {keys}")

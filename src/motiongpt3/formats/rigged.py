@@ -22,11 +22,12 @@ from motiongpt3.formats.gltf import (
     continuous_quaternions,
     nodes_of,
     pack,
-    read,
     skin_joints,
 )
-from motiongpt3.formats.guards import require_humanml3d
-from motiongpt3.motion.motion import Motion
+from motiongpt3.formats.gltf import (
+    read as read_container,
+)
+from motiongpt3.motion.motion import Motion, require_humanml3d
 from motiongpt3.motion.retarget import Played, Rest, onto
 from motiongpt3.motion.skeleton import HUMANML3D
 
@@ -68,7 +69,7 @@ def load_character(path: str | Path, bones: dict[str, str] | None = None) -> Cha
     source = Path(path)
     if source.suffix.lower() not in SUFFIXES:
         raise MotionGPT3Error(f"a character is a .glb or .vrm file, not {source.name}")
-    gltf = read(source)
+    gltf = read_container(source)
     nodes = nodes_of(gltf, source.name)
     joints = skin_joints(gltf, nodes, source.name)
     worlds = nodes.worlds()
@@ -86,7 +87,7 @@ def load_character(path: str | Path, bones: dict[str, str] | None = None) -> Cha
     return Character(source.name, gltf, nodes, worlds, found, Rest(where, _floor(where)))
 
 
-def write(motion: Motion, character: Character, path: str | Path) -> Played:
+def write_character(motion: Motion, character: Character, path: str | Path) -> Played:
     """Put a motion on a character and write the file again, with the motion as its first animation.
 
     Meshes, materials and other animations stay as they are. Bones that are none of our joints (fingers, hair) keep
@@ -100,13 +101,13 @@ def write(motion: Motion, character: Character, path: str | Path) -> Played:
     if target.suffix.lower() not in SUFFIXES:
         raise MotionGPT3Error(f"a character is written as .glb or .vrm, not {target.name}")
     played = onto(motion, character.rest)
-    data = _document(motion, character, played)
+    data = _character_document(motion, character, played)
     with atomic_path(target) as temporary:
         temporary.write_bytes(data)
     return played
 
 
-def _document(motion: Motion, character: Character, played: Played) -> bytes:
+def _character_document(motion: Motion, character: Character, played: Played) -> bytes:
     gltf = character.gltf
     document: dict[str, Any] = dict(gltf.document)
     buffers = [dict(entry) for entry in gltf.items("buffers")]

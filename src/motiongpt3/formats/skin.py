@@ -10,9 +10,9 @@ from motiongpt3.formats.figure import HEAD, LEFT, MIDDLE, RIGHT
 from motiongpt3.formats.mannequin import mannequin, rest_places
 from motiongpt3.formats.rig import NODES
 from motiongpt3.motion.motion import Motion
+from motiongpt3.motion.skeleton import Float32
 from motiongpt3.motion.tpose import Fitted, fit
 
-Array = NDArray[np.float32]
 FINE = 2
 """Samples of a pixel across and down."""
 
@@ -37,7 +37,7 @@ class Skin:
         self._from = (mesh.positions[:, None] - at.astype(np.float32)[None], mesh.normals)
         self.colours = self._weights @ np.array([_colour(node.name) for node in NODES], dtype=np.float32)
 
-    def surface(self, frame: int) -> tuple[Array, Array]:
+    def surface(self, frame: int) -> tuple[Float32, Float32]:
         """(V, 3) places of the vertices in metres and (V, 3) normals in one frame."""
         turns, places = (one[0] for one in worlds(self._fitted, slice(frame, frame + 1)))
         away, normals = self._from
@@ -77,8 +77,8 @@ def _colour(node: str) -> tuple[int, int, int]:
 
 
 def fragments(
-    camera: Camera, vertices: Array, triangles: NDArray[np.int64], box: tuple[int, int, int, int]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], Array, Array]:
+    camera: Camera, vertices: Float32, triangles: NDArray[np.int64], box: tuple[int, int, int, int]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Float32, Float32]:
     """What is seen of a surface in a box (left, top, right, bottom) of pixels, `FINE` samples across and down each.
 
     Returns:
@@ -98,7 +98,7 @@ def fragments(
     shown &= (low[:, 0] < wide) & (low[:, 1] < high) & (low + size > 0).all(1)
     numbers: list[NDArray[np.int64]] = []
     owners: list[NDArray[np.int64]] = []
-    shares: list[Array] = []
+    shares: list[Float32] = []
     sides = size.max(1)
     span = 1
     while shown.any():
@@ -126,7 +126,7 @@ def fragments(
     return number[kept], owner[kept], share[kept], depth[kept]
 
 
-def _shares(corners: Array, x: Array, y: Array, area: Array) -> tuple[Array, Array, Array]:
+def _shares(corners: Float32, x: Float32, y: Float32, area: Float32) -> tuple[Float32, Float32, Float32]:
     """(F, rows, columns) shares of the three corners at points x (F, 1, columns) and y (F, rows, 1)."""
     (ax, ay), (bx, by), (cx, cy) = (corners[:, k, :2].T[..., None, None] for k in range(3))
     whole = area[:, None, None]

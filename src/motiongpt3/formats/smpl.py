@@ -11,9 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from motiongpt3.files import atomic_path
-from motiongpt3.formats import amass
-from motiongpt3.formats.guards import require_humanml3d
-from motiongpt3.motion.motion import Motion
+from motiongpt3.formats.amass import REST
+from motiongpt3.motion.motion import Motion, require_humanml3d
 from motiongpt3.motion.retarget import onto, own_rest
 from motiongpt3.motion.skeleton import HUMANML3D
 
@@ -75,7 +74,7 @@ def write(motion: Motion, path: Path) -> None:
         "mocap_framerate": np.float64(motion.fps),
         "betas": np.zeros(10, dtype=np.float32),
         "gender": np.array("neutral"),
-        amass.REST: found.rest.astype(np.float32),
+        REST: found.rest.astype(np.float32),
     }
     if motion.caption:
         arrays["caption"] = np.array(motion.caption)

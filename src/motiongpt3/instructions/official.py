@@ -6,9 +6,11 @@ evaluation asks has one " \\n" more and words that training never saw.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-Profile = Literal["default", "official"]
+if TYPE_CHECKING:
+    from motiongpt3.models.config import Profile
+
 Task = Literal["t2m", "m2t", "predict", "inbetween"]
 
 START, END = "<start_of_motion>", "<end_of_motion>"

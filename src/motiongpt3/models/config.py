@@ -7,10 +7,12 @@ from typing import Any, Literal
 
 from motiongpt3.checkpoints.folder import parse_config
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.instructions.official import Profile
 from motiongpt3.instructions.prompt import Style
 from motiongpt3.models.diffusion_head import HeadConfig
 from motiongpt3.models.vae import VAEConfig
+
+Profile = Literal["default", "official"]
+"""How a converted official checkpoint works: with our prompts and sampler, or with its own."""
 
 
 @dataclass(frozen=True)

@@ -17,18 +17,18 @@ from numpy.typing import NDArray
 
 from motiongpt3.instructions.prompt import clean_prompt
 from motiongpt3.models.continuing_request import Prompts, check_compose, check_inbetween, check_predict
-from motiongpt3.motion.blend import ground_height
 from motiongpt3.motion.conditioning import KNOWN, condition
 from motiongpt3.motion.motion import Motion
+from motiongpt3.motion.poses import ground_height
 from motiongpt3.motion.rate import poses_at
 from motiongpt3.motion.retarget import to_skeleton
+from motiongpt3.motion.skeleton import Array
 from motiongpt3.motion.spline import cubic
 
 if TYPE_CHECKING:
     from motiongpt3.models.config import MotionGPT3Config
     from motiongpt3.models.motiongpt3 import MotionGPT3
 
-Array = NDArray[np.floating[Any]]
 Progress = Callable[[Sequence[Any]], Iterator[Any]]
 
 READ_SECONDS = 2.0

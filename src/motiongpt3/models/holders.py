@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-MASKED, PADDING, OUTPUT, INPUT = range(4)
+MASKED_KIND, PADDING_KIND, OUTPUT_KIND, INPUT_KIND = range(4)
 """Rows of the official motion vocabulary that have a meaning."""
 ROWS = 6
 """Rows that it has."""
@@ -35,13 +35,13 @@ class Holders(nn.Module):
         """Embeddings (B, n, width) of motion tokens.
 
         Args:
-            kinds: (B, n) MASKED, PADDING, OUTPUT or INPUT.
+            kinds: (B, n) MASKED_KIND, PADDING_KIND, OUTPUT_KIND or INPUT_KIND.
             given: of each of the B clips, the normalised latents (M, channels) of its M motions given, for M * K
-                tokens INPUT; empty if there are none.
+                tokens INPUT_KIND; empty if there are none.
         """
         embedded = nn.functional.embedding(kinds, self.rows)
         for row, latents in enumerate(given):
             # Chunk by chunk over the motions, (m0 c0, m1 c0, m0 c1, ...), as the official weights were trained.
             chunks = self.understand(latents).unflatten(-1, (self.count, -1)).transpose(0, 1).flatten(0, 1)
-            embedded[row, kinds[row] == INPUT] = chunks.to(embedded.dtype)
+            embedded[row, kinds[row] == INPUT_KIND] = chunks.to(embedded.dtype)
         return embedded

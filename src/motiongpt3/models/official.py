@@ -16,21 +16,21 @@ import torch
 from torch import Tensor
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.instructions.official import Profile, Task, question
-from motiongpt3.models import official_chat
+from motiongpt3.instructions.official import Task, question
 from motiongpt3.models.bimodal import BimodalTransformer
 from motiongpt3.models.chatting import Chat, Reply
-from motiongpt3.models.config import MotionGPT3Config
+from motiongpt3.models.config import MotionGPT3Config, Profile
 from motiongpt3.models.describing import sentence
-from motiongpt3.models.holders import OUTPUT, Holders
+from motiongpt3.models.holders import OUTPUT_KIND, Holders
 from motiongpt3.models.kv_cache import KVCache
 from motiongpt3.models.motiongpt3 import Job, MotionGPT3
+from motiongpt3.models.official_chat import answer_last_message
 from motiongpt3.models.official_sequence import OfficialRows, token_ids, without_names
 from motiongpt3.models.reading import encode
 from motiongpt3.models.writing import Decoding, Writer, logits_after
-from motiongpt3.motion.blend import align, heading
 from motiongpt3.motion.kinematics import set_bone_lengths
 from motiongpt3.motion.motion import Motion
+from motiongpt3.motion.poses import align, heading
 
 STEPS: dict[Profile, int] = {"default": 20, "official": 100}
 """Sampling steps of a profile, unless one asks for others."""
@@ -78,7 +78,7 @@ class OfficialMotionGPT3(MotionGPT3):
         """Hidden states (R, K, motion width) of the holders that the R rows with an asked motion have."""
         _, hidden = self.transformer(*rows.tokens(self.backbone, self.holders, given))
         assert hidden is not None
-        asked = rows.ids == rows.motion_from + OUTPUT
+        asked = rows.ids == rows.motion_from + OUTPUT_KIND
         columns, _ = rows.columns(motion=True)
         return hidden[asked.gather(1, columns)].view(-1, self.config.queries, hidden.shape[-1])
 
@@ -224,5 +224,5 @@ class OfficialMotionGPT3(MotionGPT3):
         guidance: float | None = None,
         steps: int | None = None,
     ) -> Reply:
-        """As `MotionGPT3.chat`; of the conversation only the last message is read: see `official_chat`."""
-        return official_chat.chat(self, messages, seed, decoding, guidance, steps)
+        """As `MotionGPT3.chat`; of the conversation only the last message is read: see `answer_last_message`."""
+        return answer_last_message(self, messages, seed, decoding, guidance, steps)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @torch.inference_mode()
-def chat(
+def answer_last_message(
     model: OfficialMotionGPT3,
     messages: Chat,
     seed: int = 0,

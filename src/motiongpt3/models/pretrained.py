@@ -13,10 +13,9 @@ from torch import nn
 
 from motiongpt3.checkpoints.folder import CARD, CONFIG, WEIGHTS, load_weights, read_config, write_folder
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.instructions.official import Profile
 from motiongpt3.models.backbone import TextBackbone, load_backbone
 from motiongpt3.models.backbone_folder import SETTINGS, TOKENIZER, backbone_settings, read_backbone, write_backbone
-from motiongpt3.models.config import MotionGPT3Config
+from motiongpt3.models.config import MotionGPT3Config, Profile
 from motiongpt3.models.low_rank import low_rank_layers, merge_low_rank
 
 if TYPE_CHECKING:

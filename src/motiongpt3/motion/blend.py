@@ -7,19 +7,29 @@ yaw turns +z towards +x (the person's left). Nothing here changes the length of 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.legs import LEGS, place_ankle
-from motiongpt3.motion.skeleton import HUMANML3D
+from motiongpt3.motion.poses import (
+    assemble,
+    bones,
+    checked_joints,
+    eased,
+    end_velocity,
+    ground_height,
+    heading,
+    rotate,
+    smooth_heading,
+    unit,
+)
+from motiongpt3.motion.skeleton import Array
 
-Array = NDArray[np.floating[Any]]
 Part = Literal["upper", "arms", "left arm", "right arm"]
 
-_PARENTS = np.array(HUMANML3D.parents[1:])
 _PARTS: dict[Part, list[int]] = {
     "upper": [3, 6, 9, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21],
     "arms": [16, 17, 18, 19, 20, 21],
@@ -35,46 +45,6 @@ _MISS = 0.25  # metres that a placement by a planted foot may miss an even chang
 _SLIDE = 0.04  # metres a foot may be off before it steps instead of sliding
 
 
-def heading(joints: Array) -> Array:
-    """(T,) yaw of the facing direction in radians: up x (right minus left, hips plus shoulders), as HumanML3D does."""
-    (l_hip, r_hip), (l_shoulder, r_shoulder) = HUMANML3D.hips, HUMANML3D.shoulders
-    across = joints[:, r_hip] - joints[:, l_hip] + joints[:, r_shoulder] - joints[:, l_shoulder]
-    return np.arctan2(across[:, 2], -across[:, 0])
-
-
-def rotate(vectors: Array, yaw: Array | float) -> Array:
-    """Vectors (..., 3) turned about the vertical axis by `yaw` radians (broadcast over the leading axes)."""
-    cos, sin = np.cos(yaw), np.sin(yaw)
-    x, y, z = vectors[..., 0], vectors[..., 1], vectors[..., 2]
-    return np.stack([x * cos + z * sin, y + 0 * x * cos, z * cos - x * sin], axis=-1)
-
-
-def align(joints: Array, to_position_xz: Array | tuple[float, float], to_heading: float) -> Array:
-    """Move a motion rigidly about the vertical axis.
-
-    Returns (T, 22, 3): the pelvis of the first frame is at x, z = `to_position_xz`, its facing has yaw `to_heading`.
-    """
-    joints = _checked(joints)
-    turned = rotate(joints, to_heading - float(heading(joints[:1])[0]))
-    turned[..., [0, 2]] += np.asarray(to_position_xz) - turned[0, 0, [0, 2]]
-    return turned.astype(np.float32)
-
-
-def bones(joints: Array) -> Array:
-    """(T, 21, 3) vectors from each joint's parent to the joint, in metres."""
-    return joints[:, 1:] - joints[:, _PARENTS]
-
-
-def assemble(root: Array, vectors: Array, lengths: Array) -> Array:
-    """(T, 22, 3) joints from pelvis positions (T, 3), bone directions (T, 21, 3) and lengths (21,) or (T, 21)."""
-    vectors = _unit(vectors) * lengths[..., None]
-    joints = np.empty((len(root), 22, 3))
-    joints[:, 0] = root
-    for joint, parent in enumerate(_PARENTS, start=1):
-        joints[:, joint] = joints[:, parent] + vectors[:, joint - 1]
-    return joints
-
-
 def join(first: Array, second: Array, blend_frames: int | None = None) -> Array:
     """`second` after `first`: (T1 + T2, 22, 3), float32. The frames of `first` stay as they are.
 
@@ -86,7 +56,7 @@ def join(first: Array, second: Array, blend_frames: int | None = None) -> Array:
     Raises:
         MotionGPT3Error: an array is not (T, 22, 3) or empty, or blend_frames < 1.
     """
-    first, second = _checked(first), _checked(second)
+    first, second = checked_joints(first), checked_joints(second)
     if blend_frames is not None and blend_frames < 1:
         raise MotionGPT3Error(f"blend_frames must be at least 1, not {blend_frames}")
     seam = _Seam.between(first, second, blend_frames)
@@ -104,7 +74,7 @@ def best_cut(first: Array, second: Array, first_slack: int = 0, second_slack: in
     Returns:
         (end, start); the pose, its velocity and the planted feet fit best there.
     """
-    first, second = _checked(first), _checked(second)
+    first, second = checked_joints(first), checked_joints(second)
     ends = np.arange(max(2, len(first) - first_slack), len(first) + 1)
     starts = np.arange(min(second_slack, max(len(second) - 2, 0)) + 1)
     if len(ends) * len(starts) <= 1:
@@ -137,7 +107,7 @@ def layer(lower: Array, upper: Array, part: Part = "upper", start: int | None = 
             this frame on as long as `upper` lasts, eased in and out over `ease` frames.
         ease: frames; only with `start`.
     """
-    lower, upper = _checked(lower), _checked(upper)
+    lower, upper = checked_joints(lower), checked_joints(upper)
     weight: Array
     if part not in _PARTS:
         raise MotionGPT3Error(f"part must be one of {', '.join(_PARTS)}, not {part!r}")
@@ -180,14 +150,6 @@ def hold(pose: Array, frames: int, sway: float = 0.004, phase: float = 0.0) -> A
     return (np.stack([x, y, z], axis=-1) + pivot).astype(np.float32)
 
 
-def smooth_heading(joints: Array, radius: int = 4) -> Array:
-    """(T,) heading in radians, unwrapped, averaged over 2 x radius + 1 frames with triangular weights."""
-    yaw = np.unwrap(heading(joints))
-    kernel = np.minimum(np.arange(1, 2 * radius + 2), np.arange(2 * radius + 1, 0, -1)).astype(np.float64)
-    padded = np.pad(yaw, radius, mode="edge")
-    return np.convolve(padded, kernel / kernel.sum(), mode="valid")
-
-
 @dataclass
 class _Seam:
     """Where and how a second motion, turned and placed, takes over from a first."""
@@ -204,9 +166,9 @@ class _Seam:
         ground = ground_height(first, at_end=True)
         shift = np.array([0.0, ground - ground_height(second, at_end=False), 0.0])
         first = first[-3:].astype(np.float64)
-        velocity = _velocity(first, at_end=True)
+        velocity = end_velocity(first, at_end=True)
         second = rotate(second, float(heading(first[-1:])[0]) - float(heading(second[:1])[0])) + shift
-        step = _velocity(second, at_end=False)
+        step = end_velocity(second, at_end=False)
         flat = [0, 2]
         change = (velocity[0] - step[0])[flat]
         speed = float(np.linalg.norm(change))
@@ -239,7 +201,7 @@ class _Seam:
         """
         first, second, count = self.first, self.second, self.frames
         lengths = np.linalg.norm(bones(second[:1])[0], axis=-1)
-        before, after = _unit(bones(first)), _unit(bones(second))
+        before, after = unit(bones(first)), unit(bones(second))
         far = float(np.arccos(np.clip((before[-1] * after[0])[_UPPER].sum(-1), -1, 1)).max())
         longer = min(len(second), max(count, round(_SHORTEST + (_LONGEST - _SHORTEST) * min(1.0, far / 1.5))))
         frames = np.full(21, count)
@@ -258,7 +220,7 @@ class _Seam:
         """Where the ankles go during the blend, (frames, 3) each: planted ones stay or step, others swing through."""
         first, second, count = self.first, self.second, self.frames
         s = np.arange(count) / count
-        due = first[-1] + _velocity(first, at_end=True)
+        due = first[-1] + end_velocity(first, at_end=True)
         away = [float(np.linalg.norm((second[0] - due)[leg[2], [0, 2]])) for leg in LEGS]
         both = all(self.planted) and min(away) > _SLIDE
         later = int(np.argmin(away))
@@ -284,7 +246,7 @@ class _Seam:
 
 def _decay(before: Array, after: Array, frames: int) -> Array:
     """(frames, ...) what to add to `after` so that it starts as `before` would have gone on; zero at the end."""
-    gone, comes = _velocity(before, at_end=True), _velocity(after, at_end=False)
+    gone, comes = end_velocity(before, at_end=True), end_velocity(after, at_end=False)
     return _fade(before[-1] + gone - after[0], gone - comes, frames, frames)
 
 
@@ -293,8 +255,8 @@ def _turn_decay(before: Array, after: Array, frames: NDArray[np.int64], steady: 
 
     Bone b is as in `after` from frame `frames[b]` on. Those in `steady` (feet on the ground) lose their speed at once.
     """
-    gone, comes = _velocity(before, at_end=True), _velocity(after, at_end=False)
-    goal = _unit(before[-1] + gone)
+    gone, comes = end_velocity(before, at_end=True), end_velocity(after, at_end=False)
+    goal = unit(before[-1] + gone)
     axis = np.cross(after[0], goal)
     sine = np.linalg.norm(axis, axis=-1, keepdims=True)
     angle = np.arctan2(sine, (after[0] * goal).sum(-1, keepdims=True))
@@ -318,44 +280,19 @@ def _fade(offset: Array, change: Array, frames: int | NDArray[np.int64], total: 
     return value * offset + slope * frames * change
 
 
-def _unit(vectors: Array) -> Array:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-8)
-
-
-def eased(s: Array) -> Array:
-    """0 to 1 with zero velocity and acceleration at both ends."""
-    s = np.clip(s, 0, 1)
-    return s**3 * (10 - 15 * s + 6 * s**2)
-
-
 def _slerp(a: Array, b: Array, weight: Array) -> Array:
     """Directions from `a` (weight 0) to `b` (weight 1) along the great circle; the lengths are those of neither."""
-    a, b = _unit(a), _unit(b)
+    a, b = unit(a), unit(b)
     angle = np.arccos(np.clip((a * b).sum(-1), -0.9999, 0.9999))
     w = np.broadcast_to(weight, angle.shape)
     mixed = (np.sin((1 - w) * angle)[..., None] * a + np.sin(w * angle)[..., None] * b) / np.sin(angle)[..., None]
     return np.where((w >= 1)[..., None], b, np.where((w <= 0)[..., None], a, mixed))
 
 
-def _velocity(values: Array, *, at_end: bool) -> Array:
-    """Per-frame change at one end of (T, ...)."""
-    if len(values) < 2:
-        return np.zeros_like(values[0])
-    return values[-1] - values[-2] if at_end else values[1] - values[0]
-
-
 def _planted(pose: Array, velocity: Array, ground: float, leg: tuple[int, int, int, int]) -> bool:
     toe = leg[3]
     low = pose[toe, 1] - ground < _PLANTED_HEIGHT
     return bool(low and np.linalg.norm(velocity[toe, [0, 2]]) < _PLANTED_SPEED)
-
-
-def ground_height(joints: Array, *, at_end: bool) -> float:
-    """Height of the ground at one end: the lowest joint of the clip, or of that end if the person stands elsewhere."""
-    lowest = joints[..., 1].min(axis=1)
-    near = lowest[-15:] if at_end else lowest[:15]
-    whole, local = float(lowest.min()), float(near.min())
-    return whole if local - whole < 0.08 else local
 
 
 def _signature(joints: Array, frames: NDArray[np.int64], *, backward: bool) -> Array:
@@ -366,10 +303,3 @@ def _signature(joints: Array, frames: NDArray[np.int64], *, backward: bool) -> A
     shown = joints[frames] + step if backward else joints[frames]
     pose = rotate(shown - shown[:, :1] * [1, 0, 1], -yaw)
     return np.concatenate([pose, 3 * rotate(step, -yaw)], axis=1).reshape(len(frames), -1)
-
-
-def _checked(joints: Array) -> Array:
-    joints = np.asarray(joints)
-    if joints.ndim != 3 or joints.shape[1:] != (22, 3) or not len(joints):
-        raise MotionGPT3Error(f"joints must have shape (frames, 22, 3), not {joints.shape}")
-    return joints

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motiongpt3.motion import quality
-from motiongpt3.motion.blend import heading, rotate
 from motiongpt3.motion.contacts import contacts, slides
 from motiongpt3.motion.loop import kinks, tiled
 from motiongpt3.motion.motion import Motion
+from motiongpt3.motion.poses import heading, rotate
 
 UNITS = quality.UNITS | {
     "contact_slide": "cm",

@@ -16,17 +16,15 @@ All arrays are (T, 22, 3) joint positions in metres, y up, 20 frames per second.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.motion.blend import assemble, best_cut, bones, ground_height, heading, rotate
+from motiongpt3.motion.blend import best_cut
 from motiongpt3.motion.legs import LEGS, place_ankle
+from motiongpt3.motion.poses import assemble, bones, ground_height, heading, rotate
 from motiongpt3.motion.retarget import leg_length
-
-Array = NDArray[np.floating[Any]]
+from motiongpt3.motion.skeleton import Array
 
 KNOWN = 3
 """Given frames on each side of the new ones that decide how the motion carries on: a third difference needs three."""

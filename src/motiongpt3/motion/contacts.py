@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from motiongpt3.motion.motion import Motion
-
-Array = NDArray[np.floating[Any]]
+from motiongpt3.motion.skeleton import Array
 
 HEIGHT = 0.065
 """Metres above the floor below which toes can stand."""

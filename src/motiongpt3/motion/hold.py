@@ -9,21 +9,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from motiongpt3.motion.average import averaged
-from motiongpt3.motion.blend import eased
 from motiongpt3.motion.contacts import HEIGHT, SHORTEST, Contact
 from motiongpt3.motion.knees import rise, tilted_foot
 from motiongpt3.motion.legs import Leg, legs_of, length, place_ankles
 from motiongpt3.motion.lift import lift
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.plans import Plan
-
-Array = NDArray[np.floating[Any]]
+from motiongpt3.motion.poses import eased
+from motiongpt3.motion.skeleton import Array
 
 FASTEST = 0.36
 """Metres per second that a correction may add to a foot in the air: 1.8 cm in 1/20 s."""

@@ -9,16 +9,14 @@ and each foot tilts over its toes for the rest.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from motiongpt3.motion.average import averaged
-from motiongpt3.motion.blend import eased
 from motiongpt3.motion.legs import Leg, folded, length
-
-Array = NDArray[np.floating[Any]]
+from motiongpt3.motion.poses import eased
+from motiongpt3.motion.skeleton import Array
 
 _BENT, _FULL = 0.85, 0.95  # shares of its length: a leg that is shorter needs no help, one that is longer all of it
 _MOST = 0.12  # radians

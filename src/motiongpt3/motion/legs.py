@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from motiongpt3.motion.average import averaged
-from motiongpt3.motion.skeleton import HUMANML3D, Skeleton
+from motiongpt3.motion.skeleton import HUMANML3D, Array, Skeleton
 
-Array = NDArray[np.floating[Any]]
 Leg = tuple[int, int, int, int]
 """Hip, knee, ankle and toe."""
 

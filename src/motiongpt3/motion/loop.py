@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.motion.blend import assemble, bones, eased, heading, rotate
 from motiongpt3.motion.motion import Motion
-
-Array = NDArray[np.floating[Any]]
+from motiongpt3.motion.poses import assemble, bones, eased, heading, rotate
+from motiongpt3.motion.skeleton import Array
 
 SHORTEST = 0.5
 """Seconds of the shortest cycle."""

@@ -160,6 +160,12 @@ _SWAPS = {
 _SIDE = re.compile(r"\b(" + "|".join(sorted(_SWAPS, key=len, reverse=True)) + r")\b", re.IGNORECASE)
 
 
+def require_humanml3d(motion: Motion, kind: str) -> None:
+    """Raises MotionGPT3Error unless the motion has the 22 joints of HumanML3D."""
+    if motion.skeleton.names != HUMANML3D.names:
+        raise MotionGPT3Error(f"{kind} files hold the 22 joints of HumanML3D; this motion has other joints")
+
+
 def mirror_text(text: str) -> str:
     """Swap left and right in a sentence, keeping capitals. Twice is the identity."""
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-from motiongpt3.motion.blend import assemble, bones
 from motiongpt3.motion.motion import Motion
+from motiongpt3.motion.poses import assemble, bones
+from motiongpt3.motion.skeleton import Array
 from motiongpt3.motion.spline import cubic
-
-Array = NDArray[np.floating[Any]]
 
 _SAME = 1e-6
 """Frames by which a place may be off a frame to be that frame."""

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.floating[Any]]
+from motiongpt3.motion.skeleton import Array
 
 
 def cubic(samples: Array, at: Array) -> Array:

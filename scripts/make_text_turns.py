@@ -2,7 +2,7 @@
 
 No corpus of conversations ships with the package; what keeps the language from fading is the model's own.
 
-    python -m motiongpt3.training.text_turns src/motiongpt3/instructions/templates/text_turns.yaml
+    python scripts/make_text_turns.py src/motiongpt3/instructions/templates/text_turns.yaml
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def write_text_turns(
             if kept:
                 turns[question] = kept
     with atomic_path(path) as temporary:
-        head = "# Written by `python -m motiongpt3.training.text_turns`: the untouched backbone's greedy answers.\n"
+        head = "# Written by `python scripts/make_text_turns.py`: the untouched backbone's greedy answers.\n"
         temporary.write_text(
             head + yaml.safe_dump(turns, allow_unicode=True, sort_keys=False, width=120), encoding="utf-8"
         )
