@@ -20,6 +20,7 @@ test: .venv/.installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/python -m pytest
 
 # An environment of its own, which borrows the dependencies of .venv but not the package in it.

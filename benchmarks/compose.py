@@ -14,9 +14,9 @@ import time
 import numpy as np
 
 from motiongpt3 import Motion, MotionGPT3
-from motiongpt3.evaluation.kinematic_rules import RULES
-from motiongpt3.evaluation.measures import measure
-from motiongpt3.evaluation.prompts import PromptCase, load_prompts
+from motiongpt3.evaluation.checks.body_measures import measure
+from motiongpt3.evaluation.checks.kinematic_rules import RULES
+from motiongpt3.evaluation.checks.prompts import PromptCase, load_prompts
 
 
 def memory() -> float:

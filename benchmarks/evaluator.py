@@ -11,9 +11,9 @@ from collections import Counter
 
 import torch
 
-from motiongpt3.data.dataset import PackedClips
+from motiongpt3.data.clips import PackedClips
 from motiongpt3.evaluation.evaluator import load_evaluator
-from motiongpt3.evaluation.own_motions import recognition
+from motiongpt3.evaluation.recognition import recognition
 from motiongpt3.motion.features import mirror_features
 
 

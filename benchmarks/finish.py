@@ -13,16 +13,15 @@ from pathlib import Path
 import numpy as np
 
 from motiongpt3 import Motion, MotionGPT3
-from motiongpt3.data.dataset import PackedClips
+from motiongpt3.data.clips import PackedClips
 from motiongpt3.formats import save
-from motiongpt3.formats.rigged import load_character, write
+from motiongpt3.formats.glb import load_character, write
 from motiongpt3.formats.smpl import solve
-from motiongpt3.motion.changes import report
 from motiongpt3.motion.contacts import contacts, frames_of, slides
-from motiongpt3.motion.feet import SLIDE, added_way, fix_feet
-from motiongpt3.motion.finish import finish
+from motiongpt3.motion.foot_lock import SLIDE, added_way, fix_feet
 from motiongpt3.motion.loop import kinks
-from motiongpt3.motion.rate import resampled
+from motiongpt3.motion.postprocess import finish, report
+from motiongpt3.motion.resample import resampled
 
 PROMPTS = (
     "a person walks forward", "a person runs forward and turns left", "a person walks backward",

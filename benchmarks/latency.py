@@ -85,9 +85,8 @@ def warm(repeats: int) -> dict[str, float]:
 
 def words(model: MotionGPT3, repeats: int) -> dict[str, float]:
     """Seconds of a caption of six seconds, and of 40 tokens behind a prompt with and without the cache."""
-    from motiongpt3.models.kv_cache import KVCache
-    from motiongpt3.models.stream import Tokens
-    from motiongpt3.models.writing import Writer
+    from motiongpt3.models.bimodal import KVCache, Tokens
+    from motiongpt3.models.decoding import Writer
 
     motion = model.generate(PROMPT, seconds=6)
     writer, prompt = Writer(model.backbone, model.transformer), model.tokens([PROMPT])[0]
@@ -122,9 +121,9 @@ def official(repeats: int, clock: Callable[[], float]) -> dict[str, float]:
     from motiongpt3.models.bimodal import BimodalTransformer, Tokens
     from motiongpt3.models.config import MotionGPT3Config
     from motiongpt3.models.diffusion_head import HeadConfig
-    from motiongpt3.models.official import OfficialMotionGPT3, with_profile
-    from motiongpt3.models.official_sequence import PADDED
     from motiongpt3.models.vae import VAEConfig
+    from motiongpt3.official.model import OfficialMotionGPT3, with_profile
+    from motiongpt3.official.sequence import PADDED
 
     words = {word: number for number, word in enumerate(dict.fromkeys(f"{PROMPT} Generate motion :".split()))}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="a"))
@@ -170,7 +169,7 @@ def official(repeats: int, clock: Callable[[], float]) -> dict[str, float]:
 
 def cold() -> dict[str, float]:
     """Seconds and peak memory in MB of the command as a whole process."""
-    code = "import sys; from motiongpt3.cli import main; sys.exit(main(sys.argv[1:]))"
+    code = "import sys; from motiongpt3.cli.main import main; sys.exit(main(sys.argv[1:]))"
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-c", code, "generate", PROMPT, "--seconds", "4", "-o", str(Path(folder) / "a.bvh")]
         subprocess.run(command, check=True, capture_output=True)

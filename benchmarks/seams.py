@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from motiongpt3 import Motion, MotionGPT3
-from motiongpt3.data.dataset import PackedClips
-from motiongpt3.models.continuing import SLACK, Propose, inbetween, predict
+from motiongpt3.data.clips import PackedClips
+from motiongpt3.models.completion import SLACK, Propose, inbetween, predict
 from motiongpt3.motion.features import canonicalise, joints_to_features
 from motiongpt3.motion.quality import seam_jerk, skate_speed
 

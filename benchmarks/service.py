@@ -38,7 +38,7 @@ def service(batch: int, model: str | None) -> Iterator[tuple[str, int]]:
     words = [
         sys.executable,
         "-m",
-        "motiongpt3.cli",
+        "motiongpt3.cli.main",
         "serve",
         "--port",
         "0",

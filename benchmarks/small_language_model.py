@@ -19,10 +19,9 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from motiongpt3.data.dataset import PackedClips
+from motiongpt3.data.clips import PackedClips
 from motiongpt3.instructions.prompt import clean_prompt, generation_prompt, turn_end
-from motiongpt3.instructions.tasks import build, text_prompt
-from motiongpt3.instructions.templates import TASKS, phrasings, text_turns
+from motiongpt3.instructions.templates import TASKS, build, phrasings, text_prompt, text_turns
 from motiongpt3.motion.motion import mirror_text
 
 END = turn_end("chatml")

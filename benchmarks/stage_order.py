@@ -48,7 +48,7 @@ COLUMNS = {
 def run(*arguments: str) -> None:
     """A command of motiongpt3 on one thread."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
-    subprocess.run([sys.executable, "-m", "motiongpt3.cli", *arguments], check=True, env=environment)
+    subprocess.run([sys.executable, "-m", "motiongpt3.cli.main", *arguments], check=True, env=environment)
 
 
 def place(out: Path, seed: int, stages: list[tuple[int, int]]) -> Path:

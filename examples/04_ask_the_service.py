@@ -10,7 +10,7 @@ import subprocess
 import sys
 from urllib.request import Request, urlopen
 
-command = [sys.executable, "-m", "motiongpt3.cli", "serve", "--port", "0"]
+command = [sys.executable, "-m", "motiongpt3.cli.main", "serve", "--port", "0"]
 service = subprocess.Popen(command + [f"--model={name}" for name in sys.argv[1:2]], stdout=subprocess.PIPE, text=True)
 url = service.stdout.readline().strip()  # printed when it is ready
 

@@ -12,9 +12,8 @@ import numpy as np
 
 from motiongpt3 import HUMANML3D, Motion
 from motiongpt3.formats import save
-from motiongpt3.formats.rigged import load_character, write
-from motiongpt3.motion.changes import report
-from motiongpt3.motion.finish import finish
+from motiongpt3.formats.glb import load_character, write
+from motiongpt3.motion.postprocess import finish, report
 
 
 def shifting(frames: int = 80) -> Motion:

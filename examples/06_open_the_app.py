@@ -10,8 +10,8 @@ import sys
 from urllib.request import urlopen
 
 from motiongpt3 import MotionGPT3
-from motiongpt3.app.engine import Engine
 from motiongpt3.app.web import WebApp
+from motiongpt3.service.engine import Engine
 
 engine = Engine(MotionGPT3.from_pretrained(*sys.argv[1:2]))
 app = WebApp(engine, port=0)

@@ -16,15 +16,13 @@ import torch
 import yaml
 from tqdm import tqdm
 
-from motiongpt3.files import atomic_path
 from motiongpt3.instructions.prompt import Message, Style, chat_pieces
 from motiongpt3.instructions.templates import questions
 from motiongpt3.models.backbone import TextBackbone, load_backbone
-from motiongpt3.models.bimodal import BimodalTransformer
-from motiongpt3.models.describing import stops
-from motiongpt3.models.kv_cache import KVCache
-from motiongpt3.models.stream import Stream, Tokens
-from motiongpt3.models.writing import Decoding, Writer, logits_after
+from motiongpt3.models.bimodal import BimodalTransformer, KVCache, Stream, Tokens
+from motiongpt3.models.captioning import stops
+from motiongpt3.models.decoding import Decoding, Writer, logits_after
+from motiongpt3.serialization import atomic_path
 
 MAX_TOKENS = 60
 _SENTENCE_END = re.compile(r"(?<![0-9])[.!?][\"')]*(?=\s|$)")

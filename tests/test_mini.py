@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from motiongpt3 import Motion, MotionGPT3
-from motiongpt3.evaluation.kinematic_rules import judge
+from motiongpt3.evaluation.checks.kinematic_rules import judge
 from motiongpt3.motion.quality import measure
 from motiongpt3.motion.skeleton import HUMANML3D
 

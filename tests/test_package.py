@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -102,17 +103,16 @@ def test_the_wheel_carries_what_is_not_python(tmp_path: Path) -> None:
     "file", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda path: f"{path.parent.name}-{path.stem}"
 )
 def test_configurations_are_what_the_command_takes(file: Path) -> None:
-    from motiongpt3.commands.train import training_parser
-    from motiongpt3.evaluation.tmr import TMR
-    from motiongpt3.models.baselines.vq import MotionVQ
+    from motiongpt3.baselines.training import ExperimentConfig, VQTrainingConfig
+    from motiongpt3.baselines.vq import MotionVQ
+    from motiongpt3.cli.train import training_parser
+    from motiongpt3.evaluation.evaluator import TMR
     from motiongpt3.models.diffusion_head import DiffusionHead
     from motiongpt3.models.vae import MotionVAE
-    from motiongpt3.training.align import AlignConfig
     from motiongpt3.training.evaluator import EvaluatorTrainingConfig
-    from motiongpt3.training.experiment import ExperimentConfig
     from motiongpt3.training.stage1 import Stage1Config
+    from motiongpt3.training.stages_2_3 import AlignConfig
     from motiongpt3.training.vae import VAETrainingConfig
-    from motiongpt3.training.vq import VQTrainingConfig
 
     stage = file.stem.split("_")[0]
     kinds: Any = {"vae": VAETrainingConfig, "stage1": Stage1Config, "stage2": AlignConfig, "stage3": AlignConfig}
@@ -146,7 +146,7 @@ def test_the_paper_s_sizes() -> None:
     """The VAE's 18.0 million parameters and the head's 27.9 million are the official counts."""
     from dataclasses import replace
 
-    from motiongpt3.commands.train import training_parser
+    from motiongpt3.cli.train import training_parser
     from motiongpt3.models.diffusion_head import DiffusionHead
     from motiongpt3.models.vae import MotionVAE
     from motiongpt3.training.stage1 import Stage1Config
@@ -168,3 +168,39 @@ def test_the_paper_s_sizes() -> None:
     )
     assert sum(p.numel() for p in MotionVAE(vae).parameters()) == pytest.approx(18_032_135, rel=0.001)
     assert sum(p.numel() for p in DiffusionHead(head).parameters()) == pytest.approx(27_947_776 + 4 * 768, rel=0.001)
+
+
+HEAVY = ["torch", "numpy", "transformers", "diffusers", "huggingface_hub", "pytorch_lightning"]
+
+
+def test_importing_loads_nothing_heavy() -> None:
+    code = (
+        "import json, sys, time; start = time.perf_counter(); import motiongpt3; took = time.perf_counter() - start;"
+        f"dir(motiongpt3); motiongpt3.__version__;"
+        f"print(json.dumps([took, [name for name in {HEAVY} if name in sys.modules]]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    seconds, loaded = json.loads(done.stdout)
+    assert loaded == []
+    assert seconds < 0.3
+
+
+def test_a_motion_needs_no_torch() -> None:
+    code = "import sys, motiongpt3; motiongpt3.Motion; motiongpt3.MotionGPT3Error; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("name", motiongpt3.__all__)
+def test_public_names(name: str) -> None:
+    assert name in dir(motiongpt3)
+    value = getattr(motiongpt3, name)
+    assert value is getattr(motiongpt3, name)
+    if isinstance(value, type):
+        assert value.__name__ == name
+        assert value.__module__.startswith("motiongpt3.")
+
+
+def test_an_unknown_name() -> None:
+    with pytest.raises(AttributeError, match="nonsense"):
+        motiongpt3.nonsense  # noqa: B018

@@ -14,12 +14,11 @@ from hypothesis import strategies as st
 from moving_model import swinging
 
 from motiongpt3 import Motion, MotionGPT3Error
-from motiongpt3.app.export import changes_html, file_stem, made
-from motiongpt3.app.finishing import check_frames
-from motiongpt3.app.limits import MAX_UPLOAD
-from motiongpt3.app.playback import Playback
+from motiongpt3.app.controls import changes_html, file_stem, made
+from motiongpt3.app.page import Playback
 from motiongpt3.app.uploads import read_upload
-from motiongpt3.cli import main
+from motiongpt3.cli.main import main
+from motiongpt3.service.motion_files import MAX_UPLOAD, check_frames
 
 
 def test_playback_goes_on_at_its_speed_and_begins_again() -> None:

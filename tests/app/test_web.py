@@ -18,7 +18,7 @@ from moving_model import MovingModel, swinging
 from PIL import Image
 
 from motiongpt3 import Motion
-from motiongpt3.app.engine import Engine
+from motiongpt3.service.engine import Engine
 
 WAIT = 20_000
 """Milliseconds that a page may take."""

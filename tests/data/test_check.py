@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from motiongpt3.data.check import check
-from motiongpt3.data.dataset import PackedClips
+from motiongpt3.data.clips import PackedClips
 from motiongpt3.data.prepare import prepare
 
 

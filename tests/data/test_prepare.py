@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from motiongpt3.data import prepare as module
-from motiongpt3.data.dataset import PackedClips
+from motiongpt3.data.clips import PackedClips
 from motiongpt3.data.prepare import prepare
 from motiongpt3.errors import MotionGPT3Error
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from motiongpt3.data.dataset import Clip, PackedClips
+from motiongpt3.data.clips import Clip, PackedClips
 from motiongpt3.motion.features import joints_to_features
 from motiongpt3.motion.skeleton import HUMANML3D
 

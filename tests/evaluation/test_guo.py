@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from motiongpt3.checkpoints.folder import write_folder
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.evaluation.guo import GuoConfig, GuoEvaluator
+from motiongpt3.serialization import write_folder
 
 TINY = GuoConfig(word_channels=6, text_width=8, movement_width=5, movement_channels=7, motion_width=10, channels=9)
 

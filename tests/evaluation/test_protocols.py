@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from motiongpt3.data.dataset import PackedClips
+from motiongpt3.data.clips import PackedClips
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.evaluation.protocols import (
     PROTOCOLS,

@@ -14,11 +14,10 @@ from clips import aligned_error, invented, recorded, recording
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from motiongpt3.characters.bone_names import match
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.formats import load, save
-from motiongpt3.formats.bvh import parse
-from motiongpt3.formats.bvh_rigs import BvhDialect
-from motiongpt3.formats.dialects import match
+from motiongpt3.formats.bvh import BvhDialect, parse
 from motiongpt3.motion.kinematics import bone_vectors
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.skeleton import HUMANML3D

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.models import backbone_sources
+from motiongpt3.models import backbone_files as backbone_sources
 from motiongpt3.models.backbone import TextBackbone, load_backbone, stream_config
 from motiongpt3.models.bimodal import BimodalTransformer, KVCache, Stream, Tokens
 

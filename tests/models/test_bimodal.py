@@ -9,14 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.models.bimodal import (
-    BimodalTransformer,
-    KVCache,
-    Stream,
-    StreamConfig,
-    Tokens,
-    attention_kernel,
-)
+from motiongpt3.models.bimodal import BimodalTransformer, KVCache, Stream, StreamConfig, Tokens, attention_kernel
 
 TOLERANCE = 1e-5
 FAMILIES = ("gpt2", "llama")

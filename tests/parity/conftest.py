@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from motiongpt3.checkpoints.folder import write_folder
-from motiongpt3.checkpoints.official_model import convert_official, read_tokenizer_folder
-from motiongpt3.models.backbone_folder import write_backbone
+from motiongpt3.models.backbone import write_backbone
 from motiongpt3.models.motiongpt3 import MotionGPT3
-from motiongpt3.models.official import OfficialMotionGPT3
+from motiongpt3.official.convert import convert_official, read_tokenizer_folder
+from motiongpt3.official.model import OfficialMotionGPT3
+from motiongpt3.serialization import write_folder
 
 Read = Callable[[str], Any]
 

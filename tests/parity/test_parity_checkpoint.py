@@ -22,24 +22,24 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from motiongpt3.checkpoints.official_model import convert_gpt2, convert_official, read_tokenizer_folder
-from motiongpt3.cli import main
+from motiongpt3.cli.main import main
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.evaluation.guo import GuoEvaluator
 from motiongpt3.models.backbone import load_backbone
 from motiongpt3.models.bimodal import BimodalTransformer, Stream, Tokens
-from motiongpt3.models.chatting import Reply
+from motiongpt3.models.chat import Reply
+from motiongpt3.models.decoding import Decoding
 from motiongpt3.models.motiongpt3 import MotionGPT3
-from motiongpt3.models.official import OfficialMotionGPT3
-from motiongpt3.models.writing import Decoding
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.skeleton import HUMANML3D
+from motiongpt3.official.convert import convert_gpt2, convert_official, read_tokenizer_folder
+from motiongpt3.official.model import OfficialMotionGPT3
 
 Read = Callable[[str], Any]
 Capture = pytest.CaptureFixture[str]
 CONVERT = """
 import resource, sys
-from motiongpt3.cli import main
+from motiongpt3.cli.main import main
 
 code = main(sys.argv[1:])
 used = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]

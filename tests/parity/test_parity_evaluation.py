@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from motiongpt3.checkpoints.folder import write_folder
-from motiongpt3.checkpoints.official import convert_evaluator
 from motiongpt3.evaluation.guo import GuoEvaluator
 from motiongpt3.evaluation.metrics import FID, Diversity, MultiModality, ReconstructionErrors, RPrecision
 from motiongpt3.evaluation.metrics.retrieval import contrastive_scores, r_precision
+from motiongpt3.official.convert import convert_evaluator
+from motiongpt3.serialization import write_folder
 
 BAR = 1e-5
 Read = Callable[[str], Any]

@@ -10,11 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from motiongpt3.instructions.official import END, MOTION_TOKENS, START, question
-from motiongpt3.models.kv_cache import KVCache
-from motiongpt3.models.official import DECODING, OfficialMotionGPT3
-from motiongpt3.models.official_sequence import PADDED, OfficialRows, token_ids
-from motiongpt3.models.stream import Tokens
+from motiongpt3.models.bimodal import KVCache, Tokens
+from motiongpt3.official.model import DECODING, OfficialMotionGPT3
+from motiongpt3.official.sequence import END, MOTION_TOKENS, PADDED, START, OfficialRows, question, token_ids
 
 BAR = 1e-4
 Read = Callable[[str], Any]

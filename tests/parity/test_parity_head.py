@@ -10,8 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from motiongpt3.models.diffusion_head import DiffusionHead, HeadConfig, time_embedding
-from motiongpt3.models.schedule import Posterior, alpha_bars, kept_steps, make_scheduler
+from motiongpt3.models.diffusion_head import (
+    DiffusionHead,
+    HeadConfig,
+    Posterior,
+    alpha_bars,
+    kept_steps,
+    make_scheduler,
+    time_embedding,
+)
 
 BAR = 1e-5
 NAMES = {

@@ -10,14 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from motiongpt3.instructions.official import END, MOTION_TOKENS, START
-from motiongpt3.models.bimodal import BimodalTransformer
+from motiongpt3.models.bimodal import BimodalTransformer, Tokens
 from motiongpt3.models.diffusion_head import DiffusionHead
-from motiongpt3.models.holders import INPUT, MASKED, OUTPUT
-from motiongpt3.models.official import OfficialMotionGPT3
-from motiongpt3.models.official_sequence import OfficialRows, token_ids
-from motiongpt3.models.stream import Tokens
-from motiongpt3.training.official_loss import official_text_loss
+from motiongpt3.official.losses import official_text_loss
+from motiongpt3.official.model import OfficialMotionGPT3
+from motiongpt3.official.sequence import END, INPUT, MASKED, MOTION_TOKENS, OUTPUT, START, OfficialRows, token_ids
 
 BAR = 1e-5
 TASKS = ["t2m", "m2t", "pred", "mix", "inb"]

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from motiongpt3.checkpoints.official_model import read_tokenizer_folder
-from motiongpt3.instructions import official as prompts
-from motiongpt3.models.official_sequence import token_ids
+from motiongpt3.official import sequence as prompts
+from motiongpt3.official.convert import read_tokenizer_folder
+from motiongpt3.official.sequence import token_ids
 
 Read = Callable[[str], Any]
 GPT2_WORDS = {

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from motiongpt3.checkpoints.folder import parse_config
-from motiongpt3.checkpoints.official import convert_mld_vae
 from motiongpt3.models.vae import MotionVAE, VAEConfig
-from motiongpt3.training.official_loss import official_vae_losses
+from motiongpt3.official.convert import convert_mld_vae
+from motiongpt3.official.losses import official_vae_losses
+from motiongpt3.serialization import parse_config
 
 BAR = 1e-5
 Read = Callable[[str], Any]

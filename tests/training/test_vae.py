@@ -11,11 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from motiongpt3.data.batch import ClipBank
-from motiongpt3.data.dataset import PackedClips
+from motiongpt3.data.bank import ClipBank
+from motiongpt3.data.clips import PackedClips
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.models.discriminator import discriminator_loss
-from motiongpt3.models.vae import VAEConfig
+from motiongpt3.models.vae import VAEConfig, discriminator_loss
 from motiongpt3.motion.features import features_to_joints
 from motiongpt3.training.loop import fit
 from motiongpt3.training.vae import (

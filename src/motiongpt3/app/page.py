@@ -15,12 +15,48 @@ from typing import Any
 import viser
 from viser import Icon
 
-from motiongpt3.app.engine import Engine
-from motiongpt3.app.playback import Playback
-from motiongpt3.app.queue import Busy, Closed, Progress
 from motiongpt3.app.stage import Stage
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.motion import Motion
+from motiongpt3.service.engine import Busy, Closed, Engine, Progress
+from motiongpt3.service.motion_files import MAX_PROMPT
+
+# The clock of a motion that is played.
+
+
+class Playback:
+    """Where a motion is being watched; it begins again at its end.
+
+    Attributes:
+        time: seconds from the start.
+        length: seconds until the last frame; 0 with nothing to play.
+        playing: whether time goes on.
+        speed: seconds of the motion per second; 1 is as it was.
+    """
+
+    def __init__(self) -> None:
+        self.time = 0.0
+        self.length = 0.0
+        self.playing = False
+        self.speed = 1.0
+
+    def start(self, length: float) -> None:
+        """Play something of this length in seconds from its start."""
+        self.time, self.length, self.playing = 0.0, max(length, 0.0), True
+
+    def seek(self, time: float) -> None:
+        """Go to a time, or the end that is nearer."""
+        self.time = min(max(time, 0.0), self.length)
+
+    def toggle(self) -> None:
+        """Play or pause."""
+        self.playing = not self.playing
+
+    def advance(self, seconds: float) -> None:
+        """Let so many seconds of the watcher pass."""
+        if self.playing and self.length > 0:
+            self.time = (self.time + seconds * self.speed) % self.length
+
 
 logger = logging.getLogger(__name__)
 
@@ -179,3 +215,25 @@ class Page:
             logger.exception("something on a page failed")
             self.playback.playing = False
             self.say("Something went wrong; the log of the app says what.", "failed")
+
+
+# What panels share: prompts are checked, and what was made is shown.
+
+
+def show_made(page: Page, motions: Sequence[Motion]) -> None:
+    """Show what was made, and say so."""
+    page.show(motions)
+    lengths = ", ".join(dict.fromkeys(f"{motion.seconds:.1f} s" for motion in motions))
+    page.say(f"{motions[0].caption or 'A motion'}: {lengths}", "done")
+
+
+def checked_prompt(text: str) -> str:
+    """A prompt; MotionGPT3Error if it is longer than MAX_PROMPT. An empty one is the engine's to refuse."""
+    if len(text) > MAX_PROMPT:
+        raise MotionGPT3Error(f"the prompt has {len(text)} characters; at most {MAX_PROMPT} are read")
+    return text
+
+
+def optional_prompt(text: str) -> str | None:
+    """A prompt, or None where nothing is written."""
+    return checked_prompt(text) if text.strip() else None

@@ -4,18 +4,119 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple, TypedDict
 
+import viser
 from viser import Icon
 
-from motiongpt3.app.compose import add_compose
-from motiongpt3.app.drawing import Drawing, add_drawing
-from motiongpt3.app.export import add_export
-from motiongpt3.app.limits import MAX_SECONDS
-from motiongpt3.app.page import Page
+from motiongpt3.app.controls import add_export
+from motiongpt3.app.page import Page, checked_prompt, optional_prompt, show_made
 from motiongpt3.app.stage import MOST
-from motiongpt3.app.words import checked_prompt, finished, optional_prompt
 from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.service.motion_files import MAX_SECONDS
+
+# How motions are drawn: controls that all tasks share.
+
+
+class Drawing(TypedDict):
+    """What every task of `Engine` that draws motions takes."""
+
+    seed: int
+    guidance: float
+    steps: int
+
+
+def add_drawing(page: Page) -> Callable[[], Drawing]:
+    """One group for the whole page; the function tells what is set in it."""
+    gui, config = page.gui, page.engine.model.config
+    with gui.add_folder("Drawing"):
+        seed = gui.add_number("Seed", 0, min=0, step=1, hint="The same seed gives the same motion")
+        guidance = gui.add_number(
+            "Guidance", float(config.guidance), min=0.0, max=100.0, step=0.5, hint="How strictly to follow the words"
+        )
+        steps = gui.add_number(
+            "Steps", int(config.steps), min=1, max=1000, step=1, hint="Sampling steps; more are finer and slower"
+        )
+    return lambda: Drawing(seed=int(seed.value), guidance=float(guidance.value), steps=int(steps.value))
+
+
+# One motion of several prompts: rows that are filled, moved and taken away.
+
+ROWS = 6
+"""Most prompts of one motion."""
+_FIRST = ("a person walks forward", "a person jumps", "a person bows")
+_ACTIONS = ("Up", "Down", "Remove")
+
+
+class _Row(NamedTuple):
+    folder: viser.GuiFolderHandle
+    prompt: Any  # mypy takes the value of viser's inputs for read-only
+    seconds: Any
+    actions: viser.GuiButtonGroupHandle
+
+    @property
+    def filled(self) -> tuple[str, float]:
+        return self.prompt.value, self.seconds.value
+
+    def fill(self, part: tuple[str, float]) -> None:
+        self.prompt.value, self.seconds.value = part
+
+
+def add_compose(page: Page, drawing: Callable[[], Drawing]) -> None:
+    """A list of prompts with seconds; the rows are there from the start, and as many as are used are shown."""
+    gui = page.gui
+    rows = [_row(page, number) for number in range(ROWS)]
+    used = len(_FIRST)
+    add = gui.add_button("Add a prompt", icon=Icon.PLUS, color="gray")
+    button = gui.add_button("Compose", icon=Icon.LIST)
+
+    def arrange(parts: list[tuple[str, float]]) -> None:
+        nonlocal used
+        used = len(parts)
+        for row, part in zip(rows, parts, strict=False):
+            row.fill(part)
+        for number, row in enumerate(rows):
+            row.folder.visible = number < used
+        add.disabled = used == ROWS
+
+    def act(number: int, action: str) -> None:
+        parts = [row.filled for row in rows[:used]]
+        other = number + {"Up": -1, "Down": 1}.get(action, 0)
+        if action == "Remove" and used > 1:
+            del parts[number]
+        elif 0 <= other < used:
+            parts[number], parts[other] = parts[other], parts[number]
+        arrange(parts)
+
+    def compose() -> None:
+        parts = [
+            (checked_prompt(prompt), float(seconds) or None) for prompt, seconds in (r.filled for r in rows[:used])
+        ]
+        if not all(prompt.strip() for prompt, _ in parts):
+            raise MotionGPT3Error("a prompt is empty: write something, or remove it")
+        drawn = drawing()
+        page.work(
+            "Composing",
+            lambda progress: page.engine.compose(parts, on_progress=progress, **drawn),
+            lambda motions: show_made(page, motions),
+        )
+
+    def listen(number: int, row: _Row) -> None:
+        row.actions.on_click(lambda event: page.post(lambda: act(number, str(event.target.value))))
+
+    for number, row in enumerate(rows):
+        listen(number, row)
+    add.on_click(lambda _: page.post(lambda: arrange([*(row.filled for row in rows[:used]), ("", 3.0)][:ROWS])))
+    button.on_click(lambda _: page.post(compose))
+
+
+def _row(page: Page, number: int) -> _Row:
+    gui = page.gui
+    with gui.add_folder(f"{number + 1}", visible=number < len(_FIRST)) as folder:
+        prompt = gui.add_text("Prompt", _FIRST[number] if number < len(_FIRST) else "")
+        seconds = gui.add_slider("Seconds", 0.0, 10.0, 0.5, 3.0, hint="0: the model decides")
+        actions = gui.add_button_group("", _ACTIONS)
+    return _Row(folder, prompt, seconds, actions)
 
 
 def add_panels(page: Page) -> None:
@@ -63,7 +164,7 @@ def add_generate(page: Page, drawing: Callable[[], Drawing]) -> None:
                 on_progress=progress,
                 **drawn,
             ),
-            lambda motions: finished(page, motions),
+            lambda motions: show_made(page, motions),
         )
 
     def let_decide() -> None:
@@ -87,7 +188,7 @@ def add_predict(page: Page, drawing: Callable[[], Drawing]) -> None:
         page.work(
             "Continuing",
             lambda progress: page.engine.predict(motion, float(seconds.value), words, on_progress=progress, **drawn),
-            lambda motions: finished(page, motions),
+            lambda motions: show_made(page, motions),
         )
 
     button.on_click(lambda _: page.post(go_on))
@@ -120,7 +221,7 @@ def add_inbetween(page: Page, drawing: Callable[[], Drawing]) -> None:
             lambda progress: page.engine.inbetween(
                 motion[:first], motion[last:], (last - first) / motion.fps, words, on_progress=progress, **drawn
             ),
-            lambda motions: finished(page, motions),
+            lambda motions: show_made(page, motions),
         )
 
     page.shown.append(begin)

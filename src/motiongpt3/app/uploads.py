@@ -9,10 +9,9 @@ from typing import Any
 import viser
 from viser._messages import FileTransferPart, FileTransferPartAck, FileTransferStartUpload
 
-from motiongpt3.app.limits import MAX_UPLOAD
-from motiongpt3.app.motion_files import from_bytes
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.motion import Motion
+from motiongpt3.service.motion_files import MAX_UPLOAD, from_bytes
 
 SUFFIXES = ("bvh", "glb", "npz", "npy")
 """Files that are read, by suffix."""

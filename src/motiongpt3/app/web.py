@@ -10,10 +10,10 @@ from contextlib import redirect_stdout
 import viser
 
 from motiongpt3.app.controls import add_choice, add_playback
-from motiongpt3.app.engine import Engine
 from motiongpt3.app.page import Page
 from motiongpt3.app.panels import add_panels
 from motiongpt3.app.uploads import refuse_large_uploads
+from motiongpt3.service.engine import Engine
 
 
 class _Server(viser.ViserServer):

@@ -11,9 +11,18 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from motiongpt3.data.dataset import PACKED_NAME, SPLITS, PackedClips, Statistics
-from motiongpt3.data.problems import Duplicates, Problem, joint_problems
-from motiongpt3.data.sources import NAME, SourceClip, open_source, parse_caption, read_npy, read_text_lines
+from motiongpt3.data.clips import PACKED_NAME, SPLITS, PackedClips, Statistics
+from motiongpt3.data.sources import (
+    NAME,
+    Duplicates,
+    Problem,
+    SourceClip,
+    joint_problems,
+    open_source,
+    parse_caption,
+    read_npy,
+    read_text_lines,
+)
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.features import feature_size, features_to_joints
 from motiongpt3.motion.skeleton import HUMANML3D, Skeleton

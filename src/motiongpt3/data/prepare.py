@@ -15,9 +15,8 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from motiongpt3.data.dataset import PACKED_NAME, SPLITS, Clip, PackedClips
-from motiongpt3.data.problems import Problem, joint_problems
-from motiongpt3.data.sources import NAME, Source, SourceClip, open_source
+from motiongpt3.data.clips import PACKED_NAME, SPLITS, Clip, PackedClips
+from motiongpt3.data.sources import NAME, Problem, Source, SourceClip, joint_problems, open_source
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.features import joints_to_features
 from motiongpt3.motion.skeleton import HUMANML3D, Skeleton

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.files import atomic_path
+from motiongpt3.serialization import atomic_path
 
 MADE, REAL = "#2166ac", "#f4a582"
 """Colours of what the model made and of the recordings."""

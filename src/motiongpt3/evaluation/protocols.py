@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from motiongpt3.data.dataset import PackedClips
+from motiongpt3.data.clips import PackedClips
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.instructions.prompt import clean_prompt
 from motiongpt3.motion.skeleton import HUMANML3D

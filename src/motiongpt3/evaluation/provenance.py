@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from motiongpt3 import __version__
-from motiongpt3.checkpoints.folder import CONFIG, WEIGHTS, read_config
-from motiongpt3.data.dataset import PackedClips
+from motiongpt3.data.clips import PackedClips
 from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.serialization import CONFIG, WEIGHTS, read_config
 
 LIBRARIES = ("torch", "numpy", "transformers", "tokenizers", "diffusers", "torchmetrics")
 """Whose versions may change a number."""
@@ -39,7 +39,7 @@ def model_facts(model: str | None) -> dict[str, Any]:
     Raises:
         MotionGPT3Error: there is none.
     """
-    from motiongpt3.models.pretrained import EMBEDDED, download
+    from motiongpt3.models.motiongpt3 import EMBEDDED, download
 
     folder = EMBEDDED if model is None else Path(model)
     if model is not None and not folder.is_dir():

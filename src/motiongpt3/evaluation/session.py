@@ -3,24 +3,261 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
+import signal
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from motiongpt3.data.dataset import PackedClips
+from motiongpt3.data.clips import PackedClips
 from motiongpt3.data.labels import base_action
-from motiongpt3.evaluation.measured import QUALITY, Measured, Wish, embed_texts, measured
+from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.evaluation.metrics import FID, RPrecision
-from motiongpt3.evaluation.metrics.bert import WordEncoder
+from motiongpt3.evaluation.metrics.language import WordEncoder
 from motiongpt3.evaluation.protocols import Item, Protocol, Take, TaskName, labels_of, plan
-from motiongpt3.evaluation.workers import Workers, batches
+from motiongpt3.instructions.prompt import clean_prompt
+from motiongpt3.models.motiongpt3 import Job
+from motiongpt3.models.request import check_drawing
+from motiongpt3.motion.motion import Motion
+from motiongpt3.motion.quality import measure
 from motiongpt3.motion.skeleton import Float32
+
+if TYPE_CHECKING:
+    from motiongpt3.evaluation.evaluator import TextMotionEvaluator
+    from motiongpt3.models.config import Profile
+    from motiongpt3.models.motiongpt3 import MotionGPT3
+
+
+# Work over processes: each has the model and the evaluator, takes batches and gives back arrays.
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What every process loads.
+
+    Attributes:
+        model: a folder, a hub id, or None for the model of this package.
+        evaluator: see `evaluators.open_evaluator`.
+        words: word vectors for Guo et al.'s evaluator.
+        packed: see `Protocol.packed`.
+        profile, device: of the model.
+    """
+
+    model: str | None = None
+    evaluator: str | None = None
+    words: str | None = None
+    packed: bool = True
+    profile: Profile | None = None
+    device: str = "cpu"
+
+
+class Tools:
+    """The model and the evaluator of a recipe, loaded when they are first used."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+
+    @cached_property
+    def model(self) -> MotionGPT3:
+        """The model, in eval mode."""
+        from motiongpt3.models.motiongpt3 import MotionGPT3
+
+        return MotionGPT3.from_pretrained(self.recipe.model, device=self.recipe.device, profile=self.recipe.profile)
+
+    @cached_property
+    def evaluator(self) -> TextMotionEvaluator:
+        """The evaluator, in eval mode, on the model's device."""
+        from motiongpt3.evaluation.open_evaluator import open_evaluator
+
+        recipe = self.recipe
+        return open_evaluator(recipe.evaluator, recipe.words, recipe.packed, recipe.device)
+
+
+class Workers:
+    """Runs jobs here, or in several processes; results come in the order of the jobs and do not depend on it.
+
+    Use it as a context. The processes share this machine's cores evenly.
+
+    Args:
+        tools: a recipe, or the things themselves, which only one process can use.
+        processes: how many.
+
+    Raises:
+        MotionGPT3Error: no process, or several without a recipe.
+    """
+
+    def __init__(self, tools: Recipe | Any, processes: int = 1) -> None:
+        if processes < 1:
+            raise MotionGPT3Error(f"there must be a process at least, not {processes}")
+        if processes > 1 and not isinstance(tools, Recipe):
+            raise MotionGPT3Error("several processes load the model themselves: give its folder")
+        self.recipe = tools
+        self.processes = processes
+        self.tools: Any = Tools(tools) if isinstance(tools, Recipe) else tools
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Workers:
+        if self.processes > 1:
+            threads = max(1, torch.get_num_threads() // self.processes)
+            self._pool = ProcessPoolExecutor(
+                self.processes, multiprocessing.get_context("spawn"), _start, (self.recipe, threads)
+            )
+        return self
+
+    def __exit__(self, kind: Any, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=kind is not None)
+            self._pool = None
+
+    def map(self, function: Callable[[Any, Argument], Result], jobs: Sequence[Argument]) -> Iterator[Result]:
+        """function(tools, job) of each job. `function` is one of a module's, and its results are plain data.
+
+        Raises:
+            MotionGPT3Error: as `function` does, or a process died.
+        """
+        if self._pool is None:
+            for job in jobs:
+                yield function(self.tools, job)
+            return
+        waiting: list[Future[Result]] = [self._pool.submit(_run, function, job) for job in jobs]
+        try:
+            for future in waiting:
+                yield future.result()
+        except BrokenProcessPool:
+            raise MotionGPT3Error("a process ended unexpectedly; is there memory for so many? Try fewer") from None
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def batches(numbers: Sequence[int], size: int) -> list[list[int]]:
+    """Consecutive parts of at most `size`."""
+    return [list(numbers[at : at + size]) for at in range(0, len(numbers), size)]
+
+
+def flat(parts: Iterable[Sequence[Result]]) -> list[Result]:
+    """The elements of all parts."""
+    return [one for part in parts for one in part]
+
+
+_TOOLS: list[Tools] = []
+"""Of a process that `Workers` started: its tools."""
+
+
+def _start(recipe: Recipe, threads: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the first process's to answer
+    torch.set_num_threads(threads)
+    _TOOLS[:] = [Tools(recipe)]
+
+
+def _run(function: Callable[[Any, Any], Any], job: Any) -> Any:
+    return function(_TOOLS[0], job)
+
+
+# What is kept of a motion, recorded or generated: its vector and its physical measures.
+
+QUALITY = ("skate_ratio", "skate_speed", "penetration_mean", "floating", "jitter")
+"""Physical measures of `motion.quality.Quality` that protocols report."""
+FPS = 20.0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """N motions, in order; NaN throughout a row where a motion is not finite.
+
+    Attributes:
+        vectors: (N, D) of the evaluator.
+        quality: (N, 5) of QUALITY.
+    """
+
+    vectors: Float32
+    quality: NDArray[np.float64]
+
+    @property
+    def whole(self) -> list[bool]:
+        """Which motions are finite."""
+        return [bool(np.isfinite(row).all()) for row in self.vectors]
+
+    @classmethod
+    def joined(cls, parts: Sequence[Measured]) -> Measured:
+        """All of several."""
+        vectors = np.concatenate([part.vectors for part in parts])
+        return cls(vectors, np.concatenate([part.quality for part in parts]))
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A batch of motions that are asked for: a prompt and a duration in frames each."""
+
+    prompts: tuple[str, ...]
+    frames: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A batch of motions to draw, with a seed each; what the model conceived of the wish, if that is known."""
+
+    wish: Wish
+    seeds: tuple[int, ...]
+    hidden: Float32 | None = None
+    guidance: float | None = None
+    steps: int | None = None
+
+
+def draw(tools: Any, drawing: Drawing) -> tuple[Measured, Float32]:
+    """Draw a batch of motions and measure them; also hidden states (B, K, width), the same for every seed."""
+    model, wish = tools.model, drawing.wish
+    guidance, steps = check_drawing(model.config, drawing.guidance, drawing.steps)
+    if drawing.hidden is None:
+        each = zip(wish.prompts, wish.frames, strict=True)
+        hidden, _ = model.conceive([Job(prompt, clean_prompt(prompt), frames, 0) for prompt, frames in each])
+    else:
+        hidden = torch.from_numpy(drawing.hidden).to(model.queries.device)
+    clips = model.realise(hidden, wish.frames, drawing.seeds, guidance, steps)
+    return measured(tools, clips), hidden.cpu().numpy()
+
+
+def measured(tools: Any, clips: Sequence[Float32]) -> Measured:
+    """Measure motions, each (T, 22, 3) joints at 20 fps, embedded as one batch."""
+    motions = [Motion(joints, FPS) if sound(joints) else None for joints in clips]
+    whole = [motion for motion in motions if motion is not None]
+    vectors = np.full((len(clips), tools.evaluator.channels), np.nan, np.float32)
+    quality = np.full((len(clips), len(QUALITY)), np.nan)
+    at = [number for number, motion in enumerate(motions) if motion is not None]
+    if whole:
+        vectors[at] = tools.evaluator.embed_motions(whole).cpu().numpy()
+        quality[at] = [[getattr(measures, name) for name in QUALITY] for measures in map(measure, whole)]
+    return Measured(vectors, quality)
+
+
+def sound(joints: Float32) -> bool:
+    """Whether joints are a motion: finite, and within 100 km."""
+    return bool(np.isfinite(joints).all() and np.abs(joints).max() <= 1e5)
+
+
+def embed_texts(tools: Any, texts: Sequence[str]) -> Float32:
+    """(N, D) vectors of captions."""
+    vectors: Float32 = tools.evaluator.embed_texts(list(texts)).float().cpu().numpy()
+    return vectors
+
+
+def evaluator_facts(tools: Any, _: None = None) -> dict[str, Any]:
+    """What a report says about the evaluator."""
+    evaluator = tools.evaluator
+    return {"name": evaluator.name, "sha256": evaluator.sha256, "channels": evaluator.channels}
+
 
 BATCH = 32
 """Motions that are drawn, and embedded, together."""

@@ -11,8 +11,8 @@ from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.motion import Motion
 
 if TYPE_CHECKING:
-    from motiongpt3.formats.bvh_rigs import BvhDialect
-    from motiongpt3.formats.drawing import Body
+    from motiongpt3.formats.bvh import BvhDialect
+    from motiongpt3.render.canvas import Body
 
 MAX_BYTES = 2**30
 """Larger files are refused: an hour of motion capture as text is smaller."""

@@ -11,11 +11,11 @@ import roma
 import torch
 from numpy.typing import NDArray
 
+from motiongpt3.characters.bone_names import match
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.formats.dialects import match
-from motiongpt3.formats.guards import read_text
 from motiongpt3.motion.motion import MAX_FRAMES, Motion
 from motiongpt3.motion.retarget import to_skeleton
+from motiongpt3.untrusted import read_text
 
 CMU_FPS = 120.0
 """AMC files do not state their frame rate; CMU's (and HDM05's) are recorded at 120."""

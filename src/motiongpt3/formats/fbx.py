@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.files import atomic_path
+from motiongpt3.serialization import atomic_path
 
 VARIABLE = "MOTIONGPT3_BLENDER"
 SECONDS = 300

@@ -8,12 +8,27 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from motiongpt3.files import atomic_path
-from motiongpt3.formats.camera import Camera, facing, fitted, front
-from motiongpt3.formats.drawing import PAPER, PATH, RULE, SOLE, Body, Canvas, Floor, floor_level, on_floor, skin_of
-from motiongpt3.formats.figure import LEFT, RIGHT, Figure, figure_of
-from motiongpt3.formats.lettering import FAINT, INK, clean_text, font, legend, wrap
 from motiongpt3.motion.motion import Motion
+from motiongpt3.render.canvas import (
+    FAINT,
+    INK,
+    PAPER,
+    PATH,
+    RULE,
+    SOLE,
+    Body,
+    Canvas,
+    Floor,
+    clean_text,
+    floor_level,
+    font,
+    legend,
+    on_floor,
+    skin_of,
+    wrap,
+)
+from motiongpt3.render.figure import LEFT, RIGHT, Camera, Figure, facing, figure_of, fitted, front
+from motiongpt3.serialization import atomic_path
 
 WIDTH, SCENE_HEIGHT, HEAD_HEIGHT = 1600, 520, 132
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,11 +11,105 @@ import roma
 import torch
 from numpy.typing import NDArray
 
-from motiongpt3.files import atomic_path
-from motiongpt3.formats.amass import REST
-from motiongpt3.motion.motion import Motion, require_humanml3d
-from motiongpt3.motion.retarget import onto, own_rest
+from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.motion.motion import MAX_FRAMES, Motion, require_humanml3d
+from motiongpt3.motion.retarget import onto, own_rest, to_skeleton
 from motiongpt3.motion.skeleton import HUMANML3D
+from motiongpt3.serialization import atomic_path
+from motiongpt3.untrusted import Npz
+
+# AMASS npz: poses of a body model, which is needed to know where the joints are.
+#
+# The model's licence does not let us ship it. It is read from the file, or folder of {gender}/model.npz, that the
+# environment variable MOTIONGPT3_SMPLH names: SMPL-H as mano.is.tue.mpg.de offers it, a plain npz.
+
+VARIABLE = "MOTIONGPT3_SMPLH"
+REST = "rest_joints"
+"""Under this name our files have the (22, 3) joints of the rest pose."""
+_JOINTS = len(HUMANML3D)
+
+
+def read(path: Path) -> Motion:
+    """Read an AMASS file as the 22 body joints, at the file's own frame rate (usually 120 or 100).
+
+    Joints of the rest body (J_regressor times v_template, shaped by betas where the model has shapedirs) are posed
+    by forward kinematics, turned from z up to y up as HumanML3D does, (x, y, z) -> (-x, z, y), and given its bone
+    lengths. Files of ours (`formats.smpl`) hold the rest joints themselves and need no body model.
+
+    Raises:
+        MotionGPT3Error: no body model, or arrays missing, of the wrong shape or not finite.
+    """
+    with Npz(path) as file:
+        rate = next((key for key in ("mocap_framerate", "mocap_frame_rate") if key in file), None)
+        if rate is None:
+            raise MotionGPT3Error(f"{path.name} has poses and trans but no mocap_framerate: it is no AMASS file")
+        poses, trans, fps = file.numbers("poses"), file.numbers("trans"), file.number(rate)
+        betas = file.numbers("betas").ravel() if "betas" in file else np.zeros(0)
+        own = file.numbers(REST) if REST in file else None
+        caption = file.text("caption")
+        gender = (file.text("gender") or "neutral") if "gender" in file else "neutral"
+    frames = len(poses) if poses.ndim else 0
+    if poses.ndim != 2 or poses.shape[1] < 3 * _JOINTS or trans.shape != (frames, 3) or not 1 <= frames <= MAX_FRAMES:
+        raise MotionGPT3Error(
+            f"{path.name}: poses {poses.shape} and trans {trans.shape} should be (frames, {3 * _JOINTS} or more) "
+            "and (frames, 3)"
+        )
+    if own is not None and own.shape != (_JOINTS, 3):
+        raise MotionGPT3Error(f"{path.name}: {REST} must have shape ({_JOINTS}, 3), not {own.shape}")
+    rest = _rest_joints(_model(path, gender), betas) if own is None else own
+    turned = roma.rotvec_to_rotmat(torch.from_numpy(poses[:, : 3 * _JOINTS].reshape(frames, _JOINTS, 3))).numpy()
+    joints = (_pose(rest, turned) + trans[:, None])[..., [0, 2, 1]] * [-1, 1, 1]
+    return Motion(to_skeleton(joints) if own is None else joints, fps=fps, caption=caption, name=path.stem)
+
+
+def _model(path: Path, gender: str) -> Path:
+    named = os.environ.get(VARIABLE)
+    if not named:
+        raise MotionGPT3Error(
+            f"{path.name} is an AMASS file: it holds body-model poses, not joints; set {VARIABLE} to an SMPL-H "
+            "model.npz (or a folder of GENDER/model.npz) to read it"
+        )
+    model = Path(named)
+    if model.is_dir():
+        gender = gender if gender in ("male", "female", "neutral") else "neutral"
+        candidates = [model / gender / "model.npz", model / "neutral" / "model.npz", model / "model.npz"]
+        model = next((file for file in candidates if file.is_file()), candidates[0])
+    if not model.is_file():
+        raise MotionGPT3Error(f"no body model at {model}, where {VARIABLE} points")
+    return model
+
+
+def _rest_joints(model: Path, betas: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(22, 3) joints of the body in its rest pose, checked to be the tree that our skeleton is."""
+    with Npz(model) as file:
+        regressor, vertices, tree = (file.numbers(key) for key in ("J_regressor", "v_template", "kintree_table"))
+        if vertices.ndim != 2 or vertices.shape[1] != 3 or regressor.ndim != 2 or regressor.shape[1] != len(vertices):
+            raise MotionGPT3Error(f"{model.name}: J_regressor {regressor.shape} and v_template {vertices.shape} differ")
+        parents = tree[0, 1:_JOINTS].tolist() if tree.ndim == 2 else []
+        if len(regressor) < _JOINTS or parents != list(HUMANML3D.parents[1:]):
+            raise MotionGPT3Error(f"{model.name}: its first {_JOINTS} joints are not SMPL's")
+        if "shapedirs" in file and betas.size:
+            directions = file.numbers("shapedirs")
+            if directions.shape[:2] != vertices.shape or directions.ndim != 3:
+                raise MotionGPT3Error(f"{model.name}: shapedirs {directions.shape} does not fit its vertices")
+            count = min(directions.shape[2], betas.size)
+            vertices = vertices + directions[..., :count] @ betas[:count]
+    rest: NDArray[np.float64] = regressor[:_JOINTS] @ vertices
+    return rest
+
+
+def _pose(rest: NDArray[np.float64], rotations: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(T, 22, 3) by SMPL's forward kinematics: a joint's rotation turns all below it; the root is where it rests."""
+    turned = np.empty_like(rotations)
+    joints = np.empty((len(rotations), _JOINTS, 3))
+    for joint, parent in enumerate(HUMANML3D.parents):
+        if parent < 0:
+            turned[:, 0], joints[:, 0] = rotations[:, 0], rest[0]
+            continue
+        turned[:, joint] = turned[:, parent] @ rotations[:, joint]
+        joints[:, joint] = joints[:, parent] + turned[:, parent] @ (rest[joint] - rest[parent])
+    return joints
+
 
 JOINTS = 24
 """Those of SMPL: our 22 and the hands, which stay at rest."""

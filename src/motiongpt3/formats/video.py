@@ -12,10 +12,9 @@ import numpy as np
 from PIL import Image
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.files import atomic_path
-from motiongpt3.formats.drawing import Body, Pixels, Scene
-from motiongpt3.formats.lettering import clean_text
 from motiongpt3.motion.motion import Motion
+from motiongpt3.render.canvas import Body, Pixels, Scene, clean_text
+from motiongpt3.serialization import atomic_path
 
 MP4_FPS = 60.0
 GIF_FPS = 25.0

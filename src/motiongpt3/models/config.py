@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from motiongpt3.checkpoints.folder import parse_config
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.instructions.prompt import Style
 from motiongpt3.models.diffusion_head import HeadConfig
 from motiongpt3.models.vae import VAEConfig
+from motiongpt3.serialization import parse_config
 
 Profile = Literal["default", "official"]
 """How a converted official checkpoint works: with our prompts and sampler, or with its own."""

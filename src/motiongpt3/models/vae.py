@@ -9,6 +9,7 @@ token as wide as the transformer, latents are projected, and their sum is also a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -253,3 +254,33 @@ def sinusoids(positions: int, width: int) -> Tensor:
     """(positions, width) sines and cosines of Vaswani et al. 2017: where the learned positions start."""
     angles = torch.arange(positions).unsqueeze(1) * torch.exp(-torch.arange(0, width, 2) / width * 9.21)
     return torch.stack([angles.sin(), angles.cos()], dim=-1).reshape(positions, -1)[:, :width]
+
+
+# A small temporal discriminator of motions, for the VAE's optional adversarial loss.
+
+
+class MotionDiscriminator(nn.Module):
+    """Strided 1D convolutions over frames; one score per eight frames, so that every stretch must look real."""
+
+    def __init__(self, features: int, width: int = 128) -> None:
+        super().__init__()
+        sizes = (features, width, width, width)
+        self.layers = nn.Sequential()
+        for before, after in pairwise(sizes):
+            convolution = nn.utils.parametrizations.spectral_norm(nn.Conv1d(before, after, 4, stride=2, padding=1))
+            self.layers.extend([convolution, nn.LeakyReLU(0.2)])
+        self.score = nn.Conv1d(width, 1, 3, padding=1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Normalised features (B, T, F), T >= 8 -> scores (B, T // 8): high for real, low for reconstructed."""
+        return self.score(self.layers(features.transpose(1, 2))).squeeze(1)
+
+
+def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """Hinge loss: mean max(0, 1 - D(real)) + mean max(0, 1 + D(fake))."""
+    return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+
+
+def generator_loss(fake: Tensor) -> Tensor:
+    """Hinge loss of the side that wants to be taken for real: - mean D(fake)."""
+    return -torch.mean(fake)

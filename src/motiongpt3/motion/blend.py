@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.motion.legs import LEGS, place_ankle
+from motiongpt3.motion.leg_ik import LEGS, place_ankle
 from motiongpt3.motion.poses import (
     assemble,
     bones,

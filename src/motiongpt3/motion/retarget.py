@@ -11,14 +11,13 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.motion.average import averaged
 from motiongpt3.motion.contacts import contacts
-from motiongpt3.motion.kinematics import set_bone_lengths, shortest_arc
-from motiongpt3.motion.legs import place_ankles
+from motiongpt3.motion.kinematics import fit, set_bone_lengths, shortest_arc, t_pose
+from motiongpt3.motion.leg_ik import place_ankles
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.poses import heading, rotate
+from motiongpt3.motion.resample import averaged
 from motiongpt3.motion.skeleton import HUMANML3D, Skeleton
-from motiongpt3.motion.tpose import fit, t_pose
 
 _INDEX = {name: i for i, name in enumerate(HUMANML3D.names)}
 REQUIRED = (

@@ -10,15 +10,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from motiongpt3.checkpoints.folder import parse_config
-from motiongpt3.data.batch import ClipBank
-from motiongpt3.data.dataset import PackedClips
-from motiongpt3.models.baselines.vq import MotionVQ
+from motiongpt3.baselines.vq import MotionVQ
+from motiongpt3.data.bank import ClipBank
+from motiongpt3.data.clips import PackedClips
 from motiongpt3.models.bimodal import attention_kernel
-from motiongpt3.models.discriminator import MotionDiscriminator, discriminator_loss, generator_loss
-from motiongpt3.models.vae import MotionVAE, VAEConfig, frame_mask
+from motiongpt3.models.vae import (
+    MotionDiscriminator,
+    MotionVAE,
+    VAEConfig,
+    discriminator_loss,
+    frame_mask,
+    generator_loss,
+)
 from motiongpt3.motion.features import feature_slices, features_to_joints
 from motiongpt3.motion.skeleton import HUMANML3D
+from motiongpt3.serialization import parse_config
 from motiongpt3.training.loop import RunConfig, TrainingModule, check_settings
 
 FPS = 20.0

@@ -1,0 +1,1 @@
+"""What the paper compares with: a single stream, quantised codes, their training."""

@@ -1,0 +1,311 @@
+"""Text to motion with one of the paper's four networks: dual or single stream, latents or codes.
+
+All of them see the same clips with the same captions in the same order, are trained alike, and are judged alike while
+they train. Nothing is frozen but the tokeniser, and nothing is taken from a cache of texts.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from motiongpt3.baselines.networks import CodeNetwork, Streams, build_network, load_tokeniser, trained_parameters
+from motiongpt3.baselines.validation import Held
+from motiongpt3.baselines.vq import MotionVQ, VQConfig
+from motiongpt3.data.bank import ClipBank
+from motiongpt3.data.clips import PackedClips
+from motiongpt3.models.bimodal import Tokens, attention_kernel
+from motiongpt3.models.config import MotionGPT3Config
+from motiongpt3.models.network import Network
+from motiongpt3.models.vae import frame_mask, reparameterise
+from motiongpt3.serialization import atomic_path
+from motiongpt3.training.latents import LatentBank, LatentBatch
+from motiongpt3.training.loop import RunConfig, TrainingModule, check_settings
+from motiongpt3.training.vae import VAELossWeights, loss_weight, reconstruction_errors, vae_losses
+
+
+@dataclass(frozen=True)
+class ExperimentConfig:
+    """One run of the comparison."""
+
+    run: RunConfig
+    data: Path
+    """Packed file of the recorded clips."""
+    tokeniser: Path
+    """Folder that `motiongpt3 train vae` or `motiongpt3 train vq` wrote; it decides between latents and codes."""
+    streams: Streams = "dual"
+    """A motion stream beside the language model, or the language model's own layers for both."""
+    layers: int = 6
+    """First layers of the language model that are used."""
+    model: MotionGPT3Config = field(default_factory=MotionGPT3Config)
+    """Sizes of the rest."""
+    dropout: float = 0.1
+    """In every layer of the network."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Learning rate after the warm-up. With a constant one a curve does not depend on how long the run is."""
+    batch: int = 128
+    """Clips per step."""
+    noise_levels: int = 4
+    """Noise levels per clip and step (latents)."""
+    length_weight: float = 0.1
+    """Weight of the length head's cross entropy."""
+    parts: int = 2
+    """Random parts of each clip that are trained on, besides the whole."""
+    balance: float = 0.5
+    """0 draws clips alike, 1 draws actions alike."""
+    latents: Path | None = None
+    """File to keep the clips' latents or codes in; runs with the same tokeniser can share it."""
+    temperature: float = 1.0
+    """Of the draws of codes, in the scores."""
+    evaluator: str | None = None
+    """Evaluator that judges motions of the validation split; None: losses only."""
+    draws: int = 3
+    """Draws of motions that the final scores are a mean of."""
+    texts: Path | None = None
+    """File with its embeddings of the captions, from `training.judge.write_texts`; None: its sentence encoder makes
+    them."""
+
+    def __post_init__(self) -> None:
+        check_settings(self, layers=(1, 1000), dropout=(0, 0.99), batch=(1, 10**6), noise_levels=(1, 1000))
+        check_settings(self, length_weight=(0, 1e6), parts=(0, 1000), balance=(0, 10), temperature=(0, 100))
+        check_settings(self, draws=(1, 1000))
+        MotionGPT3Config.from_dict(asdict(self.model))
+
+
+class _Codes(torch.nn.Module):
+    """A VQ-VAE as `LatentBank` wants it: a patch's codes are a latent's channels, without variance."""
+
+    def __init__(self, vq: MotionVQ) -> None:
+        super().__init__()
+        self.vq = vq
+        self.config = replace(vq.config, latent_tokens=vq.vq.slots, latent_channels=vq.vq.books)
+
+    def normalise(self, features: Tensor) -> Tensor:
+        return self.vq.normalise(features)
+
+    def encode(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        codes = self.vq.encode(features, lengths)
+        codes = F.pad(codes, (0, 0, 0, self.config.latent_tokens - codes.shape[1])).float()
+        return codes, torch.zeros_like(codes)
+
+
+class ExperimentTraining(TrainingModule):
+    """The objective (diffusion loss of latents, or cross entropy of codes) and the length head's loss."""
+
+    def __init__(self, config: ExperimentConfig, device: torch.device | None = None) -> None:
+        super().__init__(config.run)
+        self.config = config
+        device = device or torch.device("cpu")
+        torch.manual_seed(config.run.seed)
+        tokeniser = load_tokeniser(config.tokeniser).to(device)
+        self.network: Network = build_network(
+            config.model, tokeniser, config.streams, config.layers, config.dropout
+        ).to(device)
+        pack = PackedClips.open(config.data)
+        encoder: Any = _Codes(tokeniser) if isinstance(tokeniser, MotionVQ) else tokeniser
+        train, val = (ClipBank([pack], split).to(device) for split in ("train", "val"))
+        # The parts are those of seed 0 in every run: runs with one tokeniser share their latents.
+        self.bank = LatentBank(train, encoder, config.parts, 0, config.balance, cache=config.latents)
+        self.held = LatentBank(val, encoder, parts=0)
+        self.clips = len(train)
+        self.tokens, self.held_tokens = (self.network.tokens(bank.captions) for bank in (self.bank, self.held))
+        self._sums: list[Tensor] = []
+        self.judges: dict[str, Held] = {}
+        if config.evaluator is not None:
+            longest = tokeniser.config.max_frames
+            self.judges["val"] = Held(pack, "val", longest, config.evaluator, config.texts, device)
+
+    def losses(self, batch: LatentBatch, tokens: list[list[int]], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The objective and the length loss, each a mean; words and motion go through the network together."""
+        network, frames = self.network, batch.frames
+        words, start = network.text_tokens([tokens[i] for i in batch.captions])
+        codes = None
+        inputs = network.query_tokens(frames)
+        if isinstance(network, CodeNetwork):
+            codes = batch.mean.long()[:, : int(network.vae.counts(frames).max())]
+            inputs = torch.cat([inputs, network.code_tokens(codes[:, :-1], frames)], 1)
+        with attention_kernel(self.kernel):
+            _, hidden = network.transformer(words, Tokens.of(inputs, start=start))
+        assert hidden is not None
+        logits = network.predict_length(hidden[:, 0])
+        length = F.cross_entropy(logits.float(), network.length_classes(frames), reduction="none")
+        length = (length * batch.whole).sum() / batch.whole.sum().clamp(min=1)
+        if codes is not None and isinstance(network, CodeNetwork):
+            real = frame_mask(network.vae.counts(frames), codes.shape[1])
+            scores = network.code_head(hidden[:, 1:][real], codes[real]).float()
+            return F.cross_entropy(scores.transpose(1, 2), codes[real]), length
+        noise = torch.randn(batch.mean.shape, generator=generator, device=self.device)
+        latents = network.vae.normalise_latents(reparameterise(batch.mean, batch.log_variance, noise))
+        return network.head.loss(hidden[:, 1:], latents, self.config.noise_levels, generator).mean(), length
+
+    def training_step(self, _: Any, index: int) -> Tensor:
+        """One step on batch number `global_step`; the log holds means over the steps since the line before."""
+        batch = self.bank.batch(self.config.batch, self.run.seed, self.global_step)
+        generator = torch.Generator(self.device).manual_seed(self.run.seed * 7_000_003 + self.global_step)
+        objective, length = self.losses(batch, self.tokens, generator)
+        self._sums.append(torch.stack([objective.detach(), length.detach()]))
+        if (self.global_step + 1) % self.run.log_every == 0:
+            mean = torch.stack(self._sums).mean(0)
+            self._sums = []
+            self.log_dict({"train/objective": mean[0], "train/length": mean[1]}, batch_size=1)
+            self.log("epoch_of_clips", self.epochs, batch_size=1)
+        return self.guard(objective + self.config.length_weight * length, lambda: ", ".join(batch.clips))
+
+    @property
+    def epochs(self) -> float:
+        """Clips drawn so far per clip of the training split."""
+        return (self.global_step + 1) * self.config.batch / self.clips
+
+    @torch.no_grad()
+    def validation_step(self, _: Any, index: int) -> None:
+        """Losses over the whole clips of the validation split, and scores of one motion for each; same noise always."""
+        generator = torch.Generator(self.device).manual_seed(0)
+        sums, rows = [], self.held.whole_clips()
+        for part in rows.split(128):
+            batch = self.held.rows(part, self.held.first_captions(part))
+            objective, length = self.losses(batch, self.held_tokens, generator)
+            sums.append(torch.stack([objective, length]) * len(part))
+        objective, length = torch.stack(sums).sum(0) / len(rows)
+        values = {"val/objective": objective, "val/length": length, "seconds": self.seconds}
+        if "val" in self.judges:
+            scores = self.judges["val"].score(self.network, seed=0, temperature=self.config.temperature)
+            values |= {f"val/{name}": value for name, value in scores.items()}
+        self.log_dict(values, batch_size=1)
+
+    def configure_optimizers(self) -> Any:
+        """As everywhere, without the cosine where the schedule is constant."""
+        found = super().configure_optimizers()
+        if self.config.schedule == "constant":
+            optimizer, warmup = found["optimizer"], max(self.run.warmup, 1)
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] = self.run.learning_rate
+            ramp = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / warmup))
+            found["lr_scheduler"]["scheduler"] = ramp
+        return found
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The unwritten losses go along."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["unwritten"] = list(self._sums)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The inverse of `on_save_checkpoint`."""
+        super().on_load_checkpoint(checkpoint)
+        self._sums = [values.to(self.device) for values in checkpoint["unwritten"]]
+
+
+def report(module: ExperimentTraining, folder: Path) -> dict[str, Any]:
+    """Final scores of a trained run over its configuration's draws of both held splits; also written to OUT/final.json.
+
+    OUT/samples.safetensors holds the first motions of the test split: features (8, T, 263) and frames (8,).
+    """
+    config, network, device = module.config, module.network, module.device
+    result: dict[str, Any] = {
+        "streams": config.streams,
+        "tokens": "codes" if isinstance(network, CodeNetwork) else "latents",
+        "layers": config.layers,
+        "seed": config.run.seed,
+        "steps": module.global_step,
+        "learning_rate": config.run.learning_rate,
+        "seconds": module.seconds,
+        "parameters": trained_parameters(network),
+    }
+    if config.evaluator is not None:
+        pack = PackedClips.open(config.data)
+        guidances = {"guided": config.model.guidance, "unguided": 1.0}
+        for split in ("val", "test"):
+            held = Held(pack, split, network.config.vae.max_frames, config.evaluator, config.texts, device)
+            scores: dict[str, Any] = {
+                "clips": len(held.captions),
+                "recorded": held.judge.score(held.judge.real),
+                "reconstructed": held.judge.score(held.judge.embed(held.reconstruct(network), held.frames)),
+            }
+            seeds = range(1, config.draws + 1)
+            if result["tokens"] == "codes":
+                scores["sampled"] = [held.score(network, seed, config.temperature) for seed in seeds]
+            else:
+                for name, guidance in guidances.items():
+                    scores[name] = [held.score(network, seed, guidance=guidance) for seed in seeds]
+            result[split] = scores
+        made = held.draw(network, 1, config.temperature)[:8]
+        with atomic_path(folder / "samples.safetensors") as temporary:
+            tensors = {"features": made.cpu().contiguous(), "frames": held.frames[:8].cpu().contiguous()}
+            save_file(tensors, temporary, metadata={"captions": json.dumps(held.captions[:8])})
+    with atomic_path(folder / "final.json") as temporary:
+        temporary.write_text(json.dumps(result, indent=2) + "\n")
+    return result
+
+
+# Training the quantised baseline: the VAE's data, losses and validation, with codebooks in the middle.
+
+
+@dataclass(frozen=True)
+class VQTrainingConfig:
+    """One run that trains a VQ-VAE."""
+
+    run: RunConfig
+    data: list[Path]
+    """Packed files: the recorded clips first, then pools made from them."""
+    model: VQConfig = field(default_factory=VQConfig)
+    loss: VAELossWeights = field(default_factory=VAELossWeights)
+    """As of the VAE; `kl` and `adversarial` mean nothing here."""
+    commitment: float = 0.1
+    """Weight of the squared distance of encodings to their codes."""
+    batch: int = 128
+    """Clips per step."""
+    crop: float = 0.5
+    """How often a clip is cut to a random length."""
+    pool_share: float = 0.4
+    """Share of draws that go to the pools."""
+    balance: float = 0.0
+    """0 draws clips by their length, 1 draws actions alike."""
+
+    def __post_init__(self) -> None:
+        check_settings(self, commitment=(0, 1e6), batch=(1, 10**6), crop=(0, 1), pool_share=(0, 1), balance=(0, 10))
+
+
+class VQTraining(TrainingModule):
+    """The VQ-VAE, its losses and its validation."""
+
+    def __init__(self, config: VQTrainingConfig) -> None:
+        super().__init__(config.run)
+        self.config = config
+        torch.manual_seed(config.run.seed)
+        packs = [PackedClips.open(path) for path in config.data]
+        self.bank = ClipBank(packs, "train", None, config.pool_share, config.balance)
+        self.validation = ClipBank(packs[:1], "val")
+        self.vq = MotionVQ(config.model)
+        self.vq.feature_mean.copy_(torch.from_numpy(packs[0].mean.copy()))
+        self.vq.feature_std.copy_(torch.from_numpy(packs[0].std.copy()))
+
+    def training_step(self, _: object, index: int) -> Tensor:
+        """One step on batch number `global_step`."""
+        sizes = self.config.model.sizes
+        batch = self.bank.batch(self.config.batch, self.run.seed, self.global_step, sizes.max_frames, self.config.crop)
+        features = self.vq.normalise(batch.features)
+        with attention_kernel(self.kernel):
+            output, _, commitment = self.vq(features, batch.lengths)
+        terms = vae_losses(self.vq, output, features, batch.lengths)
+        loss = self.config.commitment * commitment
+        for name, value in terms.items():
+            loss = loss + loss_weight(self.config.loss, name, self.global_step / self.run.steps) * value
+        self.log_dict({f"train/{name}": value for name, value in terms.items()}, batch_size=1)
+        in_use = torch.stack([book.perplexity for book in self.vq.codebooks]).mean()
+        self.log_dict({"train/commitment": commitment, "train/codes": in_use}, batch_size=1)
+        self.log("train/loss", loss, prog_bar=True, batch_size=1)
+        clips = batch.clips
+        return self.guard(loss, lambda: ", ".join(self.bank.clips[i].id for i in clips.tolist()))
+
+    @torch.no_grad()
+    def validation_step(self, _: object, index: int) -> None:
+        """Reconstruction errors over the validation split."""
+        errors = reconstruction_errors(self.vq, self.validation)
+        self.log("val/root_aligned_mm", errors["root_aligned_mm"].mean(), prog_bar=True, batch_size=1)
+        self.log("val/global_mm", errors["global_mm"].mean(), prog_bar=True, batch_size=1)

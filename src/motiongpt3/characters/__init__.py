@@ -1,0 +1,1 @@
+"""Bodies: the names of bones in other programs' skeletons, and the mannequin."""

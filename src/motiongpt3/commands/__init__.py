@@ -1,1 +1,0 @@
-"""One module per group of commands. Importing one is cheap; what a command needs loads when it runs."""

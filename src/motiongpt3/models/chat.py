@@ -1,0 +1,149 @@
+"""Conversations: the model itself decides when to speak and when to move."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.instructions.lengths import parse_length
+from motiongpt3.instructions.prompt import MAX_CHARACTERS, Message, Prompt, Slot, chat_pieces
+from motiongpt3.models.captioning import question, sentence, start_writing, stops
+from motiongpt3.models.decoding import Decoding, Writer
+from motiongpt3.models.network import encode, readable
+from motiongpt3.models.request import check_drawing, check_seed
+from motiongpt3.motion.motion import Motion
+
+if TYPE_CHECKING:
+    from motiongpt3.models.bimodal import KVCache
+    from motiongpt3.models.config import MotionGPT3Config
+    from motiongpt3.models.motiongpt3 import MotionGPT3
+
+
+MAX_MESSAGES = 32
+"""Longest conversation."""
+MAX_MOTIONS = 8
+"""Most motions in a conversation."""
+SILENCE = "…"
+"""An empty answer as a message of a conversation, where none may be empty."""
+
+Chat = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer: words, a motion, or both."""
+
+    text: str
+    motion: Motion | None = None
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """The answer as the next message of the conversation."""
+        content = [part for part in (self.motion, self.text or None) if part is not None]
+        return {"role": "assistant", "content": content or [SILENCE]}
+
+
+@torch.inference_mode()
+def chat(
+    model: MotionGPT3,
+    messages: Chat,
+    seed: int = 0,
+    decoding: Decoding | None = None,
+    guidance: float | None = None,
+    steps: int | None = None,
+) -> Reply:
+    """See `MotionGPT3.chat`."""
+    if model.config.stage == 1:
+        raise MotionGPT3Error("this model was not trained to converse: it makes motions from words alone")
+    turns, motions = read_messages(messages, model.config)
+    seed = check_seed(seed)
+    guidance, steps = check_drawing(model.config, guidance, steps)
+    row = question(model, Prompt(chat_pieces(turns, model.config.prompt_style), ()))
+    logits, cache, places = start_writing(model, [row], encode(model.vae, motions, model.config.fps))
+    start = model.backbone.start_of_motion
+    decoding = decoding or Decoding()
+    decoding = replace(decoding, forbidden=(*decoding.forbidden, model.backbone.end_of_motion))
+    writer = Writer(model.backbone, model.transformer)
+    ends = [*stops(model.backbone, model.config.prompt_style), start]
+    said, ended = writer.speak(logits, cache, places, decoding, ends, seed)
+    if ended != start:
+        return Reply(sentence(model.backbone.decode(said)))
+    frames = told_frames(turns[-1], model.config)
+    motion, places = _move(model, writer, cache, places + len(said), seed, guidance, steps, frames)
+    closed = torch.full_like(places, model.backbone.end_of_motion)
+    logits = writer.step(closed, places, cache)
+    more, _ = writer.speak(
+        logits, cache, places + 1, replace(decoding, forbidden=(*decoding.forbidden, start)), ends, seed
+    )
+    return Reply(sentence(model.backbone.decode([*said, *more])), motion)
+
+
+def _move(
+    model: MotionGPT3,
+    writer: Writer,
+    cache: KVCache,
+    places: Tensor,
+    seed: int,
+    guidance: float,
+    steps: int,
+    told: int | None,
+) -> tuple[Motion, Tensor]:
+    """Open a motion and draw it, `told` frames long or as the model decides: the motion, and the next free place."""
+    writer.step(torch.full_like(places, model.backbone.start_of_motion), places, cache)
+    logits, hidden = model.think(cache, places + 1, None if told is None else torch.full_like(places, told))
+    frames = model.predicted_frames(logits) if told is None else torch.full_like(places, told)
+    latents = model.draw_latents(hidden, [seed], guidance, steps)
+    joints = model.joints(latents, frames)[0].cpu().numpy()
+    return Motion(joints, model.config.fps, name=f"seed {seed}"), places + 1 + model.motion_tokens.drawn
+
+
+def told_frames(message: Message, config: MotionGPT3Config) -> int | None:
+    """The frames that a message's length words ask for ("for three seconds"), kept to what the model can make.
+
+    None without such words, and beside a motion: there they may speak of that.
+    """
+    if any(isinstance(part, Slot) for part in message.content):
+        return None
+    seconds = parse_length(" ".join(str(part) for part in message.content), config.fps)
+    if seconds is None:
+        return None
+    return min(max(round(seconds * config.fps), config.vae.min_frames), config.vae.max_frames)
+
+
+def read_messages(messages: Chat, config: MotionGPT3Config) -> tuple[list[Message], list[Motion]]:
+    """A conversation's turns, and its motions in order.
+
+    Raises:
+        MotionGPT3Error: it is empty or too long, a message is not as it should be, or a motion cannot be read.
+    """
+    if isinstance(messages, str | Mapping) or not isinstance(messages, Sequence):
+        raise MotionGPT3Error('a conversation is a list of messages such as {"role": "user", "content": "Hello"}')
+    if not 1 <= len(messages) <= MAX_MESSAGES:
+        raise MotionGPT3Error(f"a conversation has 1 to {MAX_MESSAGES} messages, not {len(messages)}")
+    turns, motions = [], []
+    for number, message in enumerate(messages, start=1):
+        role, content = _parts(message, number)
+        for part in content:
+            if isinstance(part, Motion):
+                motions.append(readable(part, config, f"the motion in message {number}")[: config.vae.max_frames])
+            elif len(part) > MAX_CHARACTERS:
+                raise MotionGPT3Error(f"message {number} has more than {MAX_CHARACTERS} characters: shorten it")
+        turns.append(Message(role, tuple(Slot() if isinstance(part, Motion) else part for part in content)))
+    if len(motions) > MAX_MOTIONS:
+        raise MotionGPT3Error(f"a conversation may hold {MAX_MOTIONS} motions, not {len(motions)}")
+    return turns, motions
+
+
+def _parts(message: Any, number: int) -> tuple[Any, list[str | Motion]]:
+    if not isinstance(message, Mapping) or message.get("role") not in ("user", "assistant"):
+        raise MotionGPT3Error(f'message {number} must be {{"role": "user" or "assistant", "content": …}}')
+    content = message.get("content")
+    parts = [content] if isinstance(content, str | Motion) else content
+    if not isinstance(parts, list | tuple) or not all(isinstance(part, str | Motion) for part in parts):
+        raise MotionGPT3Error(f"the content of message {number} must be text, a Motion, or a list of these")
+    return message["role"], list(parts)

@@ -1,0 +1,180 @@
+"""Finishing a motion: feet that stand, a cycle, in place, smoother, another frame rate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.motion import quality
+from motiongpt3.motion.contacts import contacts, slides
+from motiongpt3.motion.foot_lock import fix_feet as hold_feet
+from motiongpt3.motion.kinematics import bone_vectors, set_bone_lengths
+from motiongpt3.motion.loop import closed, fade_frames, kinks, tiled
+from motiongpt3.motion.loop import loop as make_loop
+from motiongpt3.motion.motion import Motion, check_fps
+from motiongpt3.motion.poses import heading, rotate
+from motiongpt3.motion.resample import averaged, resampled
+from motiongpt3.motion.skeleton import HUMANML3D
+
+SMOOTHEST = 5
+"""Seconds over which joints are averaged at most."""
+_PATH = 0.5
+"""Seconds of the standard deviation over which the way is averaged that `in_place` takes away."""
+_LOW = 0.1
+"""Metres by which a foot is higher than the other when it counts e times less for the way."""
+
+
+def finish(
+    motion: Motion,
+    *,
+    fix_feet: bool = False,
+    in_place: bool = False,
+    loop: bool = False,
+    fps: float | None = None,
+    smooth: float | None = None,
+) -> Motion:
+    """A motion made ready for use; without options it is the motion itself.
+
+    What is asked for is done in this order, whatever the order of the arguments: smooth, fps, loop, fix_feet, in_place.
+    Loops close and feet stand on the frames of the new rate.
+
+    Args:
+        motion: of HumanML3D's skeleton, the floor at height 0.
+        fix_feet: hold standing feet in their places, see `motion.feet.fix_feet`. In a loop they stay there over the
+            seam, too.
+        in_place: take the way away, see `without_path`.
+        loop: cut out a seamless cycle, see `motion.loop.loop`.
+        fps: frames per second of the result, see `motion.rate.resampled`.
+        smooth: seconds over which joints are averaged, see `smoothed`; 0.2 takes away a tremor.
+
+    Raises:
+        MotionGPT3Error: another skeleton, a number that is none, or a clip too short for a loop.
+    """
+    if motion.skeleton != HUMANML3D:
+        raise MotionGPT3Error("only motions with the 22 joints of HumanML3D can be finished; this one has other joints")
+    check_numbers(fps, smooth)
+    if smooth is not None:
+        motion = smoothed(motion, smooth)
+    if fps is not None:
+        motion = resampled(motion, fps)
+    if loop:
+        motion = make_loop(motion)
+    if fix_feet:
+        motion = _hold_feet_in_loop(motion) if loop else hold_feet(motion)
+    return without_path(motion, cycle=loop) if in_place else motion
+
+
+def check_numbers(fps: float | None, smooth: float | None) -> None:
+    """Refuse what `finish` refuses without seeing the motion.
+
+    Raises:
+        MotionGPT3Error: fps is not a number in (0, 1000], or smooth none in (0, SMOOTHEST].
+    """
+    if fps is not None:
+        check_fps(fps)
+    if smooth is not None and not 0 < smooth <= SMOOTHEST:
+        raise MotionGPT3Error(f"joints are smoothed over a number of seconds in (0, {SMOOTHEST}], not {smooth}")
+
+
+def smoothed(motion: Motion, seconds: float) -> Motion:
+    """Joints averaged over time with a Gaussian four standard deviations of which are `seconds`.
+
+    Bones keep their lengths, which are averaged alike where they change; the first and the last pose stay.
+
+    Raises:
+        MotionGPT3Error: `seconds` is not a number in (0, SMOOTHEST].
+    """
+    check_numbers(None, seconds)
+    joints = torch.from_numpy(motion.joints.astype(np.float64))
+    placed = torch.from_numpy(averaged(joints.numpy(), seconds / 4 * motion.fps))
+    lengths = torch.from_numpy(averaged(bone_vectors(joints).norm(dim=-1).numpy(), seconds / 4 * motion.fps))
+    placed = set_bone_lengths(placed, lengths, follow=True)
+    return motion.replace(joints=placed.numpy().astype(np.float32))
+
+
+def without_path(motion: Motion, cycle: bool = False) -> Motion:
+    """The motion on the spot: without the way of the feet, averaged over time with the lower one counting more.
+
+    A person who squats stays as they are, and one who walks keeps the swaying of the pelvis. Heights and
+    headings stay; the first frame has the pelvis above the origin, and so has the last of a `cycle`.
+    """
+    joints = motion.joints.astype(np.float64)
+    feet = joints[:, list(motion.skeleton.contacts[1::2])]
+    high = feet[..., 1] - feet[..., 1].min(axis=1, keepdims=True)
+    weight = np.exp(-high / _LOW)[..., None]
+    way = averaged((weight * feet).sum(1) / weight.sum(1), _PATH * motion.fps)
+    way += joints[0, 0] - way[0]
+    if cycle:
+        way += np.linspace(0, 1, len(way))[:, None] * (joints[-1, 0] - way[-1])
+    return motion.replace(joints=(joints - way[:, None] * [1, 0, 1]).astype(np.float32))
+
+
+def _hold_feet_in_loop(motion: Motion) -> Motion:
+    """Feet held over the seam of a cycle: fixed in the middle one of three rounds, which is then closed again."""
+    steps = len(motion) - 1
+    rounds = hold_feet(motion.replace(joints=tiled(motion.joints.astype(np.float64), 3)))
+    joints = closed(rounds.joints.astype(np.float64), steps, 2 * steps, fade_frames(motion.fps))
+    start = (joints[0, 0] - motion.joints[0, 0]) * [1, 0, 1]
+    return motion.replace(joints=(joints - start).astype(np.float32))
+
+
+# What finishing changes: the measures of a motion before and after.
+
+UNITS = quality.UNITS | {
+    "contact_slide": "cm",
+    "contact_slide_max": "cm",
+    "travel": "m",
+    "loop_pose": "cm",
+    "loop_speed": "m/s",
+    "loop_kink": "m/s",
+}
+"""Units of what `report` gives."""
+Changes = dict[str, dict[str, float]]
+"""By measure its values `before` and `after`."""
+
+
+def changes(before: Sequence[Motion], after: Sequence[Motion]) -> Changes:
+    """The mean of each measure of `report` over some motions, and over what became of them."""
+    old, new = ([report(motion) for motion in motions] for motions in (before, after))
+    return {name: {"before": _mean(name, old), "after": _mean(name, new)} for name in UNITS}
+
+
+def report(motion: Motion) -> dict[str, float]:
+    """Measures of one motion by name: all of `motion.quality.measure`, and
+
+    - `contact_slide`, `contact_slide_max` (cm): how far toes get from where they stood down, over the contacts;
+    - `travel` (m): from the first to the last pelvis along the floor;
+    - `loop_pose` (cm): the joint that is farthest from its first place, in the last pose, seen from the person;
+    - `loop_speed` (m/s): the same for the change of velocity when the motion begins again, from its last step to its
+      first, which contains what the motion speeds up there;
+    - `loop_kink` (m/s): how far that change lies from those on the frames before and after it, see `motion.loop.kinks`.
+    """
+    found = slides(motion, contacts(motion)) * 100
+    joints = motion.joints.astype(np.float64)
+    pose, step = (np.zeros((22, 3)),) * 2
+    kink = kinks(tiled(joints, 2)[len(joints) - 3 : len(joints) + 2]) if len(joints) > 2 else np.zeros(0)
+    if len(joints) > 1:
+        first, last = (_seen(joints[at], joints[at] - joints[at, 0] * [1, 0, 1]) for at in (0, -1))
+        begins, ends = (_seen(joints[at], joints[at + 1] - joints[at]) for at in (0, -2))
+        pose, step = last - first, (ends - begins) * motion.fps
+    return quality.measure(motion).as_dict() | {
+        "contact_slide": float(found.mean()) if len(found) else 0.0,
+        "contact_slide_max": float(found.max(initial=0)),
+        "travel": float(np.linalg.norm((joints[-1, 0] - joints[0, 0])[[0, 2]])),
+        "loop_pose": 100 * float(np.linalg.norm(pose, axis=-1).max()),
+        "loop_speed": float(np.linalg.norm(step, axis=-1).max()),
+        "loop_kink": float(kink.max(initial=0) * motion.fps),
+    }
+
+
+def _mean(name: str, reports: Sequence[dict[str, float]]) -> float:
+    return float(np.mean([found[name] for found in reports]))
+
+
+def _seen(pose: NDArray[np.float64], vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Vectors (22, 3) turned by the heading of a pose: as the person sees them."""
+    return np.asarray(rotate(vectors, -float(heading(pose[None])[0])))

@@ -1,0 +1,117 @@
+"""Another frame rate along a smooth curve: joints on cubic splines, with bones that keep their lengths."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from motiongpt3.motion.motion import Motion
+from motiongpt3.motion.poses import assemble, bones
+from motiongpt3.motion.skeleton import Array
+
+# Cubic splines: a smooth curve through samples, for changing the frame rate without kinks.
+
+
+def cubic(samples: Array, at: Array) -> Array:
+    """The natural cubic spline through samples 0, 1, 2 … at other places.
+
+    Its first and second derivatives are continuous; at the ends the second is zero.
+
+    Args:
+        samples: (T, ...).
+        at: (N,) places from 0 to T - 1; outside, the end pieces go on.
+
+    Returns:
+        (N, ...) float64. A single sample is repeated.
+    """
+    samples = samples.astype(np.float64)
+    if len(samples) < 2:
+        return np.repeat(samples, len(at), axis=0)
+    bend = _second_derivatives(samples)
+    low = np.clip(np.floor(at).astype(np.int64), 0, len(samples) - 2)
+    shape = (-1, *[1] * (samples.ndim - 1))
+    t = (at - low).reshape(shape)
+    s = 1 - t
+    curve = ((s**3 - s) * bend[low] + (t**3 - t) * bend[low + 1]) / 6
+    return np.asarray(s * samples[low] + t * samples[low + 1] + curve)
+
+
+def _second_derivatives(samples: Array) -> Array:
+    """(T, ...) of the spline at its samples: M[i-1] + 4 M[i] + M[i+1] = 6 x second difference, 0 at both ends."""
+    bend = np.zeros_like(samples)
+    right = 6 * np.diff(samples, n=2, axis=0)
+    upper = np.zeros(len(right))
+    for row in range(len(right)):  # the tridiagonal system, solved forwards and backwards
+        pivot = 4 - (upper[row - 1] if row else 0)
+        upper[row] = 1 / pivot
+        right[row] = (right[row] - (right[row - 1] if row else 0)) / pivot
+    for row in range(len(right) - 1, -1, -1):
+        bend[row + 1] = right[row] - upper[row] * bend[row + 2]
+    return bend
+
+
+_SAME = 1e-6
+"""Frames by which a place may be off a frame to be that frame."""
+
+
+def resampled(motion: Motion, fps: float) -> Motion:
+    """A motion of HumanML3D's skeleton at another frame rate; frames at the same times stay bit for bit.
+
+    Raises:
+        MotionGPT3Error: fps is not a number in (0, 1000], or the motion would have too many frames.
+    """
+    return motion if fps == motion.fps else motion.replace(joints=poses_at(motion.joints, motion.places(fps)), fps=fps)
+
+
+def poses_at(joints: Array, at: Array) -> NDArray[np.float32]:
+    """Poses between frames.
+
+    Args:
+        joints: (T, 22, 3) metres.
+        at: (N,) places from 0 to T - 1.
+
+    Returns:
+        (N, 22, 3); a frame where a place is one, and otherwise the directions of the bones along a spline through all
+        frames, their lengths on a line between the two frames beside.
+    """
+    near = np.clip(np.round(at), 0, len(joints) - 1).astype(np.int64)
+    poses: NDArray[np.float32] = joints[near].astype(np.float32)
+    between = np.abs(at - near) > _SAME
+    if between.any():
+        at = at[between]
+        smooth = cubic(joints, at)
+        sizes = np.linalg.norm(bones(joints.astype(np.float64)), axis=-1)
+        low = np.clip(np.floor(at).astype(np.int64), 0, len(joints) - 2)
+        weight = np.clip(at - low, 0, 1)[:, None]
+        lengths = sizes[low] * (1 - weight) + sizes[low + 1] * weight
+        poses[between] = assemble(smooth[:, 0], bones(smooth), lengths)
+    return poses
+
+
+# Averaging over time.
+
+
+def averaged(
+    values: NDArray[np.floating[Any]], sigma: float, ends: Literal["held", "kept"] = "kept"
+) -> NDArray[np.float64]:
+    """(T, ...) averaged over time with a Gaussian of `sigma` frames.
+
+    Args:
+        values: (T, ...), a number or more per frame.
+        sigma: standard deviation in frames.
+        ends: what lies beyond the ends. "held": the end's value. "kept": the values mirrored in place and time, so that
+            the first and the last value stay as they are and a straight line is not changed.
+    """
+    reach = max(1, round(3 * sigma))
+    if ends == "kept":
+        reach = min(reach, len(values) - 1)
+    if reach < 1:
+        return values.astype(np.float64)
+    kernel = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / max(sigma, 1e-3)))
+    flat = values.reshape(len(values), -1).astype(np.float64)
+    beyond = ((reach, reach), (0, 0))
+    padded = np.pad(flat, beyond, "edge") if ends == "held" else np.pad(flat, beyond, "reflect", reflect_type="odd")
+    found = [np.convolve(column, kernel / kernel.sum(), mode="valid") for column in padded.T]
+    return np.stack(found, axis=-1).reshape(values.shape)

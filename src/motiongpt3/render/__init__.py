@@ -1,0 +1,1 @@
+"""Pictures of people: a canvas, and figures on it."""

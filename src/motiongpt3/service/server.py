@@ -1,0 +1,133 @@
+"""The service as an ASGI application: `create_app(engine, config)`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+from fastapi import FastAPI, Request, Security
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBearer
+from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+
+from motiongpt3 import __version__
+from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.service.engine import Busy, Closed, Engine
+from motiongpt3.service.middleware import CountRequests, Guard, Metrics
+from motiongpt3.service.routes import NotAcceptable, TooLarge, body_limits, state_routes, task_routes
+
+DESCRIPTION = """Motions from sentences, and sentences from motions.
+
+Where a motion is the answer, `Accept` chooses between JSON and a file: `application/x-npz`, `application/x-bvh` or
+`model/gltf-binary`. A file holds one motion."""
+
+
+@dataclass(frozen=True)
+class ServiceConfig:
+    """How the service behaves."""
+
+    name: str = "model"
+    """What the model is called."""
+    time_limit: float = 60.0
+    """Seconds that a request may take, waiting included."""
+    token: str | None = None
+    """Bearer token that clients must send; None: none."""
+    cors_origins: tuple[str, ...] = ()
+    """Web pages of these origins may call the service from a browser."""
+
+
+def create_app(engine: Engine, config: ServiceConfig | None = None) -> FastAPI:
+    """The application. It has routes for the tasks that the engine's model can do, and closes the engine at its end."""
+    config = config or ServiceConfig()
+    metrics = Metrics(lambda: engine.queue.length)
+    engine.queue.observe = metrics.observe_batch
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(engine.close, False)
+
+    app = FastAPIOffline(
+        redoc_url=None,
+        static_url="/docs/static",
+        title="motiongpt3",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        dependencies=[Security(HTTPBearer(auto_error=False))] if config.token is not None else [],  # for the page alone
+        swagger_ui_parameters={"validatorUrl": None},  # its default asks another host
+    )
+    app.include_router(state_routes(engine, config.name, metrics))
+    app.include_router(task_routes(engine))
+    paths = frozenset(app.openapi()["paths"])
+    app.add_middleware(Guard, time_limit=config.time_limit, token=config.token, body_limits=body_limits())
+    if config.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=config.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type"],
+        )
+    app.add_middleware(CountRequests, metrics=metrics, paths=paths)
+    for kind, answer in _ANSWERS.items():
+        app.add_exception_handler(kind, answer)
+    return app
+
+
+def _error(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"detail": " ".join(detail.split())[:500]}, status, headers)
+
+
+async def _refused(_: Request, error: Any) -> JSONResponse:
+    return _error(422, str(error))
+
+
+async def _invalid(_: Request, error: Any) -> JSONResponse:
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return _error(422, "the body is not JSON")
+    place = ".".join(str(part) for part in first["loc"][1:])
+    return _error(422, f"{place}: {first['msg']}" if place else first["msg"])
+
+
+async def _http(_: Request, error: Any) -> JSONResponse:
+    return _error(error.status_code, str(error.detail), error.headers)
+
+
+async def _too_large(_: Request, error: Any) -> JSONResponse:
+    return _error(413, str(error))
+
+
+async def _not_acceptable(_: Request, error: Any) -> JSONResponse:
+    return _error(406, str(error))
+
+
+async def _busy(_: Request, error: Any) -> JSONResponse:
+    return _error(429, f"{error}; try again later", {"Retry-After": str(max(1, ceil(error.retry_after)))})
+
+
+async def _closed(_: Request, error: Any) -> JSONResponse:
+    return _error(503, "the service is stopping", {"Retry-After": "10"})
+
+
+async def _broken(_: Request, error: Any) -> JSONResponse:
+    return _error(500, "internal error")
+
+
+_ANSWERS: dict[int | type[Exception], Any] = {
+    MotionGPT3Error: _refused,
+    RequestValidationError: _invalid,
+    HTTPException: _http,
+    TooLarge: _too_large,
+    NotAcceptable: _not_acceptable,
+    Busy: _busy,
+    Closed: _closed,
+    Exception: _broken,
+}

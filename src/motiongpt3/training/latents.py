@@ -1,0 +1,253 @@
+"""Latents of all training clips, computed once: the VAE does not run while the language model trains."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from motiongpt3.data.bank import ClipBank
+from motiongpt3.data.labels import base_action
+from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.instructions.prompt import clean_prompt
+from motiongpt3.models.vae import MotionVAE
+from motiongpt3.motion.motion import mirror_text
+from motiongpt3.serialization import atomic_path
+
+
+@dataclass(frozen=True)
+class LatentBatch:
+    """B clips as latent distributions with one caption each.
+
+    Attributes:
+        mean, log_variance: (B, N, D), not normalised.
+        frames: (B,) frames of the clip or of the part of it.
+        whole: (B,) whether it is the whole clip, so that its duration says something.
+        captions: B indices into the bank's `captions`.
+        clips: B clip ids.
+    """
+
+    mean: Tensor
+    log_variance: Tensor
+    frames: Tensor
+    whole: Tensor
+    captions: list[int]
+    clips: list[str]
+
+
+@dataclass(frozen=True)
+class EndsBatch:
+    """The beginnings and the ends of B clips, each as a latent distribution of its own.
+
+    Attributes:
+        mean, log_variance: (2, B, N, D), beginnings first.
+        frames: (2, B) frames of each; 0 where the clip is too short to leave anything between.
+    """
+
+    mean: Tensor
+    log_variance: Tensor
+    frames: Tensor
+
+
+class LatentBank(nn.Module):
+    """Latent distributions of clips, of their mirror images and of random parts of them.
+
+    A part is described only by captions that are true of any part; a whole clip by all its captions and by its short
+    label. Mirror images take the mirrored captions.
+
+    Args:
+        bank: the clips.
+        vae: encodes them.
+        parts: random parts of each clip, more of long ones.
+        seed: decides the parts.
+        balance: clips are drawn in proportion to (clips of the same action, styles aside) ** -balance.
+        pool_share: of the draws, how many go to clips made by `data augment` (ids that begin with "pool").
+        ends: also encode a random beginning and a random end of every entry, for prediction and in-betweening.
+        cache: keep the latents in this file and take them from it.
+        labels: a clip's short label is one of its captions. `labels` holds that of every entry, "" where it has none.
+    """
+
+    mean: Tensor
+    log_variance: Tensor
+
+    def __init__(
+        self,
+        bank: ClipBank,
+        vae: MotionVAE,
+        parts: int = 2,
+        seed: int = 0,
+        balance: float = 0.5,
+        pool_share: float = 0.4,
+        ends: bool = False,
+        cache: Path | None = None,
+        labels: bool = True,
+    ) -> None:
+        super().__init__()
+        rng = np.random.default_rng(seed)
+        longest = vae.config.max_frames
+        index: dict[str, int] = {}
+        rows, self._options, self._ids, self.labels = [], [], [], []
+
+        def options(captions: Sequence[str]) -> list[int]:
+            return [index.setdefault(clean_prompt(text), len(index)) for text in captions]
+
+        for number, clip in enumerate(bank.clips):
+            whole = [*clip.captions, *([clip.short] if clip.short and labels else [])]
+            safe = [text for text, fine in zip(clip.captions, clip.crop_safe, strict=True) if fine]
+            pieces = [(0, clip.frames, True)] if whole and clip.frames <= longest else []
+            for _ in range(parts + clip.frames // longest * 2 if safe else 0):
+                shortest = min(clip.frames, longest, max(20, int(0.4 * min(clip.frames, longest))))
+                length = int(rng.integers(shortest, min(clip.frames, longest) + 1))
+                pieces.append((int(rng.integers(0, clip.frames - length + 1)), length, False))
+            for offset, length, is_whole in pieces:
+                for mirrored in (False, True):
+                    texts = whole if is_whole else safe
+                    rows.append((number, offset, length, mirrored, is_whole, len(pieces)))
+                    self._options.append(options([mirror_text(t) for t in texts] if mirrored else texts))
+                    self._ids.append(clip.id)
+                    self.labels.append(mirror_text(clip.short) if mirrored else clip.short)
+        if not rows:
+            split = bank.clips[0].split
+            raise MotionGPT3Error(
+                f"no {split} clip of at most {longest} frames has a caption: there is nothing to learn"
+            )
+        self.captions = list(index)
+        table = np.array(rows)
+        self._frames, self._whole = torch.from_numpy(table[:, 2]), torch.from_numpy(table[:, 4].astype(bool))
+        self._weights = torch.from_numpy(_weights(bank, table, balance, pool_share))
+        spans = [table[:, :3]]
+        if ends:
+            least = vae.config.min_frames
+            lengths = _ends(table[:, 2], least, rng)
+            self._ends_frames = torch.from_numpy(lengths)
+            spare = np.where(lengths > 0, lengths, np.minimum(table[:, 2], least))  # encoded, never used
+            beginnings = np.stack([table[:, 0], table[:, 1], spare[0]], 1)
+            spans += [beginnings, np.stack([table[:, 0], table[:, 1] + table[:, 2] - spare[1], spare[1]], 1)]
+        swapped = table[:, 3:4]
+        wanted = torch.from_numpy(np.concatenate([np.concatenate([part, swapped], 1) for part in spans]))
+        latents = self._stored(cache, bank, vae, wanted)
+        for name, tensor in zip(("mean", "log_variance"), latents, strict=True):
+            self.register_buffer(name, tensor.view(len(spans), len(table), *tensor.shape[1:]), persistent=False)
+
+    def _stored(self, file: Path | None, bank: ClipBank, vae: MotionVAE, table: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance (E, N, D), from the file if it holds those of this table."""
+        if file is None:
+            return self._encode(bank, vae, table)
+        digest = hashlib.sha256()
+        for tensor in (table, bank.starts, bank.features, *vae.state_dict().values()):
+            digest.update(memoryview(tensor.cpu().contiguous().numpy()))
+        try:
+            if file.is_file():
+                with safe_open(file, "pt") as stored:
+                    if (stored.metadata() or {}).get("of") == digest.hexdigest():
+                        device = bank.features.device
+                        return stored.get_tensor("mean").to(device), stored.get_tensor("log_variance").to(device)
+                    if "of" not in (stored.metadata() or {}):
+                        raise MotionGPT3Error(f"{file} holds no latents: name another file to keep them in")
+            mean, log_variance = self._encode(bank, vae, table)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(file) as temporary:
+                tensors = {"mean": mean.cpu(), "log_variance": log_variance.cpu()}
+                save_file(tensors, temporary, metadata={"of": digest.hexdigest()})
+        except (OSError, SafetensorError) as error:
+            reason = str(error).splitlines()[0]
+            raise MotionGPT3Error(f"cannot keep latents in {file} ({reason}): name another file") from None
+        return mean, log_variance
+
+    @torch.no_grad()
+    def _encode(self, bank: ClipBank, vae: MotionVAE, table: Tensor, size: int = 256) -> tuple[Tensor, Tensor]:
+        """Mean and log variance (E, N, D) of rows (clip, offset, length, mirrored) of the table."""
+        device = bank.features.device
+        table = table.to(device)
+        shape = (len(table), vae.config.latent_tokens, vae.config.latent_channels)
+        mean, log_variance = torch.empty(shape, device=device), torch.empty(shape, device=device)
+        batches = table[:, 2].argsort().split(size)
+        for rows in tqdm(batches, desc="latents", disable=None if len(batches) > 20 else True):
+            clip, offset, length, mirror = table[rows].unbind(1)
+            features = bank.take(clip, offset, length, mirror.bool())
+            mean[rows], log_variance[rows] = vae.encode(vae.normalise(features), length)
+        return mean, log_variance
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def batch(self, size: int, seed: int, step: int) -> LatentBatch:
+        """Batch number `step`, a function of seed and step alone."""
+        return self.rows(*self.draw(size, seed, step))
+
+    def draw(self, size: int, seed: int, step: int) -> tuple[Tensor, list[int]]:
+        """Entries (B,) of batch number `step` and a caption of each."""
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        picked = torch.multinomial(self._weights, size, replacement=True, generator=generator)
+        draw = torch.rand(size, generator=generator).tolist()
+        return picked, [options[int(u * len(options))] for u, options in self._choices(picked, draw)]
+
+    def ends(self, picked: Tensor) -> EndsBatch:
+        """Beginnings and ends of entries (B,)."""
+        there = picked.to(self.mean.device)
+        frames = self._ends_frames[:, picked].to(there.device)
+        return EndsBatch(self.mean[1:, there], self.log_variance[1:, there], frames)
+
+    def rows(self, picked: Tensor, captions: list[int]) -> LatentBatch:
+        """Entries (B,) with the given captions."""
+        device = self.mean.device
+        there = picked.to(device)
+        return LatentBatch(
+            self.mean[0, there],
+            self.log_variance[0, there],
+            self._frames[picked].to(device),
+            self._whole[picked].to(device),
+            captions,
+            self.names(picked),
+        )
+
+    def names(self, picked: Tensor) -> list[str]:
+        """Clip ids of entries (B,)."""
+        return [self._ids[i] for i in picked.tolist()]
+
+    def first_captions(self, picked: Tensor) -> list[int]:
+        """The first caption of each entry (B,): what validation uses."""
+        return [self._options[i][0] for i in picked.tolist()]
+
+    def whole_clips(self) -> Tensor:
+        """Entries that are whole clips, unmirrored."""
+        return torch.nonzero(self._whole)[::2, 0]
+
+    def _choices(self, picked: Tensor, draw: list[float]) -> list[tuple[float, list[int]]]:
+        return [(u, self._options[i]) for u, i in zip(draw, picked.tolist(), strict=True)]
+
+
+def _ends(frames: np.ndarray, least: int, rng: np.random.Generator) -> np.ndarray:
+    """(2, E) lengths of a beginning and an end of E entries: a third to two thirds of the frames together.
+
+    Each has at least `least` frames, and both are 0 where fewer than 5 frames would be left between them.
+    """
+    given = rng.uniform(1 / 3, 2 / 3, len(frames)) * frames
+    share = rng.uniform(0.3, 0.7, len(frames))
+    lengths = np.stack([given * share, given * (1 - share)]).astype(int).clip(min=least)
+    return np.where(frames - lengths.sum(0) >= 5, lengths, 0)
+
+
+def _weights(bank: ClipBank, table: np.ndarray, balance: float, pool_share: float) -> np.ndarray:
+    """How often each entry is drawn: by action, half of a clip's draws to the whole clip."""
+    clips = table[:, 0]
+    actions = [base_action(clip.short) for clip in bank.clips]
+    counts = Counter(actions)
+    of_clip = np.array([counts[action] ** -balance for action in actions])
+    pool = np.array([clip.id.startswith("pool") for clip in bank.clips])
+    if pool.any() and not pool.all():
+        of_clip = np.where(
+            pool, of_clip * pool_share / of_clip[pool].sum(), of_clip * (1 - pool_share) / of_clip[~pool].sum()
+        )
+    pieces = table[:, 5]
+    share = np.where(pieces == 1, 1.0, np.where(table[:, 4] == 1, 0.5, 0.5 / np.maximum(pieces - 1, 1)))
+    return of_clip[clips] * share

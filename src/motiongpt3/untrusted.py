@@ -1,0 +1,136 @@
+"""Checks that every format shares."""
+
+from __future__ import annotations
+
+import math
+import tokenize
+import zipfile
+import zlib
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from motiongpt3.errors import MotionGPT3Error
+
+
+def read_text(path: Path, limit: int) -> str:
+    """The text of a file of at most `limit` bytes; raises MotionGPT3Error when it is larger or no text."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise MotionGPT3Error(f"cannot read {path}: {error.strerror or error}") from None
+    if len(data) > limit:
+        raise MotionGPT3Error(f"{path.name} is larger than {limit // 2**20} MB: too long for one motion")
+    if b"\0" in data[:4096]:
+        raise MotionGPT3Error(f"{path.name} is not a text file")
+    return data.decode("utf-8", errors="replace")
+
+
+def snap_fps(fps: float) -> float:
+    """The whole number of frames per second that a rounded frame time such as 0.0083333 stands for."""
+    return float(round(fps)) if abs(fps - round(fps)) < 1e-4 * fps else fps
+
+
+# Reading numpy's files when nobody can be trusted: nothing is unpickled, nothing is allocated before it is checked.
+
+MAX_ARRAY_BYTES = 2**29
+"""Half a gigabyte: 200,000 frames of 22 joints in float64 are a fifth of it."""
+
+
+def read_npy(path: Path) -> NDArray[Any]:
+    """The array of a .npy file. Raises MotionGPT3Error when it is damaged, too large or holds objects."""
+    try:
+        with path.open("rb") as file:
+            return _array(file, path.name)
+    except OSError as error:
+        raise MotionGPT3Error(f"cannot read {path}: {error.strerror or error}") from None
+
+
+class Npz:
+    """A .npz file, opened with care; a context manager.
+
+    Raises:
+        MotionGPT3Error: it is no zip archive or cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.name = path.name
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, OSError, ValueError) as error:
+            raise MotionGPT3Error(f"{path.name} is not a complete npz file: {str(error)[:100]}") from None
+        self.keys = {entry.removesuffix(".npy") for entry in self._zip.namelist()}
+
+    def __enter__(self) -> Npz:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._zip.close()
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.keys
+
+    def array(self, key: str) -> NDArray[Any]:
+        """The array stored as `key`; MotionGPT3Error when it is missing, damaged, too large or holds objects."""
+        where = f"{self.name}, {key}"
+        try:
+            with self._zip.open(f"{key}.npy") as file:
+                return _array(file, where)
+        except KeyError:
+            raise MotionGPT3Error(f"{self.name} has no array {key!r}") from None
+        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+            raise MotionGPT3Error(f"{where}: the file is damaged: {str(error)[:100]}") from None
+
+    def numbers(self, key: str) -> NDArray[np.float64]:
+        """The array stored as `key` as float64; MotionGPT3Error when it holds anything but finite numbers."""
+        return finite(self.array(key), f"{self.name}, {key}")
+
+    def number(self, key: str) -> float:
+        """The single number stored as `key`."""
+        found = self.numbers(key)
+        if found.size != 1:
+            raise MotionGPT3Error(f"{self.name}: {key} must be one number, not an array of shape {found.shape}")
+        return float(found.reshape(()))
+
+    def text(self, key: str, limit: int = 10_000) -> str | None:
+        """The text stored as `key`, cut at `limit` characters, or None if there is none."""
+        if key not in self:
+            return None
+        found = self.array(key)
+        if found.size != 1 or found.dtype.kind not in "US":
+            raise MotionGPT3Error(f"{self.name}: {key} must be one text")
+        item = found.reshape(()).item()
+        text = item.decode("utf-8", errors="replace") if isinstance(item, bytes) else str(item)
+        return text[:limit] or None
+
+
+def finite(array: NDArray[Any], where: str) -> NDArray[np.float64]:
+    """The array as float64; MotionGPT3Error unless all of it are finite numbers."""
+    if array.dtype.kind not in "fiu":
+        raise MotionGPT3Error(f"{where} holds {array.dtype}, not numbers")
+    if not np.isfinite(array).all():
+        raise MotionGPT3Error(f"{where} contains NaN or infinite values")
+    return array.astype(np.float64)
+
+
+def _array(file: IO[bytes], where: str) -> NDArray[Any]:
+    try:
+        version = npy.read_magic(file)
+        header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, fortran, dtype = header(file, max_header_size=10_000)
+    except (ValueError, TypeError, EOFError, SyntaxError, MemoryError, RecursionError, tokenize.TokenError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0][:100]
+        raise MotionGPT3Error(f"{where}: not a complete numpy array: {reason}") from None
+    if dtype.hasobject:
+        raise MotionGPT3Error(f"{where} holds Python objects, which are refused; save plain arrays of numbers")
+    size = math.prod(shape) * dtype.itemsize
+    if not 0 <= size <= MAX_ARRAY_BYTES or min(shape, default=0) < 0 or len(shape) > 8 or dtype.kind == "V":
+        raise MotionGPT3Error(f"{where} declares {dtype.name} of shape {shape}, which no motion has")
+    data = file.read(size)
+    if len(data) < size:
+        raise MotionGPT3Error(f"{where} is cut short: {len(data)} of {size} bytes are there")
+    return np.frombuffer(data, dtype=dtype).reshape(shape, order="F" if fortran else "C")

@@ -1,0 +1,192 @@
+"""`motiongpt3 export`: every format, what finishing changed, FBX by Blender."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from blender import in_blender, needs_blender
+from clips import invented, recorded
+
+from motiongpt3.cli.main import main
+from motiongpt3.evaluation.evaluator import load_evaluator
+from motiongpt3.formats import load, save
+from motiongpt3.motion.motion import Motion
+from motiongpt3.motion.postprocess import finish
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return save(invented(0, 40, wildness=0.2), tmp_path / "clip.npz")
+
+
+def test_several_formats_at_once(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outs = [tmp_path / name for name in ("a.bvh", "a.glb", "a.smpl.npz", "a.png", "a.npy")]
+    words = [word for out in outs for word in ("-o", str(out))]
+    assert main(["export", str(clip), *words, "--body", "mannequin", "--bvh-dialect", "mixamo", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert [entry["file"] for entry in facts["files"]] == [str(out) for out in outs]
+    assert facts["files"][2]["fk_error_mm"] < 60
+    assert "finish" not in facts
+    assert "mixamorig:Hips" in outs[0].read_text()
+    assert len(Motion.load(outs[2])) == 40
+
+
+def test_each_option_tells_what_it_changed(mocap_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip, out = save(recorded(mocap_dir, "test", 50)[20], tmp_path / "run.npz"), tmp_path / "out.npz"
+    for words, measure in (
+        (["--fix-feet"], "contact_slide"),
+        (["--in-place"], "travel"),
+        (["--loop"], "loop_pose"),
+        (["--smooth", "0.3"], "jitter"),
+    ):
+        assert main(["export", str(clip), "-o", str(out), *words, "--json"]) == 0
+        both = json.loads(capsys.readouterr().out)["finish"][measure]
+        assert both["after"] < 0.6 * both["before"], measure
+    assert main(["export", str(clip), "-o", str(out), "--fps", "60"]) == 0
+    assert "loop_speed (m/s)" in capsys.readouterr().out
+    assert Motion.load(out).fps == 60
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ([], "nothing to write"),
+        (["-o", "x.fbx"], "cannot write .fbx"),
+        (["-o", "x.npz", "--fps", "-1"], "above 0"),
+        (["-o", "x.npz", "--smooth", "9"], "seconds in"),
+        (["-o", "x.npz", "-o", "x.npz"], "given twice"),
+        (["-o", "x.bvh", "--bvh-dialect", "unreal"], "bvh_dialect|bvh-dialect"),
+    ],
+)
+def test_bad_words(
+    clip: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    reason: str,
+) -> None:
+    import re
+
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", str(clip), *words]) == 2
+    said = capsys.readouterr().err
+    assert re.search(reason, said), said
+    assert said.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.npz"]
+
+
+def program(folder: Path, lines: str) -> Path:
+    """A program that stands for Blender: $T is the file to write."""
+    path = folder / "blender"
+    path.write_text(f'#!/bin/sh\nfor T; do :; done\necho "$@" > "{folder}/words"\n{lines}\n')
+    path.chmod(0o755)
+    return path
+
+
+def test_fbx_by_blender(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("MOTIONGPT3_BLENDER", str(program(folder, 'echo made > "$T"')))
+    out = tmp_path / "a.fbx"
+    assert main(["export", str(clip), "--fbx", str(out)]) == 0
+    assert out.read_text() == "made\n"
+    words = (folder / "words").read_text()
+    assert words.split()[-3] == "20.0"
+    assert "--background" in words
+    assert "export_scene.fbx" in words
+    out.unlink()
+    for lines, reason in (
+        ("echo 'KeyError: no such thing' >&2; echo 'Error: script failed, expr: ...'; exit 1", "no such thing"),
+        ("exit 0", "exit code 0"),
+    ):
+        program(folder, lines)
+        assert main(["export", str(clip), "--fbx", str(out)]) == 2
+        assert reason in capsys.readouterr().err
+    monkeypatch.setenv("MOTIONGPT3_BLENDER", str(tmp_path / "none"))
+    assert main(["export", str(clip), "--fbx", str(out)]) == 2
+    monkeypatch.delenv("MOTIONGPT3_BLENDER")
+    monkeypatch.setattr("motiongpt3.formats.fbx._PLACES", ())
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["export", str(clip), "--fbx", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert "https://www.blender.org/download" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bin", "clip.npz"]
+
+
+@needs_blender
+@pytest.mark.parametrize("fps", [20, 30])
+def test_fbx_by_the_real_blender(clip: Path, tmp_path: Path, fps: int) -> None:
+    fbx = tmp_path / "a.fbx"
+    assert main(["export", str(clip), "--fps", str(fps), "--fbx", str(fbx)]) == 0
+    assert fbx.read_bytes().startswith(b"Kaydara FBX Binary")
+    seen = in_blender(fbx, "import_scene.fbx", tmp_path)
+    assert (seen.fps, seen.meshes) == (fps, 1)
+    seen.compare(finish(load(clip), fps=fps))
+
+
+Capture = pytest.CaptureFixture[str]
+
+
+def test_files_come_in_the_evaluator_s_order(here: Path, tiny_evaluator_dir: Path, capsys: Capture) -> None:
+    (here / "more").mkdir()
+    Motion.load("walk.npz").mirror().save("more/other.BVH")
+    evaluator = load_evaluator(str(tiny_evaluator_dir))
+    files = ["long.npz", "more/other.BVH", "short.npz", "walk.npz"]
+    query = evaluator.embed_texts(["somebody walks"])[0]
+    expected = {file: float(evaluator.embed_motions([Motion.load(file)])[0] @ query) for file in files}
+    command = ["search", "somebody walks", "--in", ".", "--evaluator", str(tiny_evaluator_dir)]
+    assert main([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [one["file"] for one in found] == sorted(files, key=lambda file: -expected[file])
+    assert {one["file"]: one["similarity"] for one in found} == pytest.approx(expected, abs=1e-5)
+    assert {one["file"]: one["seconds"] for one in found}["long.npz"] == 12
+    assert main([*command, "--top", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["file", "seconds", "similarity"]
+    assert [line.split()[0] for line in lines[1:]] == [one["file"] for one in found[:2]]
+
+
+def test_unreadable_files_are_named_and_skipped(here: Path, tiny_evaluator_dir: Path, capsys: Capture) -> None:
+    Path("broken.bvh").write_text("HIERARCHY of nothing")
+    Path("empty.npy").touch()
+    assert main(["search", "somebody walks", "--in", ".", "--evaluator", str(tiny_evaluator_dir)]) == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 4
+    skipped = sorted(err.splitlines())
+    assert [line.split(":")[1] for line in skipped] == [" skipped broken.bvh", " skipped empty.npy"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["somebody walks"], "missing: --in"),
+        (["--in", "."], "missing: TEXT"),
+        (["somebody walks", "--in", "nowhere"], "nowhere is no folder"),
+        (["somebody walks", "--in", "walk.npz"], "walk.npz is no folder"),
+        (["somebody walks", "--in", ".", "--evaluator", "nothing"], "there is no evaluator 'nothing'"),
+        (["somebody walks", "--in", ".", "--top", "0"], "--top: needs a whole number above 0"),
+        (["", "--in", "."], "empty"),
+    ],
+)
+def test_bad_input_is_one_line(refused: Callable[..., str], words: list[str], message: str) -> None:
+    assert message in refused("search", *words)
+
+
+def test_a_folder_without_motions(refused: Callable[..., str], here: Path, tiny_evaluator_dir: Path) -> None:
+    for file in here.glob("*.npz"):
+        file.unlink()
+    assert "holds no motion files" in refused("search", "somebody walks", "--in", ".")
+
+
+def test_no_file_can_be_read(here: Path, tiny_evaluator_dir: Path, capsys: Capture) -> None:
+    (here / "bad").mkdir()
+    Path("bad/broken.bvh").write_text("nothing")
+    command = ["search", "somebody walks", "--in", "bad", "--evaluator", str(tiny_evaluator_dir)]
+    assert main(command) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "motiongpt3: none of the files can be read as a motion"

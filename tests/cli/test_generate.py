@@ -1,0 +1,304 @@
+"""`motiongpt3 predict`, `inbetween`, `compose` from their words to their files."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from people import person
+
+from motiongpt3.cli.generate import latest, read_message, timed
+from motiongpt3.cli.main import main
+from motiongpt3.models.chat import Reply
+from motiongpt3.models.motiongpt3 import MotionGPT3
+from motiongpt3.motion.motion import Motion
+from motiongpt3.motion.postprocess import finish
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Motion:
+    """A motion of 3 s in walk.npz of the working folder."""
+    monkeypatch.chdir(tmp_path)
+    motion = Motion(person(60, speed=1.0))
+    motion.save("walk.npz")
+    return motion
+
+
+def test_predict(walk: Motion, tiny_model_dir: Path, capsys: Capture) -> None:
+    words = ["predict", "walk.npz", "--seconds", "1.5", "--prompt", "a person jumps", "-o", "a.npz", "-o", "b.bvh"]
+    assert main([*words, "--model", str(tiny_model_dir)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "a.npz: 90 frames, 4.50 s (60 given, 30 new)"
+    assert np.array_equal(Motion.load("a.npz").joints[:60], walk.joints)
+    assert len(Motion.load("b.bvh")) == 90
+    walk.save("walk.glb")
+    assert main([*words[:1], "walk.glb", *words[2:], "--model", str(tiny_model_dir)]) == 0
+    given = Motion.load("a.npz").joints[:60]
+    assert np.array_equal(given, Motion.load("walk.glb").joints)
+    np.testing.assert_allclose(given, walk.joints, atol=1e-3)
+
+
+def test_inbetween_with_a_gap_and_with_two_files(walk: Motion, tiny_model_dir: Path, capsys: Capture) -> None:
+    model = ["--model", str(tiny_model_dir), "--json"]
+    assert main(["inbetween", "walk.npz", "--gap", "1", "1.5", "-o", "a.npz", *model]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)
+    assert (entry["before"], entry["new"], entry["after"]) == (20, 10, 30)
+    mended = Motion.load("a.npz").joints
+    assert np.array_equal(mended[:20], walk.joints[:20])
+    assert np.array_equal(mended[30:], walk.joints[30:])
+    assert not np.array_equal(mended[20:30], walk.joints[20:30])
+    assert main(["inbetween", "walk.npz", "a.npz", "--seconds", "2", "-o", "b.npz", *model]) == 0
+    assert len(Motion.load("b.npz")) == 160
+
+
+def test_compose(walk: Motion, tiny_model_dir: Path, capsys: Capture) -> None:
+    words = ["compose", "a person walks: 1", "a person jumps:2.5s", "-o", "a.npz", "--model", str(tiny_model_dir)]
+    assert main(words) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "a.npz: 70 frames, 3.50 s",
+        "  0.00 to 1.00 s: a person walks",
+        "  1.00 to 3.50 s: a person jumps",
+    ]
+
+
+FINISHED = [
+    ["predict", "walk.npz", "--seconds", "1"],
+    ["inbetween", "walk.npz", "--gap", "1", "1.5"],
+    ["compose", "a person walks: 1", "a person jumps: 1"],
+]
+
+
+@pytest.mark.parametrize("words", FINISHED, ids=lambda words: words[0])
+def test_finishing(walk: Motion, words: list[str], tiny_model_dir: Path, capsys: Capture) -> None:
+    model = ["--model", str(tiny_model_dir)]
+    assert main([*words, "-o", "raw.npz", *model]) == 0
+    assert "skate" not in capsys.readouterr().out
+    asked = ["--fix-feet", "--in-place", "--smooth", "0.2", "--fps", "30"]
+    assert main([*words, *asked, "-o", "a.npz", "-o", "b.bvh", *model]) == 0
+    said = capsys.readouterr().out
+    raw, made = Motion.load("raw.npz"), Motion.load("a.npz")
+    assert made == finish(raw, fix_feet=True, in_place=True, smooth=0.2, fps=30)
+    assert f"a.npz: {len(made)} frames, {len(made) / 30:.2f} s" in said
+    assert "before finishing" in said
+    assert "contact_slide (cm)" in said
+    assert main([*words, *asked, "--loop", "--json", "-o", "a.npz", *model]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)
+    assert (entry["fps"], entry["drawn"]) == (30, {"frames": len(raw), "fps": 20})
+    assert entry["finish"]["loop_pose"]["after"] < 0.1
+    assert entry["finish"]["travel"]["after"] < 0.02
+
+
+@pytest.mark.parametrize("command", ["predict", "inbetween"])
+def test_help_says_that_finishing_changes_given_frames(command: str, capsys: Capture) -> None:
+    assert main([command, "--help"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "come back exactly, unless the whole is finished (--fix-feet" in said
+
+
+def test_seconds_after_a_colon() -> None:
+    assert timed("walk forward: 3") == ("walk forward", 3.0)
+    assert timed("sit: slowly: 2.5 seconds") == ("sit: slowly", 2.5)
+    assert timed("walk forward") == "walk forward"
+    assert timed("one thing: then another") == "one thing: then another"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("predict none.npz --seconds 1", "cannot read none.npz"),
+        ("predict walk.npz --seconds 0", "--seconds: needs a number above 0"),
+        ("predict walk.npz --seconds -3", "--seconds: needs a number above 0"),
+        ("predict walk.npz --seconds 1e9", "seconds must be more than 0 and at most 9997"),
+        ("predict walk.npz", "missing: --seconds"),
+        ("inbetween walk.npz --seconds 1", "give two files"),
+        ("inbetween walk.npz walk.npz", "missing: --seconds"),
+        ("inbetween walk.npz walk.npz --gap 1 2", "--gap FROM TO is for one file"),
+        ("inbetween walk.npz --gap 0 1", "leaves nothing on one side"),
+        ("inbetween walk.npz --gap 2 3", "leaves nothing on one side"),
+        ("inbetween walk.npz --gap 2 1", "must end after it begins"),
+        ("inbetween walk.npz --gap 1 1.01", "shorter than a frame"),
+        ("inbetween walk.npz --gap 0.5 1", "before the gap has 0.5 s; the model reads 1 s"),
+        ("predict walk.npz --seconds 1 --smooth 9", "seconds in (0, 5], not 9"),
+        ("predict walk.npz --seconds 1 --fps 0", "--fps: needs a number above 0"),
+        ("inbetween walk.npz --gap 1 2 --fps 2000", "fps must be a number in (0, 1000], not 2000"),
+        ("compose walk:0.5 --loop", "a loop is cut out of at least 1 s"),
+        ("compose walk:0", "seconds must be more than 0"),
+        ("compose :3", "no prompt before the colon"),
+        ("compose walk:99999", "at most 10000"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_written(
+    walk: Motion, tiny_model_dir: Path, capsys: Capture, words: str, said: str
+) -> None:
+    assert main([*words.split(), "-o", "out/x.npz", "--model", str(tiny_model_dir)]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert [path.name for path in Path().iterdir()] == ["walk.npz"]
+
+
+@pytest.mark.usefixtures("here")
+def test_what_is_printed_is_what_the_model_says(tiny_reader_dir: Path, capsys: Capture) -> None:
+    model = MotionGPT3.from_pretrained(tiny_reader_dir)
+    walk, long = (Motion.load(name) for name in ("walk.npz", "long.npz"))
+    command = ["caption", "--model", str(tiny_reader_dir)]
+    assert main([*command, "walk.npz"]) == 0
+    assert capsys.readouterr().out == f"{model.caption(walk)}\n"
+    Motion.load("walk.npz").save("walk.glb")
+    assert main([*command, "walk.glb"]) == 0
+    assert capsys.readouterr().out == f"{model.caption(Motion.load('walk.glb'))}\n"
+    assert main([*command, "walk.npz", "long.npz", "--beams", "2"]) == 0
+    lines = [f"walk.npz: {model.caption(walk, beams=2)}", f"long.npz (in 3 parts): {model.caption(long, beams=2)}"]
+    assert capsys.readouterr().out.splitlines() == lines
+    assert main([*command, "walk.npz", "long.npz", "--samples", "2", "--seed", "4", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    texts = model.caption([walk, long], samples=2, seed=4)
+    assert found == [
+        {"file": "walk.npz", "captions": texts[:2], "parts": 1},
+        {"file": "long.npz", "captions": texts[2:], "parts": 3},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "missing: FILE"),
+        (["nowhere.npz"], "nowhere.npz"),
+        (["notes.txt"], "notes.txt"),
+        (["walk.npz", "short.npz"], "the motion has 0.5 s; the model reads 1 s or more"),
+        (["walk.npz", "--samples", "0"], "--samples: needs a whole number above 0, not 0"),
+        (["walk.npz", "--samples", "101"], "samples must be a whole number from 1 to 100, not 101"),
+        (["walk.npz", "--beams", "65"], "beams must be a whole number from 1 to 64, not 65"),
+        (["walk.npz", "--beams", "2", "--samples", "2"], "several captions of a motion are drawn"),
+        (["walk.npz", "--model", "nothing/here"], "no model 'nothing/here'"),
+    ],
+)
+def test_bad_input_is_one_line(
+    refused: Callable[..., str], tiny_reader_dir: Path, words: list[str], message: str
+) -> None:
+    model = [] if "--model" in words else ["--model", str(tiny_reader_dir)]
+    assert message in refused("caption", *words, *model)
+
+
+def test_a_model_of_stage_1_says_so(refused: Callable[..., str], tiny_model_dir: Path) -> None:
+    line = refused("caption", "walk.npz", "--model", str(tiny_model_dir))
+    assert line == "motiongpt3: this model was trained for text to motion alone: it cannot read motions\n"
+
+
+@pytest.fixture
+def replies(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the model answers, in turn; the conversations it is asked are put in their place."""
+    script: list[Any] = []
+    heard = 0
+
+    def chat(self: MotionGPT3, messages: Any, seed: int = 0) -> Reply:
+        nonlocal heard
+        reply, script[heard] = script[heard], messages
+        heard += 1
+        return reply
+
+    monkeypatch.setattr(MotionGPT3, "chat", chat)
+    return script
+
+
+@pytest.mark.usefixtures("here")
+def test_the_model_answers(tiny_reader_dir: Path, capsys: Capture) -> None:
+    """As from Python, message after message."""
+    model = MotionGPT3.from_pretrained(tiny_reader_dir)
+    assert main(["chat", "a person @walk.npz", "jumps", "--seed", "2", "--model", str(tiny_reader_dir)]) == 0
+    first = {"role": "user", "content": ["a person ", Motion.load("walk.npz")]}
+    one = model.chat([first], seed=2)
+    two = model.chat([first, one.message, {"role": "user", "content": "jumps"}], seed=2)
+    out = capsys.readouterr().out
+    expected = [reply.text or "[no answer]" for reply in (one, two) if reply.text or reply.motion is None]
+    assert [line for line in out.splitlines() if not line.startswith("[a motion of")] == expected
+
+
+@pytest.mark.usefixtures("here")
+def test_answered_motions_go_to_files(replies: list[Any], tiny_reader_dir: Path, capsys: Capture) -> None:
+    walk = Motion.load("walk.npz")
+    replies += [Reply("", walk), Reply("Fine"), Reply("Look", walk)]
+    assert main(["chat", "a", "b", "c", "-o", "new/reply.npz", "--model", str(tiny_reader_dir)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "[a motion of 1.50 s: new/reply_1.npz]",
+        "Fine",
+        "[a motion of 1.50 s: new/reply_3.npz]",
+        "Look",
+    ]
+    assert sorted(path.name for path in Path("new").iterdir()) == ["reply_1.npz", "reply_3.npz"]
+    assert Motion.load("new/reply_1.npz") == walk
+    assert [message["role"] for message in replies[2]] == ["user", "assistant"] * 2 + ["user"]
+    assert replies[2][1]["content"] == [walk]
+
+
+@pytest.mark.usefixtures("here")
+def test_a_conversation_line_by_line(
+    replies: list[Any], tiny_reader_dir: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bad line is told and forgotten; an empty answer is no end."""
+    walk = Motion.load("walk.npz")
+    replies += [Reply("Hello"), Reply(""), Reply("", walk)]
+    monkeypatch.setattr("sys.stdin", io.StringIO("hi\n\n@nowhere.npz\nand now?\n  dance  \n"))
+    assert main(["chat", "-o", "reply.npz", "--model", str(tiny_reader_dir)]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines() == ["Hello", "[no answer]", "[a motion of 1.50 s: reply_3.npz]"]
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert "nowhere.npz" in err
+    assert [message["content"] for message in replies[2]][::2] == [["hi"], ["and now?"], ["dance"]]
+
+
+@pytest.mark.usefixtures("here")
+def test_motions_are_attached_where_they_stand() -> None:
+    walk = Motion.load("walk.npz")
+    walk.save("a walk.npz")
+    assert read_message("from @walk.npz to @walk.npz.") == ["from ", walk, " to ", walk, "."]
+    assert read_message('(@"a walk.npz")') == ["(", walk, ")"]
+    assert read_message("@walk.npz") == [walk]
+    assert read_message("is it @walk.npz, or not?") == ["is it ", walk, ", or not?"]
+    assert read_message("write to me@home.org") == ["write to me@home.org"]
+    assert read_message("one @ two") == ["one @ two"]
+
+
+def test_what_is_said_first_is_forgotten_first() -> None:
+    still = object()
+    turn = [{"role": "user", "content": ["x"]}, {"role": "assistant", "content": [still]}]
+    question = {"role": "user", "content": ["y"]}
+    assert latest([*turn * 8, question]) == [*turn * 8, question]
+    assert latest([*turn * 9, question]) == [*turn * 8, question]
+    words = [{"role": "user", "content": ["x"]}, {"role": "assistant", "content": ["y"]}]
+    assert latest([*words * 20, question]) == [*words * 15, question]
+    many = {"role": "user", "content": [still] * 9}
+    assert latest([*words, many]) == [many]  # the model refuses it
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([""], "the message is empty: say what you want, or attach a motion"),
+        (["hello", " \n "], "the message is empty"),
+        (["look: @nowhere.npz"], "nowhere.npz"),
+        (["@notes.txt"], "notes.txt"),
+        (["what is @short.npz"], "the motion in message 1 has 0.5 s; the model reads 1 s or more"),
+        (["@walk.npz " * 9], "a conversation may hold 8 motions, not 9"),
+        (["x" * 1001], "message 1 has more than 1000 characters"),
+        (["hello", "-o", "reply.xyz"], "cannot write .xyz"),
+        (["hello", "-o", "no/such/reply.npz"], "cannot write to the folder"),
+        (["hello", "--seed", "-1"], "--seed: needs a whole number, 0 or more, not -1"),
+    ],
+)
+def test_bad_input_is_one_line_chat(
+    refused: Callable[..., str], tiny_reader_dir: Path, words: list[str], message: str
+) -> None:
+    assert message in refused("chat", *words, "--model", str(tiny_reader_dir))
+
+
+def test_a_model_of_stage_1_says_so_chat(refused: Callable[..., str], tiny_model_dir: Path) -> None:
+    assert "this model was not trained to converse" in refused("chat", "hi", "--model", str(tiny_model_dir))

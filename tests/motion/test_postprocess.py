@@ -1,0 +1,148 @@
+"""Finishing: loops close in pose and velocity, in place stays, smoothing keeps bones, and options combine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from clips import invented, recorded
+
+from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.motion.contacts import contacts, slides
+from motiongpt3.motion.loop import kinks, loop
+from motiongpt3.motion.motion import Motion
+from motiongpt3.motion.poses import bones
+from motiongpt3.motion.postprocess import UNITS, changes, finish, report, smoothed, without_path
+from motiongpt3.motion.quality import jitter
+from motiongpt3.motion.resample import averaged
+
+
+def lengths(motion: Motion) -> np.ndarray:
+    return np.linalg.norm(bones(motion.joints.astype(np.float64)), axis=-1)
+
+
+def largest_change(motion: Motion) -> float:
+    """The largest change of a joint's velocity between two frames, m/s."""
+    return float(np.linalg.norm(np.diff(motion.joints, n=2, axis=0), axis=-1).max()) * motion.fps
+
+
+@pytest.mark.parametrize("fix_feet", [False, True])
+def test_loops_of_real_motions(mocap_dir: Path, fix_feet: bool) -> None:
+    """The last pose is the first, and to begin again is no harder a change of speed than those in a lively motion."""
+    for motion in recorded(mocap_dir, "test", 20):
+        if motion.seconds < 1.5:
+            continue
+        cycle = finish(motion, loop=True, fix_feet=fix_feet)
+        facts = report(cycle)
+        assert facts["loop_pose"] < 0.1, motion.name
+        assert facts["loop_speed"] < max(1.0, 1.1 * largest_change(motion)), motion.name
+        assert facts["loop_kink"] <= max(0.3, 1.1 * kinks(cycle.joints[:-1].astype(float)).max() * 20), motion.name
+        assert 0.5 * motion.fps < len(cycle) <= len(motion)
+        assert np.ptp(lengths(cycle), axis=0).max() < 0.02, "bones keep their lengths"
+
+
+def test_a_loop_that_is_there_is_found() -> None:
+    """A figure that swings with a period of 1 s for 3.3 s: the cycle has whole periods."""
+    rest = invented(frames=1, wildness=0.2).joints[0].astype(np.float64)
+    time = np.arange(66) / 20
+    joints = np.repeat(rest[None], 66, axis=0)
+    joints[:, 3:] += 0.2 * np.sin(2 * np.pi * time)[:, None, None] * [1, 0, 0]
+    cycle = loop(Motion(joints))
+    assert (len(cycle) - 1) % 20 == 0
+
+
+def test_in_place_takes_the_way_and_keeps_the_steps(mocap_dir: Path) -> None:
+    motion = recorded(mocap_dir, "test", 50)[20]
+    there = without_path(motion)
+    assert np.abs(there.joints[:, 0, [0, 2]]).max() < 0.25 < 2 < report(motion)["travel"]
+    np.testing.assert_allclose(there.joints[..., 1], motion.joints[..., 1], atol=1e-5)
+    np.testing.assert_allclose(lengths(there), lengths(motion), atol=1e-5)
+    cycle = finish(motion, loop=True, in_place=True)
+    assert np.abs(cycle.joints[-1] - cycle.joints[0]).max() < 0.02
+
+
+def test_in_place_leaves_a_squat_alone(mocap_dir: Path) -> None:
+    motion = next(m for m in recorded(mocap_dir, "test", 50) if m.name and m.name.startswith("UIPRMD"))
+    moved = without_path(motion).joints - motion.joints
+    assert np.ptp(moved[:, 0], axis=0).max() < 0.05
+
+
+@pytest.mark.parametrize("fps", [20, 60])
+def test_smoothing_takes_a_tremor_and_keeps_ends_and_bones(fps: int) -> None:
+    motion = invented(1, 3 * fps, fps, 0.5)
+    noisy = motion.replace(joints=motion.joints + np.random.default_rng(0).normal(0, 0.005, motion.joints.shape))
+    smooth = smoothed(noisy, 0.3)
+    assert jitter(smooth) < 0.3 * jitter(noisy)
+    np.testing.assert_allclose(lengths(smoothed(motion, 0.3)), lengths(motion), atol=1e-4)
+    np.testing.assert_allclose(smooth.joints[[0, -1]], noisy.joints[[0, -1]], atol=1e-4)
+    assert np.linalg.norm(smooth.joints - motion.joints, axis=-1).mean() < 0.006
+
+
+def test_all_at_once(mocap_dir: Path) -> None:
+    motion = recorded(mocap_dir, "test", 50)[20]
+    made = finish(motion, fix_feet=True, in_place=True, loop=True, fps=30, smooth=0.1)
+    assert made.fps == 30
+    assert made.caption == motion.caption
+    assert report(made)["travel"] < 0.02
+    stood = finish(motion, fix_feet=True, loop=True)
+    found = slides(stood, contacts(stood))
+    assert np.median(found) < 0.01
+
+
+def test_without_options_nothing_changes() -> None:
+    motion = invented()
+    assert finish(motion) is motion
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [({"smooth": -1.0}, "seconds in"), ({"smooth": float("nan")}, "seconds in"), ({"loop": True}, "at least 1 s"),
+     ({"fps": 0.0}, "fps must be")],
+)  # fmt: skip
+def test_what_cannot_be_done_is_refused(options: dict[str, float], reason: str) -> None:
+    with pytest.raises(MotionGPT3Error, match=reason):
+        finish(invented(frames=12), **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3])
+def test_the_shortest_motions(frames: int) -> None:
+    motion = invented(frames=frames)
+    made = finish(motion, fix_feet=True, in_place=True, smooth=0.2, fps=30)
+    assert np.isfinite(made.joints).all()
+    assert np.isfinite(list(report(made).values())).all()
+
+
+def test_averaging_keeps_a_line_and_its_ends() -> None:
+    line = np.linspace(0, 5, 30)[:, None] * [1, 2]
+    np.testing.assert_allclose(averaged(line, 4), line, atol=1e-9)
+    wave = np.sin(np.arange(30.0))
+    np.testing.assert_allclose(averaged(wave, 4)[[0, -1]], wave[[0, -1]], atol=1e-9)
+    assert np.abs(averaged(wave, 4, "held")[5:-5]).max() < 0.2
+
+
+def test_what_speeds_up_evenly_has_no_kink() -> None:
+    time = np.arange(9.0)
+    path = np.stack([time**2, time**3, 0 * time], axis=-1)[:, None]
+    assert kinks(path).max() < 1e-9
+    path[5:] += 0.5 * (time[5:] - 4)[:, None, None] * [0, 0, 1]
+    assert kinks(path).argmax() == 2
+    assert abs(kinks(path).max() - 0.5) < 1e-9
+
+
+def test_each_motion_counts_once() -> None:
+    before = [invented(frames=frames, wildness=0.3) for frames in (30, 60)]
+    after = [finish(motion, in_place=True) for motion in before]
+    found = changes(before, after)
+    assert list(found) == list(UNITS)
+    for name, both in found.items():
+        for side, motions in (("before", before), ("after", after)):
+            assert both[side] == np.mean([report(motion)[name] for motion in motions]), name
+    assert found["skate_speed"]["before"] != found["skate_speed"]["after"]
+
+
+def test_one_frame_has_measures() -> None:
+    motion = invented(frames=1)
+    for both in changes([motion], [motion]).values():
+        assert both["before"] == both["after"]
+        assert np.isfinite(both["after"])
