@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from motiongpt3.baselines.vq import MotionVQ
 from motiongpt3.data.bank import ClipBank
 from motiongpt3.data.clips import PackedClips
 from motiongpt3.models.bimodal import attention_kernel
@@ -30,6 +29,24 @@ from motiongpt3.training.loop import RunConfig, TrainingModule, check_settings
 FPS = 20.0
 DECODER = ("decoder", "from_latent", "latent_positions", "inject", "to_features")
 """How the names of the VAE's decoding parameters begin."""
+
+
+class Autoencoder(Protocol):
+    """What the losses and errors ask of a network that gives motions back: a MotionVAE, or a baseline of its sizes."""
+
+    config: VAEConfig
+
+    def normalise(self, features: Tensor) -> Tensor:
+        """Features (..., F) -> what the network takes."""
+        ...
+
+    def denormalise(self, features: Tensor) -> Tensor:
+        """The inverse of `normalise`."""
+        ...
+
+    def __call__(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Normalised features (B, T, F) and lengths (B,) -> their reconstruction and two more."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -168,7 +185,7 @@ def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
 
 
-def vae_losses(vae: MotionVAE | MotionVQ, output: Tensor, features: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+def vae_losses(vae: Autoencoder, output: Tensor, features: Tensor, lengths: Tensor) -> dict[str, Tensor]:
     """The terms of the reconstruction loss, each a mean over real frames only.
 
     Args:
@@ -199,7 +216,7 @@ def vae_losses(vae: MotionVAE | MotionVQ, output: Tensor, features: Tensor, leng
 
 
 @torch.no_grad()
-def reconstruction_errors(vae: MotionVAE | MotionVQ, bank: ClipBank, size: int = 64) -> dict[str, Tensor]:
+def reconstruction_errors(vae: Autoencoder, bank: ClipBank, size: int = 64) -> dict[str, Tensor]:
     """Errors of encode-and-decode per clip in millimetres; clips longer than the VAE's maximum are cut there.
 
     Returns:
