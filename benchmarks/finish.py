@@ -16,7 +16,7 @@ from motiongpt3 import Motion, MotionGPT3
 from motiongpt3.data.clips import PackedClips
 from motiongpt3.formats import save
 from motiongpt3.formats.glb import load_character, write_character
-from motiongpt3.formats.smpl import solve
+from motiongpt3.formats.smpl import smpl_poses
 from motiongpt3.motion.contacts import contacts, frames_of, slides
 from motiongpt3.motion.foot_lock import SLIDE, added_way, fix_feet
 from motiongpt3.motion.loop import kinks
@@ -89,7 +89,7 @@ def bodies(name: str, motions: list[Motion]) -> None:
         used = sum(os.times()[:4]) - sum(start[:4])
         print(f"mp4 with the mannequin: {len(motions[0])} frames in {used:.1f} s of processor time, ffmpeg included")
     print(f"{name}: on our mannequin {np.mean(errors):.2f} degrees off on average, {max(errors):.2f} at most")
-    smpl = [1000 * solve(motion).error for motion in motions]
+    smpl = [1000 * smpl_poses(motion).error for motion in motions]
     print(f"{name}: SMPL-shaped poses {np.mean(smpl):.1f} mm off on average, {max(smpl):.1f} at most")
 
 

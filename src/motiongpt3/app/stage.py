@@ -12,11 +12,10 @@ import trimesh
 import viser
 from numpy.typing import NDArray
 
-from motiongpt3.characters.mannequin import NODES, mannequin, rest_places
+from motiongpt3.characters.mannequin import NODES, mannequin, rest_places, rig_pose
 from motiongpt3.motion.kinematics import fit
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.resample import averaged
-from motiongpt3.render.figure import worlds
 
 # A person in the scene of a browser: the mannequin of the GLB files, or balls and bones.
 
@@ -46,11 +45,9 @@ class Mannequin:
         fitted = fit(motion)
         rest = rest_places(fitted.rest)
         mesh = mannequin(rest)
-        weights = np.zeros((len(mesh.positions), len(NODES)), dtype=np.float32)
-        for slot in range(4):
-            np.add.at(weights, (np.arange(len(mesh.nodes)), mesh.nodes[:, slot]), mesh.weights[:, slot])
+        weights = mesh.node_weights()
         used = np.flatnonzero(weights.any(0))
-        turns, places = worlds(fitted)
+        turns, places = rig_pose(fitted)
         self._turns = quaternions(turns[:, used])
         self._places = places[:, used].astype(np.float32)
         self._mesh = scene.add_mesh_skinned(

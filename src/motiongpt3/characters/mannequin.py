@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from motiongpt3.characters.bone_names import OWN_HELPERS, OWN_NAMES
-from motiongpt3.motion.skeleton import HUMANML3D, Float64
-
-# The rig of the files for other programs: joints under Mixamo's names, and helpers where several bones start.
+from motiongpt3.motion.kinematics import Fitted, pose_joints
+from motiongpt3.motion.skeleton import HUMANML3D, Float32, Float64
 
 
 @dataclass(frozen=True)
 class RigNode:
-    """A joint of the written hierarchy.
+    """A joint of the rig that our files have.
 
     Attributes:
         name: Mixamo's, or CMU's for a helper.
@@ -38,29 +38,50 @@ class RigNode:
     is_helper: bool = False
 
 
-def _hierarchy(joint: int, parent: int, found: list[RigNode]) -> None:
-    """Append the joint and all below it. A joint with one child turns that child's bone; at a branch helpers do."""
-    children = [child for child, above in enumerate(HUMANML3D.parents) if above == joint]
-    turns = 0 if joint == 0 else children[0] if len(children) == 1 else -1
-    found.append(RigNode(OWN_NAMES[HUMANML3D.names[joint]], parent, joint, turns))
-    own = len(found) - 1
-    for child in children:
-        above = own
-        if len(children) > 1:
-            found.append(RigNode(OWN_HELPERS[HUMANML3D.names[child]], own, joint, child, is_helper=True))
-            above = len(found) - 1
-        _hierarchy(child, above, found)
-
-
-def _all_nodes() -> tuple[RigNode, ...]:
+def _rig() -> tuple[RigNode, ...]:
     found: list[RigNode] = []
-    _hierarchy(0, -1, found)
+
+    def add(joint: int, parent: int) -> None:
+        """The joint and all below it. A joint with one child turns that child's bone; at a branch helpers do."""
+        children = [child for child, above in enumerate(HUMANML3D.parents) if above == joint]
+        branches = len(children) > 1
+        turns = 0 if joint == 0 else -1 if branches or not children else children[0]
+        own = len(found)
+        found.append(RigNode(OWN_NAMES[HUMANML3D.names[joint]], parent, joint, turns))
+        for child in children:
+            if branches:
+                found.append(RigNode(OWN_HELPERS[HUMANML3D.names[child]], own, joint, child, is_helper=True))
+            add(child, len(found) - 1 if branches else own)
+
+    add(0, -1)
     return tuple(found)
 
 
-NODES = _all_nodes()
-"""Parents first. Where several bones start at one joint, helpers without length turn each on its own, because hips
-and spine are not rigid with one another in real data."""
+NODES = _rig()
+"""The rig of our BVH and GLB files, parents first. Where several bones start at one joint, helpers without length turn
+each on its own, because hips and spine are not rigid with one another in real data."""
+
+
+def rig_offsets(fitted: Fitted) -> Float64:
+    """(N, 3) metres from each node's parent to it in the T-pose; zero for the root and helpers."""
+    return np.stack([0 * fitted.rest[node.joint] if node.is_helper else fitted.rest[node.joint] for node in NODES])
+
+
+def rig_rotations(fitted: Fitted, frames: slice = slice(None)) -> torch.Tensor:
+    """(T, N, 3, 3) rotation of each node relative to its parent; all are identities in the T-pose."""
+    bones = fitted.rotations[frames]
+    still = torch.eye(3, dtype=bones.dtype).expand(len(bones), 3, 3)
+    return torch.stack([still if node.turns < 0 else bones[:, node.turns] for node in NODES], dim=1)
+
+
+def rig_pose(fitted: Fitted, frames: slice = slice(None)) -> tuple[Float64, Float64]:
+    """(T, N, 3, 3) turns since the T-pose and (T, N, 3) places in metres of the nodes in some frames."""
+    offsets = np.repeat(rig_offsets(fitted)[None], len(fitted.root[frames]), axis=0)
+    offsets[:, 0] = fitted.root[frames]
+    turns, places = pose_joints(
+        rig_rotations(fitted, frames), torch.from_numpy(offsets), [node.parent for node in NODES]
+    )
+    return turns.numpy(), places.numpy()
 
 
 _SMALLEST = 1e-3
@@ -74,16 +95,23 @@ class Mesh:
     Attributes:
         positions: (V, 3) metres.
         normals: (V, 3) of length 1, outwards.
-        nodes: (V, 4) indices of `rig.NODES`; 0 where the weight is 0.
+        nodes: (V, 4) indices of `NODES`; 0 where the weight is 0.
         weights: (V, 4) that add up to 1.
         triangles: (F, 3) indices of vertices, counter-clockwise seen from outside.
     """
 
-    positions: NDArray[np.float32]
-    normals: NDArray[np.float32]
+    positions: Float32
+    normals: Float32
     nodes: NDArray[np.uint8]
-    weights: NDArray[np.float32]
+    weights: Float32
     triangles: NDArray[np.uint32]
+
+    def node_weights(self) -> Float32:
+        """(V, N) how much each node of `NODES` moves each vertex."""
+        found = np.zeros((len(self.positions), len(NODES)), dtype=np.float32)
+        for slot in range(self.nodes.shape[1]):
+            np.add.at(found, (np.arange(len(found)), self.nodes[:, slot]), self.weights[:, slot])
+        return found
 
 
 @dataclass(frozen=True)

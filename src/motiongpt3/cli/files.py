@@ -79,17 +79,17 @@ def export(argv: Sequence[str]) -> int:
 def _written(motion: Motion, out: Path, dialect: Any, body: Any) -> dict[str, Any]:
     entry = {"file": str(save(motion, out, dialect, body)), "frames": len(motion), "seconds": motion.seconds}
     if suffix_of(out) == ".smpl.npz":
-        from motiongpt3.formats.smpl import solve
+        from motiongpt3.formats.smpl import smpl_poses
 
-        entry["fk_error_mm"] = 1000 * solve(motion).error
+        entry["fk_error_mm"] = 1000 * smpl_poses(motion).error
     return entry
 
 
 def _written_fbx(motion: Motion, out: Path, blender: str) -> dict[str, Any]:
-    from motiongpt3.formats.fbx import convert
+    from motiongpt3.formats.fbx import glb_to_fbx
 
     with tempfile.TemporaryDirectory() as folder:
-        convert(save(motion, Path(folder) / "motion.glb"), out, motion.fps, blender)
+        glb_to_fbx(save(motion, Path(folder) / "motion.glb"), out, motion.fps, blender)
     return {"file": str(out), "frames": len(motion), "seconds": motion.seconds}
 
 

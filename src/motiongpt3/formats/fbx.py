@@ -47,7 +47,7 @@ def find_blender() -> str:
     )
 
 
-def convert(glb: Path, fbx: Path, fps: float, blender: str) -> None:
+def glb_to_fbx(glb: Path, fbx: Path, fps: float, blender: str) -> None:
     """Turn a GLB file into an FBX file of the same frames per second with a Blender that runs without a window.
 
     Raises:

@@ -136,7 +136,7 @@ class SmplPoses:
     error: float
 
 
-def solve(motion: Motion) -> SmplPoses:
+def smpl_poses(motion: Motion) -> SmplPoses:
     """Poses whose forward kinematics come nearest to a motion's joints.
 
     A SMPL body is rigid at pelvis and chest, recordings are not, so a centimetre or two are lost. A bone's turn about
@@ -162,7 +162,7 @@ def write(motion: Motion, path: Path) -> None:
         MotionGPT3Error: another skeleton than HumanML3D's, or the folder cannot be written.
     """
     require_humanml3d(motion, "SMPL")
-    found = solve(motion)
+    found = smpl_poses(motion)
     arrays = {
         "poses": found.poses.astype(np.float32),
         "trans": found.trans.astype(np.float32),

@@ -11,6 +11,7 @@ rigid with one another, so any joint positions are reached exactly.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -36,21 +37,23 @@ def bone_vectors(joints: Tensor, skeleton: Skeleton = HUMANML3D) -> Tensor:
     return joints - joints.index_select(-2, parents)
 
 
-def forward(rotations: Tensor, offsets: Tensor, root: Tensor, skeleton: Skeleton = HUMANML3D) -> Tensor:
+def forward(
+    rotations: Tensor, offsets: Tensor, root: Tensor, parents: Sequence[int] = HUMANML3D.parents
+) -> Tensor:
     """Joint positions from bone rotations.
 
     Args:
         rotations: (..., J, 3, 3) rotation of each bone relative to its parent bone.
         offsets: (J, 3) or (..., J, 3) rest offset of each joint from its parent; the unit decides the result's.
         root: (..., 3) position of the root.
-        skeleton: the tree.
+        parents: the tree: index of each joint's parent, which comes before it; -1 for the root.
 
     Returns:
         (..., J, 3) positions.
     """
     turned: list[Tensor] = []
     positions: list[Tensor] = []
-    for joint, parent in enumerate(skeleton.parents):
+    for joint, parent in enumerate(parents):
         local = rotations[..., joint, :, :]
         if parent < 0:
             turned.append(local)
@@ -60,6 +63,32 @@ def forward(rotations: Tensor, offsets: Tensor, root: Tensor, skeleton: Skeleton
         step = turned[joint] @ offsets[..., joint, :, None]
         positions.append(positions[parent] + step[..., 0])
     return torch.stack(positions, dim=-2)
+
+
+def pose_joints(rotations: Tensor, offsets: Tensor, parents: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Forward kinematics as files have it: the rotation of a joint turns all that hangs from it.
+
+    G_j = G_parent(j) R_j        x_j = x_parent(j) + G_parent(j) offset_j
+
+    Args:
+        rotations: (..., J, 3, 3) of each joint relative to its parent; they may also scale.
+        offsets: (J, 3) or (..., J, 3) of each joint from its parent; that of the root is its position.
+        parents: index of each joint's parent, which comes before it; -1 for the root.
+
+    Returns:
+        (..., J, 3, 3) rotations G and (..., J, 3) positions x in the world.
+    """
+    offsets = offsets.expand(*rotations.shape[:-2], 3)
+    turned: list[Tensor] = []
+    positions: list[Tensor] = []
+    for joint, parent in enumerate(parents):
+        own, position = rotations[..., joint, :, :], offsets[..., joint, :]
+        if parent >= 0:
+            position = positions[parent] + (turned[parent] @ position[..., None])[..., 0]
+            own = turned[parent] @ own
+        turned.append(own)
+        positions.append(position)
+    return torch.stack(turned, dim=-3), torch.stack(positions, dim=-2)
 
 
 def inverse(joints: Tensor, skeleton: Skeleton = HUMANML3D, rest: Tensor | None = None) -> Tensor:
@@ -79,7 +108,7 @@ def inverse(joints: Tensor, skeleton: Skeleton = HUMANML3D, rest: Tensor | None 
     """
     own = torch.from_numpy(skeleton.rest_offsets) if rest is None else rest
     offsets = own.to(joints.device, joints.dtype)
-    rest_joints = forward(_identities(joints.new_empty(len(skeleton))), offsets, joints.new_zeros(3), skeleton)
+    rest_joints = forward(_identities(joints.new_empty(len(skeleton))), offsets, joints.new_zeros(3), skeleton.parents)
     vectors, resting = bone_vectors(joints, skeleton), unit(offsets)
     spine = _spine(skeleton)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from motiongpt3.characters.mannequin import NODES, mannequin, rest_places
-from motiongpt3.motion.kinematics import Fitted, fit
+from motiongpt3.characters.mannequin import NODES, mannequin, rest_places, rig_pose
+from motiongpt3.motion.kinematics import fit
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.skeleton import Float32, Skeleton
 
@@ -282,16 +282,14 @@ class Skin:
         places = rest_places(self._fitted.rest)
         mesh = mannequin(places)
         self.triangles = mesh.triangles.astype(np.int64)
-        self._weights = np.zeros((len(mesh.positions), len(NODES)), dtype=np.float32)
-        for slot in range(4):
-            np.add.at(self._weights, (np.arange(len(mesh.nodes)), mesh.nodes[:, slot]), mesh.weights[:, slot])
+        self._weights = mesh.node_weights()
         at = places[[node.joint for node in NODES]]
         self._from = (mesh.positions[:, None] - at.astype(np.float32)[None], mesh.normals)
         self.colours = self._weights @ np.array([_colour(node.name) for node in NODES], dtype=np.float32)
 
     def surface(self, frame: int) -> tuple[Float32, Float32]:
         """(V, 3) places of the vertices in metres and (V, 3) normals in one frame."""
-        turns, places = (one[0] for one in worlds(self._fitted, slice(frame, frame + 1)))
+        turns, places = (one[0] for one in rig_pose(self._fitted, slice(frame, frame + 1)))
         away, normals = self._from
         moved = self._weights @ places.astype(np.float32)
         turned = np.zeros_like(moved)
@@ -301,22 +299,6 @@ class Skin:
             moved[some] += share * (away[some, i] @ turn.T)
             turned[some] += share * (normals[some] @ turn.T)
         return moved, turned
-
-
-def worlds(fitted: Fitted, frames: slice = slice(None)) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(T, N, 3, 3) turns since the T-pose and (T, N, 3) places in metres of the rig's nodes in some frames."""
-    local, root = fitted.rotations[frames].numpy(), fitted.root[frames]
-    turns = np.empty((len(root), len(NODES), 3, 3))
-    places = np.empty((len(root), len(NODES), 3))
-    for i, node in enumerate(NODES):
-        own = local[:, node.turns] if node.turns >= 0 else np.eye(3)
-        if node.parent < 0:
-            turns[:, i], places[:, i] = own, root
-            continue
-        offset = np.zeros(3) if node.is_helper else fitted.rest[node.joint]
-        turns[:, i] = turns[:, node.parent] @ own
-        places[:, i] = places[:, node.parent] + turns[:, node.parent] @ offset
-    return turns, places
 
 
 def _colour(node: str) -> tuple[int, int, int]:
