@@ -37,9 +37,7 @@ def bone_vectors(joints: Tensor, skeleton: Skeleton = HUMANML3D) -> Tensor:
     return joints - joints.index_select(-2, parents)
 
 
-def forward(
-    rotations: Tensor, offsets: Tensor, root: Tensor, parents: Sequence[int] = HUMANML3D.parents
-) -> Tensor:
+def forward(rotations: Tensor, offsets: Tensor, root: Tensor, parents: Sequence[int] = HUMANML3D.parents) -> Tensor:
     """Joint positions from bone rotations.
 
     Args:
