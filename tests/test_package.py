@@ -101,7 +101,7 @@ def test_the_wheel_carries_what_is_not_python(tmp_path: Path) -> None:
 def test_configurations_are_what_the_command_takes(file: Path) -> None:
     from motiongpt3.baselines.training import ExperimentConfig, VQTrainingConfig
     from motiongpt3.baselines.vq import MotionVQ
-    from motiongpt3.cli.train import training_parser
+    from motiongpt3.cli.train import read_options
     from motiongpt3.evaluation.evaluator import TMR
     from motiongpt3.models.diffusion_head import DiffusionHead
     from motiongpt3.models.vae import MotionVAE
@@ -115,8 +115,8 @@ def test_configurations_are_what_the_command_takes(file: Path) -> None:
     kinds |= {"evaluator": EvaluatorTrainingConfig, "vq": VQTrainingConfig}
     kinds |= {"dual": ExperimentConfig, "single": ExperimentConfig}
     kind = kinds[stage]
-    parser = training_parser(stage, "", kind)
-    options = parser.instantiate(parser.parse_args(["--config", str(file), "--run.steps", "7"]))
+    command = stage if stage not in ("dual", "single") else "experiment"
+    options, _ = read_options(command, kind, ["--config", str(file), "--run.steps", "7"])
     assert options.run.steps == 7
     assert str(options.run.out) == f"runs/{file.relative_to(ROOT / 'configs').with_suffix('').as_posix()}"
     if stage == "vae":
@@ -142,17 +142,14 @@ def test_the_paper_s_sizes() -> None:
     """The VAE's 18.0 million parameters and the head's 27.9 million are the official counts."""
     from dataclasses import replace
 
-    from motiongpt3.cli.train import training_parser
+    from motiongpt3.cli.train import read_options
     from motiongpt3.models.diffusion_head import DiffusionHead
     from motiongpt3.models.vae import MotionVAE
     from motiongpt3.training.stage1 import Stage1Config
     from motiongpt3.training.vae import VAETrainingConfig
 
     def sizes(stage: str, kind: type) -> Any:
-        parser = training_parser(stage, "", kind)
-        return parser.instantiate(
-            parser.parse_args(["--config", str(ROOT / "configs" / "paper" / f"{stage}.yaml")])
-        ).model
+        return read_options(stage, kind, ["--config", str(ROOT / "configs" / "paper" / f"{stage}.yaml")])[1].model
 
     vae, model = sizes("vae", VAETrainingConfig), sizes("stage1", Stage1Config)
     head = replace(

@@ -14,11 +14,17 @@ import torch
 from safetensors.torch import load_file
 
 from motiongpt3.baselines import validation as judge
-from motiongpt3.baselines.training import ExperimentConfig, ExperimentTraining, VQTraining, VQTrainingConfig
+from motiongpt3.baselines.training import (
+    ExperimentConfig,
+    ExperimentTraining,
+    VQTraining,
+    VQTrainingConfig,
+    train_experiment,
+    train_vq,
+)
 from motiongpt3.baselines.validation import Judge, read_texts, write_texts
 from motiongpt3.baselines.vq import VQConfig
 from motiongpt3.cli.main import main
-from motiongpt3.cli.train import train_experiment, train_vq
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.models.config import MotionGPT3Config
 from motiongpt3.models.diffusion_head import HeadConfig

@@ -10,14 +10,19 @@ from typing import Any
 import pytest
 import torch
 
-from motiongpt3.cli.train import train_evaluator
 from motiongpt3.data.clips import PackedClips
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.evaluation.evaluator import TMRConfig
 from motiongpt3.motion.features import mirror_features
 from motiongpt3.motion.motion import mirror_text
 from motiongpt3.training import evaluator as sentence_table
-from motiongpt3.training.evaluator import EvaluatorTraining, EvaluatorTrainingConfig, PairBatch, no_negatives
+from motiongpt3.training.evaluator import (
+    EvaluatorTraining,
+    EvaluatorTrainingConfig,
+    PairBatch,
+    no_negatives,
+    train_evaluator,
+)
 from motiongpt3.training.loop import fit
 
 Make = Callable[..., EvaluatorTraining]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.training.loop import EMA, AtomicCheckpoints, RunConfig, TrainingModule, fit
+from motiongpt3.training.loop import EMA, AtomicCheckpoints, RunConfig, TrainingModule, device, fit
 
 
 class Line(TrainingModule):
@@ -316,3 +316,8 @@ def test_averaging_leaves_no_trace_of_the_weights_it_started_from() -> None:
     ema.on_fit_start(trainer(0), made)
     fill(made, 9.0)
     assert (ema.average["0.weight"] == 1).all()
+
+
+def test_device() -> None:
+    assert device("cpu").type == "cpu"
+    assert device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")

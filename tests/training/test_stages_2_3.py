@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from motiongpt3.cli.train import train_align
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.models.backbone import load_backbone
 from motiongpt3.models.config import MotionGPT3Config
@@ -24,7 +23,7 @@ from motiongpt3.models.vae import MotionVAE, VAEConfig
 from motiongpt3.serialization import load_weights, parse_config, read_config, write_folder
 from motiongpt3.training import stages_2_3 as align
 from motiongpt3.training.loop import fit
-from motiongpt3.training.stages_2_3 import AlignConfig, AlignTraining
+from motiongpt3.training.stages_2_3 import AlignConfig, AlignTraining, train_align
 
 TASKS = {"caption": 1.0, "motion_to_caption": 2.0, "predict": 1.0, "inbetween_with_words": 1.0}
 TALK = TASKS | {"plain_text": 1.0, "both_motion_and_text": 1.0, "length_to_caption": 1.0}

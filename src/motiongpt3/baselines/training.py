@@ -21,13 +21,14 @@ from motiongpt3.baselines.validation import Held
 from motiongpt3.baselines.vq import MotionVQ, VQConfig
 from motiongpt3.data.bank import ClipBank
 from motiongpt3.data.clips import PackedClips
+from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.models.bimodal import Tokens, attention_kernel
 from motiongpt3.models.config import MotionGPT3Config
 from motiongpt3.models.network import Network
-from motiongpt3.models.vae import frame_mask, reparameterise
-from motiongpt3.serialization import atomic_path
+from motiongpt3.models.vae import MotionVAE, frame_mask, reparameterise
+from motiongpt3.serialization import atomic_path, load_weights, write_folder
 from motiongpt3.training.latents import LatentBank, LatentBatch
-from motiongpt3.training.loop import RunConfig, TrainingModule, check_settings
+from motiongpt3.training.loop import RunConfig, TrainingModule, check_settings, device, fit
 from motiongpt3.training.vae import VAELossWeights, loss_weight, reconstruction_errors, vae_losses
 
 
@@ -309,3 +310,38 @@ class VQTraining(TrainingModule):
         errors = reconstruction_errors(self.vq, self.validation)
         self.log("val/root_aligned_mm", errors["root_aligned_mm"].mean(), prog_bar=True, batch_size=1)
         self.log("val/global_mm", errors["global_mm"].mean(), prog_bar=True, batch_size=1)
+
+
+def train_vq(config: VQTrainingConfig, resume: bool = False, start: Path | None = None, progress: bool = True) -> Path:
+    """Train the quantised baseline; as `train_vae`.
+
+    `start` is the folder of a VQ-VAE, or of a VAE of the same sizes, whose encoder and decoder are taken over.
+    """
+    module = VQTraining(config)
+    if start is not None:
+        first = load_tokeniser(start)
+        if isinstance(first, MotionVAE):
+            module.vq.start_from(first)
+        else:
+            load_weights(module.vq, start)
+    fit(module, resume, progress)
+    folder = Path(config.run.out) / "vq"
+    write_folder(folder, {"format": 1, "vq": asdict(config.model)}, module.vq.state_dict())
+    return folder
+
+
+def train_experiment(
+    config: ExperimentConfig, resume: bool = False, start: Path | None = None, progress: bool = True
+) -> Path:
+    """One run of the paper's comparison, from the language model: there is no other `start`.
+
+    Returns:
+        Its folder: metrics/metrics.csv, final.json and samples.
+    """
+    if start is not None:
+        raise MotionGPT3Error("an experiment starts from the language model; leave --start out")
+    where = device(config.run.accelerator)
+    module = ExperimentTraining(config, where)
+    fit(module, resume, progress)
+    report(module.to(where).eval(), Path(config.run.out))
+    return Path(config.run.out)

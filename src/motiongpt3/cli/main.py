@@ -30,13 +30,13 @@ COMMANDS = {
     "data prepare": ("data:prepare", "turn recordings and captions into a data set"),
     "data check": ("data:check", "find what is wrong with a data set"),
     "data augment": ("data:augment", "make a pool of further examples from a data set"),
-    "train vae": ("train:vae", "train a motion VAE"),
-    "train stage1": ("train:stage1", "train text to motion"),
-    "train stage2": ("train:stage2", "train all tasks, the language model frozen"),
-    "train stage3": ("train:stage3", "train everything on instructions"),
-    "train evaluator": ("train:evaluator", "train an evaluator: captions and motions in one space"),
-    "train vq": ("train:vq", "train a VQ-VAE, the quantised baseline"),
-    "train experiment": ("train:experiment", "train a network of the paper's comparison"),
+    "train vae": ("train:train", "train a motion VAE"),
+    "train stage1": ("train:train", "train text to motion"),
+    "train stage2": ("train:train", "train all tasks, the language model frozen"),
+    "train stage3": ("train:train", "train everything on instructions"),
+    "train evaluator": ("train:train", "train an evaluator: captions and motions in one space"),
+    "train vq": ("train:train", "train a VQ-VAE, the quantised baseline"),
+    "train experiment": ("train:train", "train a network of the paper's comparison"),
     "convert official": ("convert:official", "a published MotionGPT3 checkpoint as a model of ours"),
     "convert gpt2": ("convert:gpt2", "GPT-2 in a torch file as a backbone"),
     "convert mld-vae": ("convert:mld_vae", "MLD's published motion VAE as one of ours"),
@@ -118,7 +118,8 @@ def _run(words: list[str]) -> int:
         found = COMMANDS.get(" ".join(words[:length]))
         if found:
             module, _, function = found[0].partition(":")
-            code: int = getattr(import_module(f"motiongpt3.cli.{module}"), function)(words[length:])
+            command = getattr(import_module(f"motiongpt3.cli.{module}"), function)
+            code: int = command(words[1], words[2:]) if module == "train" else command(words[length:])
             return code
     group = [name for name in COMMANDS if name.startswith(f"{words[0]} ")]
     if group and (words[1:2] or ["-h"])[0] in ("-h", "--help"):

@@ -25,8 +25,8 @@ from motiongpt3.evaluation.recognition import recognition
 from motiongpt3.models.bimodal import attention_kernel
 from motiongpt3.motion.features import mirror_features
 from motiongpt3.motion.motion import mirror_text
-from motiongpt3.serialization import atomic_path, parse_config
-from motiongpt3.training.loop import RunConfig, TrainingModule, check_settings
+from motiongpt3.serialization import atomic_path, load_weights, parse_config
+from motiongpt3.training.loop import RunConfig, TrainingModule, check_settings, fit
 
 # Vectors of all sentences of a run, computed once and kept on disk.
 
@@ -265,3 +265,16 @@ def _equal(values: Sequence[Any]) -> Tensor:
     numbers = {value: number for number, value in enumerate(dict.fromkeys(values))}
     index = torch.tensor([numbers[value] for value in values])
     return index[:, None] == index
+
+
+def train_evaluator(
+    config: EvaluatorTrainingConfig, resume: bool = False, start: Path | None = None, progress: bool = True
+) -> Path:
+    """Train a text-motion evaluator; as `train_vae`, `start` is an evaluator's folder. Returns the folder of ours."""
+    module = EvaluatorTraining(config)
+    if start is not None:
+        load_weights(module.network, start)
+    fit(module, resume, progress)
+    folder = Path(config.run.out) / "evaluator"
+    module.network.save(folder, module.table.sha256)
+    return folder

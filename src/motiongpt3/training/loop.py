@@ -328,3 +328,8 @@ def _lines_before(text: str, step: int) -> str:
     at = head.strip().split(",").index("step") if "step" in head else -1
     kept = [line for line in lines if line.count(",") == head.count(",") and line.endswith("\n")]
     return head + "".join(line for line in kept if at < 0 or int(line.split(",")[at] or 0) < step)
+
+
+def device(accelerator: str) -> torch.device:
+    """Where a run's accelerator setting puts tensors."""
+    return torch.device("cuda" if accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available() else "cpu")

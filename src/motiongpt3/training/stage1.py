@@ -21,7 +21,7 @@ from motiongpt3.models.motiongpt3 import MotionGPT3
 from motiongpt3.models.vae import VAEConfig, reparameterise
 from motiongpt3.serialization import load_weights, parse_config, read_config
 from motiongpt3.training.latents import LatentBank, LatentBatch
-from motiongpt3.training.loop import RunConfig, TrainingModule, check_settings
+from motiongpt3.training.loop import RunConfig, TrainingModule, check_settings, device, fit
 
 # Keys and values of prompts. The text stream is frozen and comes first, so they never change: compute them once.
 
@@ -203,3 +203,15 @@ def build_model(config: MotionGPT3Config, vae: Path) -> MotionGPT3:
     model.vae.requires_grad_(False).eval()
     model.backbone.freeze()
     return model
+
+
+def train_stage1(config: Stage1Config, resume: bool = False, start: Path | None = None, progress: bool = True) -> Path:
+    """Train text to motion; as `train_vae`, `start` is a model folder. Returns the folder of the model."""
+    module = Stage1Training(config, device(config.run.accelerator))
+    if start is not None:
+        load_weights(module.model, start, absent=("backbone.",))
+        load_weights(module.model.vae, config.vae)  # the latents are this VAE's, whatever the start was trained with
+    fit(module, resume, progress)
+    folder = Path(config.run.out) / "model"
+    module.model.save_pretrained(folder)
+    return folder

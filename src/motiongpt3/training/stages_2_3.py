@@ -24,7 +24,7 @@ from motiongpt3.models.sequence import IGNORE, lay_out, split_at_motion
 from motiongpt3.models.vae import reparameterise
 from motiongpt3.serialization import load_weights
 from motiongpt3.training.latents import LatentBank
-from motiongpt3.training.loop import RunConfig, TrainingModule, check_settings
+from motiongpt3.training.loop import RunConfig, TrainingModule, check_settings, device, fit
 from motiongpt3.training.task_mix import Examples, Lesson, check_tasks
 
 LENGTHS = {"cpu": (0, 12, 26, 52, 104, 208), "cuda": (0, 40, 208)}
@@ -266,3 +266,14 @@ def start_model(config: AlignConfig, start: Path) -> MotionGPT3:
         model.backbone.stream.freeze(False)
         model.backbone.requires_grad_(True)
     return model
+
+
+def train_align(config: AlignConfig, resume: bool = False, start: Path | None = None, progress: bool = True) -> Path:
+    """Stage 2 or 3; as `train_stage1`, but a model to start from is needed."""
+    if start is None:
+        raise MotionGPT3Error(f"stage {config.stage} goes on from a trained model: give its folder with --start")
+    module = AlignTraining(config, start, device(config.run.accelerator))
+    fit(module, resume, progress)
+    folder = Path(config.run.out) / "model"
+    module.model.save_pretrained(folder, include_backbone=config.text == "whole")
+    return folder

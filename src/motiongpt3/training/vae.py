@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from motiongpt3.data.bank import ClipBank
 from motiongpt3.data.clips import PackedClips
+from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.models.bimodal import attention_kernel
 from motiongpt3.models.vae import (
     MotionDiscriminator,
@@ -23,8 +24,8 @@ from motiongpt3.models.vae import (
 )
 from motiongpt3.motion.features import feature_slices, features_to_joints
 from motiongpt3.motion.skeleton import HUMANML3D
-from motiongpt3.serialization import parse_config
-from motiongpt3.training.loop import RunConfig, TrainingModule, check_settings
+from motiongpt3.serialization import load_weights, parse_config, write_folder
+from motiongpt3.training.loop import RunConfig, TrainingModule, check_settings, device, fit
 
 FPS = 20.0
 DECODER = ("decoder", "from_latent", "latent_positions", "inject", "to_features")
@@ -237,3 +238,30 @@ def reconstruction_errors(vae: Autoencoder, bank: ClipBank, size: int = 64) -> d
         world.append((error * mask).sum(1) / lengths * 1000)
         local.append((aligned * mask).sum(1) / lengths * 1000)
     return {"root_aligned_mm": torch.cat(local), "global_mm": torch.cat(world)}
+
+
+def train_vae(
+    config: VAETrainingConfig, resume: bool = False, start: Path | None = None, progress: bool = True
+) -> Path:
+    """Train a motion VAE.
+
+    Args:
+        config: the run.
+        resume: go on from the run's last checkpoint.
+        start: a VAE folder to start from instead of random weights.
+        progress: show a progress bar.
+
+    Returns:
+        The folder with the trained VAE: config.json and model.safetensors.
+    """
+    if config.decoder_only and start is None:
+        raise MotionGPT3Error("decoder_only needs a trained VAE to start from: give its folder with --start")
+    module = VAETraining(config)
+    if start is not None:
+        load_weights(module.vae, start)
+    fit(module, resume, progress)
+    if not config.decoder_only:
+        module.to(device(config.run.accelerator)).measure_latents()
+    folder = Path(config.run.out) / "vae"
+    write_folder(folder, {"format": 1, "vae": asdict(config.model)}, module.vae.state_dict())
+    return folder
