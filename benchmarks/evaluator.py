@@ -12,8 +12,8 @@ from collections import Counter
 import torch
 
 from motiongpt3.data.clips import PackedClips
-from motiongpt3.evaluation.evaluator import load_evaluator
 from motiongpt3.evaluation.recognition import recognition
+from motiongpt3.evaluation.tmr import load_evaluator
 from motiongpt3.motion.features import mirror_features
 
 

@@ -184,7 +184,7 @@ def tiny_evaluator_dir(tiny_sentences: Path, tmp_path_factory: pytest.TempPathFa
     """Folder of a random evaluator of 8 channels that sees 40 frames at once."""
     import torch
 
-    from motiongpt3.evaluation.evaluator import TMR, TMRConfig
+    from motiongpt3.evaluation.tmr import TMR, TMRConfig
 
     sizes = {"channels": 8, "width": 16, "layers": 1, "heads": 2, "mlp_width": 16, "text_width": 16, "max_frames": 40}
     torch.manual_seed(4)

@@ -102,7 +102,7 @@ def test_configurations_are_what_the_command_takes(file: Path) -> None:
     from motiongpt3.baselines.training import ExperimentConfig, VQTrainingConfig
     from motiongpt3.baselines.vq import MotionVQ
     from motiongpt3.cli.train import read_options
-    from motiongpt3.evaluation.evaluator import TMR
+    from motiongpt3.evaluation.tmr import TMR
     from motiongpt3.models.diffusion_head import DiffusionHead
     from motiongpt3.models.vae import MotionVAE
     from motiongpt3.training.evaluator import EvaluatorTrainingConfig

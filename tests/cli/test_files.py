@@ -11,7 +11,7 @@ from blender import in_blender, needs_blender
 from clips import invented, recorded
 
 from motiongpt3.cli.main import main
-from motiongpt3.evaluation.evaluator import load_evaluator
+from motiongpt3.evaluation.tmr import load_evaluator
 from motiongpt3.formats import load, save
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.postprocess import finish

@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.evaluation import tasks as t2m
-from motiongpt3.evaluation.evaluator import load_evaluator
 from motiongpt3.evaluation.metrics.retrieval import make_groups, r_precision
 from motiongpt3.evaluation.protocols import PROTOCOLS
-from motiongpt3.evaluation.runner import Prepared, Request, evaluate, prepare
+from motiongpt3.evaluation.runner import EvaluationRequest, PreparedEvaluation, evaluate, prepare_evaluation
 from motiongpt3.evaluation.session import Recipe
+from motiongpt3.evaluation.tasks import EVALUATION_TASKS, EvaluationTask
+from motiongpt3.evaluation.tmr import load_evaluator
 from motiongpt3.models.motiongpt3 import MotionGPT3
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.quality import skate_ratio
@@ -36,14 +36,14 @@ def tools(tiny_model_dir: Path, tiny_evaluator_dir: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def prepared(pack_dir: Path, tiny_model_dir: Path, tiny_evaluator_dir: Path) -> Prepared:
+def prepared(pack_dir: Path, tiny_model_dir: Path, tiny_evaluator_dir: Path) -> PreparedEvaluation:
     """Two repeats of text to motion."""
     recipe = Recipe(str(tiny_model_dir), str(tiny_evaluator_dir))
-    ready = prepare(Request("t2m", str(pack_dir), recipe=recipe, repeats=2, seed=5), None)
+    ready = prepare_evaluation(EvaluationRequest("t2m", str(pack_dir), recipe=recipe, repeats=2, seed=5), None)
     return replace(ready, protocol=SMALL)
 
 
-def test_numbers_are_those_of_the_motions(prepared: Prepared, tools: Any) -> None:
+def test_numbers_are_those_of_the_motions(prepared: PreparedEvaluation, tools: Any) -> None:
     """The first repeat again, with the public methods of the model and the evaluator."""
     report = evaluate(prepared, tools=tools)
     model, evaluator = tools.model, tools.evaluator
@@ -78,7 +78,7 @@ def test_numbers_are_those_of_the_motions(prepared: Prepared, tools: Any) -> Non
     }
 
 
-def test_two_processes_give_the_numbers_of_one(prepared: Prepared, tmp_path: Path) -> None:
+def test_two_processes_give_the_numbers_of_one(prepared: PreparedEvaluation, tmp_path: Path) -> None:
     one = evaluate(prepared, tmp_path / "one.json")
     two = evaluate(replace(prepared, request=replace(prepared.request, processes=2)), tmp_path / "two.json")
     for here, there in zip(one["each"], two["each"], strict=True):
@@ -90,18 +90,20 @@ def test_two_processes_give_the_numbers_of_one(prepared: Prepared, tmp_path: Pat
 
 
 def test_finished_repeats_are_not_made_again(
-    prepared: Prepared, tools: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    prepared: PreparedEvaluation, tools: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = evaluate(prepared, tmp_path / "whole.json", tools)
 
-    def interrupted(session: Any, number: int, again: Any = t2m.repeat) -> Any:
+    text_to_motion = EVALUATION_TASKS["t2m"]
+
+    def interrupted(session: Any, number: int) -> Any:
         if number == 1:
             raise KeyboardInterrupt
-        return again(session, number)
+        return text_to_motion.repeat(session, number)
 
     file = tmp_path / "report.json"
     with monkeypatch.context() as patch:
-        patch.setattr(t2m, "repeat", interrupted)
+        patch.setitem(EVALUATION_TASKS, "t2m", EvaluationTask(text_to_motion.size, interrupted))
         with pytest.raises(KeyboardInterrupt):
             evaluate(prepared, file, tools)
     kept = tmp_path / "report.repeats"
@@ -121,7 +123,7 @@ def test_finished_repeats_are_not_made_again(
 
 
 def test_what_is_not_finite_is_named_and_counted(
-    prepared: Prepared, tools: Any, monkeypatch: pytest.MonkeyPatch
+    prepared: PreparedEvaluation, tools: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*arguments: Any, again: Any = tools.model.realise) -> list[np.ndarray]:
         clips = again(*arguments)

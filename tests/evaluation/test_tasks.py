@@ -13,12 +13,12 @@ import torch
 
 from motiongpt3.data.clips import PackedClips
 from motiongpt3.errors import MotionGPT3Error, NotFiniteError
-from motiongpt3.evaluation.evaluator import load_evaluator
 from motiongpt3.evaluation.metrics import CaptionScores, lemma_tokens, lower_tokens
 from motiongpt3.evaluation.metrics.retrieval import r_precision
 from motiongpt3.evaluation.protocols import PROTOCOLS, TaskName, labels_of
-from motiongpt3.evaluation.runner import Prepared, Request, evaluate, prepare
+from motiongpt3.evaluation.runner import EvaluationRequest, PreparedEvaluation, evaluate, prepare_evaluation
 from motiongpt3.evaluation.session import Recipe
+from motiongpt3.evaluation.tmr import load_evaluator
 from motiongpt3.models.motiongpt3 import MotionGPT3
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.quality import seam_jerk
@@ -34,14 +34,14 @@ def tools(tiny_reader_dir: Path, tiny_evaluator_dir: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def prepared(pack_dir: Path, tiny_reader_dir: Path, tiny_evaluator_dir: Path) -> Prepared:
+def prepared(pack_dir: Path, tiny_reader_dir: Path, tiny_evaluator_dir: Path) -> PreparedEvaluation:
     recipe = Recipe(str(tiny_reader_dir), str(tiny_evaluator_dir))
-    ready = prepare(Request("m2t", str(pack_dir), recipe=recipe, repeats=2), None)
+    ready = prepare_evaluation(EvaluationRequest("m2t", str(pack_dir), recipe=recipe, repeats=2), None)
     return replace(ready, protocol=replace(PROTOCOLS["mocap"], group=4))
 
 
 def test_scores_are_those_of_the_captions(
-    prepared: Prepared, pack: PackedClips, tools: Any, monkeypatch: pytest.MonkeyPatch
+    prepared: PreparedEvaluation, pack: PackedClips, tools: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
 
@@ -84,10 +84,10 @@ def test_scores_are_those_of_the_captions(
     assert report["metrics"]["bleu_1"]["generated"]["ci95"] == 0
 
 
-def test_a_model_of_stage_1_is_refused(pack_dir: Path, tiny_model_dir: Path, prepared: Prepared) -> None:
+def test_a_model_of_stage_1_is_refused(pack_dir: Path, tiny_model_dir: Path, prepared: PreparedEvaluation) -> None:
     stage1 = MotionGPT3.from_pretrained(tiny_model_dir).config
     with pytest.raises(MotionGPT3Error, match="trained for text to motion alone: it writes no captions"):
-        prepare(prepared.request, stage1)
+        prepare_evaluation(prepared.request, stage1)
 
 
 def test_lemmas() -> None:
@@ -109,8 +109,8 @@ def completion_tools(tiny_model_dir: Path, tiny_evaluator_dir: Path) -> Any:
     )
 
 
-def ready(task: TaskName, pack_dir: Path) -> Prepared:
-    prepared = prepare(Request(task, str(pack_dir), recipe=Recipe(), repeats=1, limit=4), None)
+def ready(task: TaskName, pack_dir: Path) -> PreparedEvaluation:
+    prepared = prepare_evaluation(EvaluationRequest(task, str(pack_dir), recipe=Recipe(), repeats=1, limit=4), None)
     return replace(prepared, protocol=SMALL)
 
 

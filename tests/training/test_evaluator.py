@@ -12,7 +12,7 @@ import torch
 
 from motiongpt3.data.clips import PackedClips
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.evaluation.evaluator import TMRConfig
+from motiongpt3.evaluation.tmr import TMRConfig
 from motiongpt3.motion.features import mirror_features
 from motiongpt3.motion.motion import mirror_text
 from motiongpt3.training import evaluator as sentence_table
@@ -137,7 +137,7 @@ def test_the_vectors_of_sentences_are_kept(make: Make, monkeypatch: pytest.Monke
 
 
 def test_the_exported_evaluator_is_the_trained_one(config: Callable) -> None:
-    from motiongpt3.evaluation.evaluator import load_evaluator
+    from motiongpt3.evaluation.tmr import load_evaluator
 
     folder = train_evaluator(config(), progress=False)
     evaluator = load_evaluator(str(folder))

@@ -18,9 +18,9 @@ from motiongpt3.baselines.vq import MotionVQ
 from motiongpt3.data.bank import ClipBank
 from motiongpt3.data.clips import PackedClips
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.evaluation.evaluator import load_evaluator
 from motiongpt3.evaluation.metrics.distribution import frechet_distance
 from motiongpt3.evaluation.metrics.retrieval import r_precision
+from motiongpt3.evaluation.tmr import load_evaluator
 from motiongpt3.models.network import Network
 from motiongpt3.serialization import atomic_path
 

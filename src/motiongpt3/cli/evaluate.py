@@ -53,7 +53,7 @@ def prompts(argv: Sequence[str]) -> int:
     parser.add_argument("--json", metavar="FILE", help="also write every verdict to this file")
     options = parser.parse_args(argv)
 
-    from motiongpt3.evaluation.checks.prompts import BARS, Kind, evaluate_prompts, load_prompts
+    from motiongpt3.evaluation.checks.prompt_check import PROMPT_BARS, Kind, evaluate_prompts, load_prompts
     from motiongpt3.evaluation.provenance import made_with
 
     file = None if options.json is None else Path(options.json)
@@ -78,7 +78,7 @@ def prompts(argv: Sequence[str]) -> int:
                 content["made_with"] = made_with(options.model)
                 temporary.write_text(json.dumps(content, indent=2) + "\n")
     for kind, report in reports.items():
-        print(f"{kind} prompts (a good model reaches {BARS[kind]:.0%})\n{report.table()}")
+        print(f"{kind} prompts (a good model reaches {PROMPT_BARS[kind]:.0%})\n{report.table()}")
     return 0
 
 
@@ -102,7 +102,7 @@ def captions(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
 
     from motiongpt3.data.clips import PackedClips
-    from motiongpt3.evaluation.checks.captions import Directions, Labelled, judge_captions, validate_judge
+    from motiongpt3.evaluation.checks.caption_check import Directions, Labelled, judge_captions, validate_judge
     from motiongpt3.evaluation.provenance import made_with
     from motiongpt3.motion.motion import Motion
 
@@ -298,12 +298,12 @@ def inbetween(argv: Sequence[str]) -> int:
 def _evaluate(task: Any, argv: Sequence[str]) -> int:
     options = _parser(task).parse_args(argv)
 
-    from motiongpt3.evaluation.runner import Request, evaluate, prepare
+    from motiongpt3.evaluation.runner import EvaluationRequest, evaluate, prepare_evaluation
     from motiongpt3.evaluation.session import Recipe
     from motiongpt3.models.motiongpt3 import download, read_settings
 
     load = {"model": options.model, "profile": options.profile, "device": options.device}
-    request = Request(
+    request = EvaluationRequest(
         task,
         options.data,
         options.protocol,
@@ -326,7 +326,7 @@ def _evaluate(task: Any, argv: Sequence[str]) -> int:
     config = settings_at_hand(options.model, options.profile)
     if config is None:
         config, *_ = read_settings(download(options.model), options.profile)
-    prepared = prepare(request, config)
+    prepared = prepare_evaluation(request, config)
     with output_files([out] if out else []), tqdm(desc=f"evaluating {task}", unit="clip", disable=None) as bar:
 
         def begin(made: int, total: int) -> None:
@@ -444,7 +444,7 @@ def instructions(argv: Sequence[str]) -> int:
     parser.add_argument("--json", metavar="FILE", help="also write every answer to this file")
     options = parser.parse_args(argv)
 
-    from motiongpt3.evaluation.checks.instructions import evaluate_instructions, spoken
+    from motiongpt3.evaluation.checks.instruction_check import evaluate_instructions, spoken
     from motiongpt3.evaluation.provenance import made_with
 
     file = None if options.json is None else Path(options.json)

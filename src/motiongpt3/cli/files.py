@@ -324,9 +324,8 @@ def search(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     check_prompts([options.text])
 
-    from motiongpt3.evaluation.evaluator import load_evaluator
-    from motiongpt3.evaluation.search import motion_files
-    from motiongpt3.evaluation.search import search as find
+    from motiongpt3.evaluation.search import motion_files, search_motions
+    from motiongpt3.evaluation.tmr import load_evaluator
 
     files = motion_files(options.folder)
     with tqdm(files, desc="reading", unit="file", disable=None, leave=False) as bar:
@@ -334,7 +333,7 @@ def search(argv: Sequence[str]) -> int:
         def skip(file: Path, reason: str) -> None:
             tqdm.write(f"motiongpt3: skipped {file}: {' '.join(reason.split())}", file=sys.stderr)
 
-        found = find(load_evaluator(options.evaluator), options.text, bar, skip)[: options.top]
+        found = search_motions(load_evaluator(options.evaluator), options.text, bar, skip)[: options.top]
     if options.json:
         facts = [{"file": str(one.file), "seconds": one.seconds, "similarity": one.similarity} for one in found]
         print(json.dumps(facts, indent=2))

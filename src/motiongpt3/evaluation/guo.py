@@ -23,7 +23,7 @@ from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.evaluation.metrics.language import lemma_tokens
 from motiongpt3.serialization import load_weights, parse_config, read_config, write_folder
 
-KIND = "guo_evaluator"
+GUO_KIND = "guo_evaluator"
 """What config.json calls the evaluator's sizes."""
 UNIT = 4
 """Frames of one movement."""
@@ -145,16 +145,16 @@ class GuoEvaluator(nn.Module):
 
     def save(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors; raises MotionGPT3Error when they cannot be written."""
-        write_folder(folder, {"format": 1, KIND: asdict(self.config)}, self.state_dict())
+        write_folder(folder, {"format": 1, GUO_KIND: asdict(self.config)}, self.state_dict())
 
     @classmethod
     def load(cls, folder: str | Path) -> GuoEvaluator:
         """The evaluator of a folder, in eval mode; raises MotionGPT3Error when there is none or it is damaged."""
         config = read_config(folder)
-        if KIND not in config:
+        if GUO_KIND not in config:
             raise MotionGPT3Error(f"{folder} is no evaluator; make one with `motiongpt3 convert evaluator`")
         with torch.device("meta"):
-            evaluator = cls(parse_config(GuoConfig, config[KIND]))
+            evaluator = cls(parse_config(GuoConfig, config[GUO_KIND]))
         load_weights(evaluator, folder, assign=True)
         return evaluator.eval().requires_grad_(False)
 
@@ -171,9 +171,9 @@ CLASSES = (
     "Loc_VIP", "Body_VIP", "Obj_VIP", "Act_VIP", "Desc_VIP", "OTHER",
 )  # fmt: skip
 """The networks' inputs in order: parts of speech, then lists of words for places, bodies, objects, acts, manners."""
-MOST_WORDS = 20
+MAX_WORDS = 20
 """Words of a caption that are read, the marks of start and end not counted."""
-MOST_BYTES = 1 << 28
+MAX_WORD_BYTES = 1 << 28
 
 Token = tuple[str, str]
 """A lemma and its part of speech."""
@@ -252,7 +252,7 @@ class WordVectors:
             tokens = self.tokens.get(_plain(text)) or [
                 (word, self.usual.get(word, "OTHER")) for word in lemma_tokens(text)
             ]
-            rows.append([("sos", "OTHER"), *tokens[:MOST_WORDS], ("eos", "OTHER")])
+            rows.append([("sos", "OTHER"), *tokens[:MAX_WORDS], ("eos", "OTHER")])
         lengths = torch.tensor([len(row) for row in rows])
         words = torch.zeros(len(rows), int(lengths.max()), self.vectors.shape[1])
         classes = torch.zeros(len(rows), int(lengths.max()), len(CLASSES))
@@ -294,7 +294,7 @@ def _words(folder: Path) -> list[str]:
 
 def _bytes(file: Path) -> bytes:
     with file.open("rb") as stream:
-        data = stream.read(MOST_BYTES + 1)
-    if len(data) > MOST_BYTES:
+        data = stream.read(MAX_WORD_BYTES + 1)
+    if len(data) > MAX_WORD_BYTES:
         raise ValueError(f"{file.name} is far too large")
     return data

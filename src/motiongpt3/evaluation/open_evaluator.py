@@ -10,17 +10,16 @@ import torch
 from torch import Tensor
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.evaluation.guo import KIND as GUO_KIND
-from motiongpt3.evaluation.guo import GuoEvaluator
+from motiongpt3.evaluation.guo import GUO_KIND, GuoEvaluator
 from motiongpt3.evaluation.provenance import files_hash
 from motiongpt3.motion.features import joints_to_features
 from motiongpt3.motion.motion import Motion
 from motiongpt3.serialization import WEIGHTS, read_config
 
 if TYPE_CHECKING:
-    from motiongpt3.evaluation.evaluator import TextMotionEvaluator
     from motiongpt3.evaluation.guo import WordVectors
     from motiongpt3.evaluation.protocols import Protocol
+    from motiongpt3.evaluation.tmr import TextMotionEvaluator
 
 
 PADDED = 200
@@ -101,7 +100,7 @@ def open_evaluator(
     Raises:
         MotionGPT3Error: there is none, or it is damaged.
     """
-    from motiongpt3.evaluation.evaluator import load_evaluator
+    from motiongpt3.evaluation.tmr import load_evaluator
 
     if folder is None:
         return load_evaluator(device=device)

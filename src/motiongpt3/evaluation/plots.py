@@ -15,7 +15,7 @@ from motiongpt3.serialization import atomic_path
 
 MADE, REAL = "#2166ac", "#f4a582"
 """Colours of what the model made and of the recordings."""
-MOST_CLASSES = 40
+MAX_CLASSES = 40
 """Classes of a picture: the most frequent ones."""
 
 
@@ -99,7 +99,7 @@ def _classes(report: Mapping[str, Any]) -> Figure | None:
         weights, label = {name: len(found) for name, found in errors.items()}, "ADE in metres"
     else:
         return None
-    names = sorted(sorted(weights, key=lambda name: -weights[name])[:MOST_CLASSES], key=lambda name: values[name])
+    names = sorted(sorted(weights, key=lambda name: -weights[name])[:MAX_CLASSES], key=lambda name: values[name])
     return _bars(names, [values[name] for name in names], label, [real[name] for name in names] if real else [])
 
 
@@ -132,7 +132,7 @@ def _confusion(counts: Mapping[tuple[str, str], int]) -> Figure | None:
     totals: Counter[str] = Counter()
     for (name, _), count in counts.items():
         totals[name] += count
-    rows = sorted(name for name, _ in totals.most_common(MOST_CLASSES))
+    rows = sorted(name for name, _ in totals.most_common(MAX_CLASSES))
     others = sorted({other for name, other in counts if name in rows and other not in rows})
     columns = rows + (["-"] if "-" in others else []) + (["other"] if set(others) - {"-"} else [])
     shares = np.zeros((len(rows), len(columns)))

@@ -16,12 +16,12 @@ import numpy as np
 
 from motiongpt3.data.clips import PackedClips
 from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.evaluation import FPS
 from motiongpt3.instructions.prompt import clean_prompt
 from motiongpt3.motion.skeleton import HUMANML3D
 
 TaskName = Literal["t2m", "m2t", "predict", "inbetween"]
 
-FPS = 20.0
 HUMANML3D_ID = re.compile(r"M?\d{6}(_[\d.]+-[\d.]+)?")
 """What `data prepare` calls the clips of HumanML3D, parts of clips included."""
 

@@ -30,7 +30,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def model_facts(model: str | None) -> dict[str, Any]:
+def model_provenance(model: str | None) -> dict[str, Any]:
     """A model's name, stage and hash: sha256 over config.json and model.safetensors.
 
     Args:
@@ -64,7 +64,7 @@ def files_hash(files: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def clips_facts(pack: PackedClips, split: str, rows: Iterable[int]) -> dict[str, Any]:
+def clips_provenance(pack: PackedClips, split: str, rows: Iterable[int]) -> dict[str, Any]:
     """A split's name, its clips that count, and their hash: sha256 over ids, captions, labels and joints."""
     digest = hashlib.sha256()
     clips = frames = 0
@@ -83,8 +83,8 @@ def made_with(
     """What the JSON of an evaluation without a protocol says of its making: `model`, `split` if any, `versions`.
 
     Args:
-        model: see `model_facts`.
-        pack, split, rows: see `clips_facts`.
+        model: see `model_provenance`.
+        pack, split, rows: see `clips_provenance`.
     """
-    clips = {} if pack is None else {"split": clips_facts(pack, split, rows)}
-    return {"model": model_facts(model), **clips, "versions": versions()}
+    clips = {} if pack is None else {"split": clips_provenance(pack, split, rows)}
+    return {"model": model_provenance(model), **clips, "versions": versions()}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from motiongpt3.data.clips import Clip
-from motiongpt3.evaluation.checks.captions import other_direction, other_side
+from motiongpt3.evaluation.checks.caption_check import other_direction, other_side
 from motiongpt3.evaluation.metrics.retrieval import r_precision
 
 

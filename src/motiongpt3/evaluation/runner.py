@@ -8,19 +8,17 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from motiongpt3.data.clips import PackedClips
 from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.evaluation import FPS
 from motiongpt3.evaluation.metrics.language import WordEncoder
 from motiongpt3.evaluation.open_evaluator import NO_WORDS, check_evaluator
 from motiongpt3.evaluation.protocols import (
-    FPS,
     Item,
     Protocol,
     TaskName,
@@ -29,21 +27,22 @@ from motiongpt3.evaluation.protocols import (
     population,
     warn_of_size,
 )
-from motiongpt3.evaluation.provenance import clips_facts, files_hash, model_facts, versions
+from motiongpt3.evaluation.provenance import clips_provenance, files_hash, model_provenance, versions
 from motiongpt3.evaluation.session import Outcome, Recipe, Session, Workers, evaluator_facts
+from motiongpt3.evaluation.tasks import EVALUATION_TASKS
 from motiongpt3.models.config import MotionGPT3Config
 from motiongpt3.serialization import atomic_path
 
 # Repeats of an evaluation: finished ones are kept on disk, and the report is their mean with its confidence.
 
-MOST_BYTES = 1 << 28
+MAX_REPEAT_BYTES = 1 << 28
 """Of the largest file of a finished repeat that is read."""
 
 Kept = dict[str, Any]
 """An `Outcome` as JSON holds it."""
 
 
-class Shelf:
+class ResultCache:
     """Where finished repeats lie: a folder beside the report, for one evaluation only.
 
     Args:
@@ -95,15 +94,15 @@ class Shelf:
 
 
 def run_repeats(
-    repeat: Callable[[int], Outcome], repeats: int, shelf: Shelf, tick: Callable[[], object] = lambda: None
+    repeat: Callable[[int], Outcome], repeats: int, cache: ResultCache, tick: Callable[[], object] = lambda: None
 ) -> list[Kept]:
-    """Repeats 0 to `repeats` - 1, those that are on the shelf as they are; `tick` follows each."""
+    """Repeats 0 to `repeats` - 1, those that are on the cache as they are; `tick` follows each."""
     done = []
     for number in range(repeats):
-        kept = shelf.get(number)
+        kept = cache.get(number)
         if kept is None:
             kept = json.loads(json.dumps(repeat(number).as_dict()))  # the same whether it was read or made
-            shelf.put(number, kept)
+            cache.put(number, kept)
         done.append(kept)
         tick()
     return done
@@ -151,7 +150,7 @@ def interval(values: Sequence[float | None]) -> dict[str, float | int | None]:
 
 def _read(file: Path) -> Any:
     try:
-        if file.stat().st_size > MOST_BYTES:
+        if file.stat().st_size > MAX_REPEAT_BYTES:
             raise MotionGPT3Error(f"{file} is damaged: it is far too large; remove it")
         return json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -167,13 +166,13 @@ def _write(file: Path, content: Any) -> None:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-FORMAT = "motiongpt3-evaluation-1"
-MOST_SEED = 1_000_000
+REPORT_FORMAT = "motiongpt3-evaluation-1"
+MAX_SEED = 1_000_000
 """Each motion of each repeat has a seed of its own, made of this one."""
 
 
 @dataclass(frozen=True)
-class Request:
+class EvaluationRequest:
     """What is to be evaluated, and how."""
 
     task: TaskName
@@ -190,14 +189,14 @@ class Request:
     steps: int | None = None
     processes: int = 1
     bertscore: str | None = None
-    """Model of BERTScore, see `metrics.bert.WordEncoder`; None: it is not computed."""
+    """Model of BERTScore, see `metrics.language.WordEncoder`; None: it is not computed."""
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedEvaluation:
     """A request whose inputs are there and fit one another."""
 
-    request: Request
+    request: EvaluationRequest
     protocol: Protocol
     pack: PackedClips
     items: list[Item]
@@ -206,7 +205,7 @@ class Prepared:
     words: WordEncoder | None = None
 
 
-def prepare(request: Request, config: MotionGPT3Config | None) -> Prepared:
+def prepare_evaluation(request: EvaluationRequest, config: MotionGPT3Config | None) -> PreparedEvaluation:
     """Check a request before anything heavy is loaded.
 
     Args:
@@ -217,8 +216,8 @@ def prepare(request: Request, config: MotionGPT3Config | None) -> Prepared:
         MotionGPT3Error: there is no such protocol or data set, or they do not fit each other, the evaluator or the
             model.
     """
-    if not 0 <= request.seed <= MOST_SEED:
-        raise MotionGPT3Error(f"the seed of an evaluation is 0 to {MOST_SEED}, not {request.seed}")
+    if not 0 <= request.seed <= MAX_SEED:
+        raise MotionGPT3Error(f"the seed of an evaluation is 0 to {MAX_SEED}, not {request.seed}")
     protocol = find_protocol(request.protocol, request.task)
     check_evaluator(protocol, request.recipe.evaluator)
     pack = PackedClips.open(request.data)
@@ -232,11 +231,11 @@ def prepare(request: Request, config: MotionGPT3Config | None) -> Prepared:
     words = None if request.bertscore is None else WordEncoder(request.bertscore)
     recipe = Recipe(**{**asdict(request.recipe), "packed": protocol.packed})
     repeats = protocol.repeats[request.task] if request.repeats is None else request.repeats
-    return Prepared(request, protocol, pack, items, recipe, repeats, words)
+    return PreparedEvaluation(request, protocol, pack, items, recipe, repeats, words)
 
 
 def evaluate(
-    prepared: Prepared,
+    prepared: PreparedEvaluation,
     report: Path | None = None,
     tools: Any = None,
     begin: Callable[[int, int], object] = lambda made, total: None,
@@ -245,15 +244,15 @@ def evaluate(
     """Run what is not yet done and report.
 
     Args:
-        prepared: from `prepare`.
-        report: the file the report will lie in; finished repeats are kept beside it, see `repeats.Shelf`. This function
+        prepared: from `prepare_evaluation`.
+        report: the file the report will lie in; finished repeats are kept beside it, see `ResultCache`. This function
             does not write it.
         tools: a thing with `model` and `evaluator` instead of what the request names; one process only.
         begin: told how many motions or captions are made already, and how many there will be.
         tick: told how many more were made.
 
     Returns:
-        JSON: `task`, `protocol`, `model`, `evaluator`, `split`, `settings`, `versions`, what `repeats.summarise` says,
+        JSON: `task`, `protocol`, `model`, `evaluator`, `split`, `settings`, `versions`, what `summarise` says,
         and `each` repeat.
 
     Raises:
@@ -266,12 +265,12 @@ def evaluate(
             warnings.warn(NO_WORDS, stacklevel=2)
         warn_of_size(protocol, prepared.items, evaluator["channels"], request.task)
         identity = {
-            "format": FORMAT,
+            "format": REPORT_FORMAT,
             "task": request.task,
             "protocol": protocol.as_dict(),
-            "model": model_facts(request.recipe.model) if tools is None else {"name": "given"},
+            "model": model_provenance(request.recipe.model) if tools is None else {"name": "given"},
             "evaluator": evaluator,
-            "split": clips_facts(prepared.pack, request.split, [item.row for item in prepared.items]),
+            "split": clips_provenance(prepared.pack, request.split, [item.row for item in prepared.items]),
             "settings": {
                 "seed": request.seed,
                 "guidance": request.guidance,
@@ -282,7 +281,7 @@ def evaluate(
                 "words": _words_hash(request.recipe.words),
             },
         }
-        shelf = Shelf(report, identity)
+        cache = ResultCache(report, identity)
         session = Session(
             request.task,
             protocol,
@@ -295,13 +294,13 @@ def evaluate(
             tick,
             prepared.words,
         )
-        module = _module(request.task)
-        work = module.work(session)
-        begin(work * shelf.finished(prepared.repeats), work * prepared.repeats)
+        task = EVALUATION_TASKS[request.task]
+        work = task.size(session)
+        begin(work * cache.finished(prepared.repeats), work * prepared.repeats)
         with warnings.catch_warnings():
             # What metrics warn of in every repeat is said once: above, and in the report.
             warnings.filterwarnings("ignore", message=r"\w+: .*(undefined|left out)")
-            each = run_repeats(partial(module.repeat, session), prepared.repeats, shelf)
+            each = run_repeats(partial(task.repeat, session), prepared.repeats, cache)
     return {
         **identity,
         "repeats": prepared.repeats,
@@ -318,8 +317,3 @@ def evaluate(
 def _words_hash(folder: str | None) -> str | None:
     """sha256 of the word vectors and classes of Guo et al.'s evaluator."""
     return None if folder is None else files_hash([Path(folder) / "our_vab_data.npy", Path(folder) / "classes.json"])
-
-
-def _module(task: TaskName) -> ModuleType:
-    names: dict[TaskName, str] = {"t2m": "t2m", "m2t": "m2t", "predict": "continuation", "inbetween": "continuation"}
-    return import_module(f"motiongpt3.evaluation.{names[task]}")

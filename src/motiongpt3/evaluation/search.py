@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.evaluation.evaluator import TextMotionEvaluator
+from motiongpt3.evaluation.tmr import TextMotionEvaluator
 from motiongpt3.formats import load, readable_suffixes
 
 
@@ -46,7 +46,7 @@ def motion_files(folder: str | Path) -> list[Path]:
     return found
 
 
-def search(
+def search_motions(
     evaluator: TextMotionEvaluator, text: str, files: Iterable[Path], skip: Callable[[Path, str], None]
 ) -> list[Found]:
     """Files in the order in which their motions fit a sentence, best first.

@@ -21,6 +21,7 @@ from torch import Tensor
 from motiongpt3.data.clips import PackedClips
 from motiongpt3.data.labels import base_action
 from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.evaluation import FPS
 from motiongpt3.evaluation.metrics import FID, RPrecision
 from motiongpt3.evaluation.metrics.language import WordEncoder
 from motiongpt3.evaluation.protocols import Item, Protocol, Take, TaskName, labels_of, plan
@@ -32,7 +33,7 @@ from motiongpt3.motion.quality import measure
 from motiongpt3.motion.skeleton import Float32
 
 if TYPE_CHECKING:
-    from motiongpt3.evaluation.evaluator import TextMotionEvaluator
+    from motiongpt3.evaluation.tmr import TextMotionEvaluator
     from motiongpt3.models.config import Profile
     from motiongpt3.models.motiongpt3 import MotionGPT3
 
@@ -170,7 +171,6 @@ def _run(function: Callable[[Any, Any], Any], job: Any) -> Any:
 
 QUALITY = ("skate_ratio", "skate_speed", "penetration_mean", "floating", "jitter")
 """Physical measures of `motion.quality.Quality` that protocols report."""
-FPS = 20.0
 
 
 @dataclass(frozen=True)
@@ -259,10 +259,10 @@ def evaluator_facts(tools: Any, _: None = None) -> dict[str, Any]:
     return {"name": evaluator.name, "sha256": evaluator.sha256, "channels": evaluator.channels}
 
 
-BATCH = 32
+CLIPS_PER_BATCH = 32
 """Motions that are drawn, and embedded, together."""
 RETRIEVAL = ("r_precision_1", "r_precision_2", "r_precision_3", "mm_dist")
-ROOM = 1 << 28
+MAX_HIDDEN_BYTES = 1 << 28
 """Bytes of hidden states that are remembered."""
 
 
@@ -366,7 +366,7 @@ class Session:
     def texts(self, texts: Sequence[str]) -> Tensor:
         """(N, D) vectors of captions, each embedded once."""
         new = [text for text in dict.fromkeys(texts) if text not in self._texts]
-        jobs = [[new[n] for n in part] for part in batches(range(len(new)), 8 * BATCH)]
+        jobs = [[new[n] for n in part] for part in batches(range(len(new)), 8 * CLIPS_PER_BATCH)]
         for job, vectors in zip(jobs, self.workers.map(embed_texts, jobs), strict=True):
             self._texts.update(zip(job, vectors, strict=True))
         return torch.from_numpy(np.stack([self._texts[text] for text in texts]))
@@ -380,12 +380,12 @@ class Session:
 
     def remember(self, wish: Wish, hidden: Float32) -> None:
         """Keep what was conceived while there is room."""
-        if sum(array.nbytes for array in self._conceived.values()) + hidden.nbytes <= ROOM:
+        if sum(array.nbytes for array in self._conceived.values()) + hidden.nbytes <= MAX_HIDDEN_BYTES:
             self._conceived[wish] = hidden
 
     def parts(self) -> list[list[int]]:
         """Numbers of the clips, in batches of like length."""
-        return batches(range(len(self.items)), BATCH)
+        return batches(range(len(self.items)), CLIPS_PER_BATCH)
 
 
 def quality_means(quality: NDArray[np.float64]) -> dict[str, float]:

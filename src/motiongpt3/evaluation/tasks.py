@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from motiongpt3.errors import NotFiniteError
-from motiongpt3.evaluation.checks.captions import Directions, Labelled, action_of, actions, judge_captions
+from motiongpt3.evaluation import FPS
+from motiongpt3.evaluation.checks.caption_check import Directions, Labelled, action_of, actions, judge_captions
 from motiongpt3.evaluation.metrics import (
     CaptionScores,
     Diversity,
@@ -25,7 +26,7 @@ from motiongpt3.evaluation.metrics import (
 from motiongpt3.evaluation.metrics.language import bert_score
 from motiongpt3.evaluation.protocols import Item, Protocol, Take, TaskName
 from motiongpt3.evaluation.session import (
-    BATCH,
+    CLIPS_PER_BATCH,
     QUALITY,
     Drawing,
     Measured,
@@ -47,7 +48,7 @@ from motiongpt3.motion.quality import seam_jerk
 from motiongpt3.motion.skeleton import HUMANML3D, Float32
 
 
-def t2m_work(session: Session) -> int:
+def t2m_size(session: Session) -> int:
     """Motions that a repeat makes."""
     texts, motions = _varied(session)
     return len(session.items) + texts * motions
@@ -88,7 +89,7 @@ def t2m_repeat(session: Session, number: int) -> Outcome:
 def _drawn(session: Session, takes: Sequence[Take], first: int) -> Measured:
     """A motion of each take's caption and length; motion n is drawn with the seed `first` + n."""
     jobs = []
-    for part in batches(range(len(takes)), BATCH):
+    for part in batches(range(len(takes)), CLIPS_PER_BATCH):
         wish = Wish(tuple(takes[n].caption for n in part), tuple(takes[n].frames for n in part))
         seeds = tuple(first + n for n in part)
         jobs.append(Drawing(wish, seeds, session.conceived(wish), session.guidance, session.steps))
@@ -124,10 +125,9 @@ def _varied(session: Session) -> tuple[int, int]:
 # Motion to text under a protocol: are captions like those that people wrote, and do they find their motions?
 
 WORDING = ("bleu_1", "bleu_4", "rouge_l", "cider")
-FPS = 20.0
 
 
-def m2t_work(session: Session) -> int:
+def m2t_size(session: Session) -> int:
     """Captions that a repeat writes, unless an earlier one has written them."""
     return len(session.items)
 
@@ -159,7 +159,7 @@ def m2t_repeat(session: Session, number: int) -> Outcome:
     )  # fmt: skip
 
 
-def write(tools: Any, clips: Sequence[Float32]) -> list[str]:
+def write_captions(tools: Any, clips: Sequence[Float32]) -> list[str]:
     """Captions of motions, each (T, 22, 3) joints at 20 fps."""
     captions: list[str] = tools.model.caption([Motion(joints, FPS) for joints in clips])
     return captions
@@ -172,7 +172,7 @@ def _written(session: Session, takes: Sequence[Take]) -> list[str]:
     parts = [part for part in parts if part]
     jobs = [[session.recorded(takes[n]).copy() for n in part] for part in parts]
     session.tick(len(takes) - sum(map(len, parts)))
-    for part, texts in zip(parts, session.workers.map(write, jobs), strict=True):
+    for part, texts in zip(parts, session.workers.map(write_captions, jobs), strict=True):
         session.captions.update(zip([keys[n] for n in part], texts, strict=True))
         session.tick(len(part))
     return [session.captions[key] for key in keys]
@@ -265,7 +265,7 @@ class Continued:
     real_seam: float
 
 
-def completion_work(session: Session) -> int:
+def completion_size(session: Session) -> int:
     """Motions that a repeat makes."""
     return len(session.items) * session.protocol.predictions
 
@@ -360,3 +360,19 @@ def make(tools: Any, job: Continuing) -> Continued:
 def _mean(values: Sequence[float]) -> float:
     usable = [value for value in values if np.isfinite(value)]
     return float(np.mean(usable)) if usable else float("nan")
+
+
+@dataclass(frozen=True)
+class EvaluationTask:
+    """One task: how many motions or captions a repeat makes, and what it measured."""
+
+    size: Callable[[Session], int]
+    repeat: Callable[[Session, int], Outcome]
+
+
+EVALUATION_TASKS: dict[TaskName, EvaluationTask] = {
+    "t2m": EvaluationTask(t2m_size, t2m_repeat),
+    "m2t": EvaluationTask(m2t_size, m2t_repeat),
+    "predict": EvaluationTask(completion_size, completion_repeat),
+    "inbetween": EvaluationTask(completion_size, completion_repeat),
+}

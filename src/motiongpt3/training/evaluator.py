@@ -19,9 +19,9 @@ from torch.nn import functional as F
 from motiongpt3.data.bank import ClipBank
 from motiongpt3.data.clips import Clip, PackedClips
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.evaluation.checks.captions import other_direction, other_side, sides
-from motiongpt3.evaluation.evaluator import TMR, TMRConfig, load_sentences
+from motiongpt3.evaluation.checks.caption_check import other_direction, other_side, sides
 from motiongpt3.evaluation.recognition import recognition
+from motiongpt3.evaluation.tmr import TMR, TMRConfig, load_sentences
 from motiongpt3.models.bimodal import attention_kernel
 from motiongpt3.motion.features import mirror_features
 from motiongpt3.motion.motion import mirror_text

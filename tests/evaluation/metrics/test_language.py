@@ -14,7 +14,7 @@ from transformers import BertModel
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.evaluation.metrics import CaptionScores, lower_tokens, raw_tokens
-from motiongpt3.evaluation.metrics.language import WordEncoder, Words, bert_score, bleu, cider_d, rouge_l
+from motiongpt3.evaluation.metrics.language import TokenVectors, WordEncoder, bert_score, bleu, cider_d, rouge_l
 
 words = st.lists(st.sampled_from("abcd"), min_size=1, max_size=9)
 
@@ -143,10 +143,10 @@ AXES = {"walk": (1.0, 0.0, 0.0), "run": (0.6, 0.8, 0.0), "jump": (0.0, 0.0, 1.0)
 class Known:
     """An encoder whose words have the same vectors everywhere."""
 
-    def __call__(self, texts: list[str]) -> dict[str, Words]:
+    def __call__(self, texts: list[str]) -> dict[str, TokenVectors]:
         ids = list(AXES)
         return {
-            text: Words(
+            text: TokenVectors(
                 tuple(ids.index(word) for word in text.split()),
                 torch.tensor([AXES[word] for word in text.split()]).reshape(-1, 3),
             )

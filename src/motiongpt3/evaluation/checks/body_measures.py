@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.evaluation import FPS
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.skeleton import HUMANML3D, Float64
 
-FPS = 20.0
 LEG = 0.826
 """Thigh plus shin of the HumanML3D skeleton in metres: everyone is scaled to it, so that lengths compare."""
 RAISED = -0.15
@@ -120,7 +120,7 @@ class Measures:
     right_side: Side
 
 
-def measure(motion: Motion) -> Measures:
+def measure_body(motion: Motion) -> Measures:
     """Measure a motion of the 22-joint HumanML3D skeleton, resampled to 20 fps.
 
     Raises:

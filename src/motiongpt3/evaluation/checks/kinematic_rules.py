@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from motiongpt3.evaluation.checks.body_measures import Measures, Side, measure
+from motiongpt3.evaluation.checks.body_measures import Measures, Side, measure_body
 from motiongpt3.motion.motion import Motion
 
 Rule = Callable[[Measures], bool]
 
 
 def judge(motion: Motion, action: str) -> bool:
-    """Whether the motion shows the action, a name in RULES; KeyError for an unknown one. Errors as in `measure`."""
-    return RULES[action](measure(motion))
+    """Whether the motion shows the action, a name in RULES; KeyError for another one. Errors as in `measure_body`."""
+    return RULES[action](measure_body(motion))
 
 
 # What many actions share.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.evaluation.metrics.samples import SampleMetric, check_references, finite
+from motiongpt3.evaluation.metrics.samples import SampleMetric, check_references, finite_rows
 
 
 class FID(SampleMetric):
@@ -43,7 +43,7 @@ class FID(SampleMetric):
         """
         if embedding.ndim != 2:
             raise MotionGPT3Error(f"embeddings must be (samples, dimensions), not {tuple(embedding.shape)}")
-        usable = finite(embedding)
+        usable = finite_rows(embedding)
         if real:
             check_references(usable, index, "the real embedding")
         # Both populations share the states: even keys are generated samples, odd ones real.
@@ -94,7 +94,7 @@ class Diversity(SampleMetric):
         """Add a batch of (B, D) embeddings with their (B,) places in the population."""
         if embedding.ndim != 2:
             raise MotionGPT3Error(f"embeddings must be (samples, dimensions), not {tuple(embedding.shape)}")
-        self._keep(index, finite(embedding), embedding=embedding)
+        self._keep(index, finite_rows(embedding), embedding=embedding)
 
     def compute(self) -> dict[str, Tensor]:
         """The score as a float64 scalar; see the class."""
@@ -128,7 +128,7 @@ class MultiModality(SampleMetric):
         """Add a batch of (B, R, D) embeddings, R motions of each text, with the texts' (B,) places."""
         if embedding.ndim != 3:
             raise MotionGPT3Error(f"embeddings must be (texts, motions, dimensions), not {tuple(embedding.shape)}")
-        self._keep(index, finite(embedding), embedding=embedding)
+        self._keep(index, finite_rows(embedding), embedding=embedding)
 
     def compute(self) -> dict[str, Tensor]:
         """The score as a float64 scalar; see the class."""

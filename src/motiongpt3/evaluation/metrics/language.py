@@ -17,12 +17,12 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.evaluation.evaluator import MINILM, minilm_folder
 from motiongpt3.evaluation.metrics.samples import SampleMetric
 from motiongpt3.evaluation.provenance import files_hash
+from motiongpt3.evaluation.tmr import MINILM, minilm_folder
 from motiongpt3.models.backbone_files import read_tokenizer
 
-Tokens = Sequence[str]
+TokenList = Sequence[str]
 Closeness = Literal["closest", "shortest"]
 
 
@@ -76,7 +76,7 @@ class CaptionScores(SampleMetric):
 
     def __init__(
         self,
-        tokenize: Callable[[str], Tokens] = raw_tokens,
+        tokenize: Callable[[str], TokenList] = raw_tokens,
         reference_length: Closeness = "closest",
         names: Sequence[str] | None = None,
     ) -> None:
@@ -152,14 +152,14 @@ class CaptionScores(SampleMetric):
         return found
 
 
-def ngrams(tokens: Tokens, n: int) -> Counter[tuple[str, ...]]:
+def ngrams(tokens: TokenList, n: int) -> Counter[tuple[str, ...]]:
     """How often each run of n tokens comes."""
     return Counter(tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1))
 
 
 def bleu(
-    captions: Sequence[Tokens],
-    references: Sequence[Sequence[Tokens]],
+    captions: Sequence[TokenList],
+    references: Sequence[Sequence[TokenList]],
     n: int = 4,
     reference_length: Closeness = "closest",
 ) -> float:
@@ -196,7 +196,7 @@ def bleu(
     return min(1.0, math.exp(1 - wanted / written)) * precision
 
 
-def rouge_l(caption: Tokens, reference: Tokens, beta: float = 1.0) -> float:
+def rouge_l(caption: TokenList, reference: TokenList, beta: float = 1.0) -> float:
     """F-measure of the longest common subsequence (Lin, ROUGE, 2004, section 3.1, equations 2 to 4).
 
     (1 + beta²) R P / (R + beta² P) with R = LCS / reference length and P = LCS / caption length. `CaptionScores` takes
@@ -214,7 +214,9 @@ def rouge_l(caption: Tokens, reference: Tokens, beta: float = 1.0) -> float:
     return (1 + beta**2) * recall * precision / (recall + beta**2 * precision)
 
 
-def cider_d(captions: Sequence[Tokens], references: Sequence[Sequence[Tokens]], sigma: float = 6.0) -> list[float]:
+def cider_d(
+    captions: Sequence[TokenList], references: Sequence[Sequence[TokenList]], sigma: float = 6.0
+) -> list[float]:
     """CIDEr-D of each caption, 0 to 10, without stemming, as coco-caption has it (Vedantam et al., CVPR 2015).
 
     10 times the mean over n = 1 ... 4 and over references of exp(-(l - l')² / 2 sigma²) min(g, g') · g' / (|g| |g'|): g
@@ -227,7 +229,7 @@ def cider_d(captions: Sequence[Tokens], references: Sequence[Sequence[Tokens]], 
         seen.update({gram for other in others for n in orders for gram in ngrams(other, n)})
     top = math.log(len(captions))
 
-    def vector(tokens: Tokens, n: int) -> dict[tuple[str, ...], float]:
+    def vector(tokens: TokenList, n: int) -> dict[tuple[str, ...], float]:
         return {gram: count * (top - math.log(max(1, seen[gram]))) for gram, count in ngrams(tokens, n).items()}
 
     scores = []
@@ -255,7 +257,7 @@ PAIRS = 2000
 
 
 @dataclass(frozen=True)
-class Words:
+class TokenVectors:
     """A text's tokens: ids and their vectors (n, D) of length 1."""
 
     ids: tuple[int, ...]
@@ -300,9 +302,9 @@ class WordEncoder:
         }
 
     @torch.inference_mode()
-    def __call__(self, texts: Sequence[str], batch: int = 64) -> dict[str, Words]:
+    def __call__(self, texts: Sequence[str], batch: int = 64) -> dict[str, TokenVectors]:
         """Text -> its words, without the marks of start and end."""
-        known: dict[str, Words] = {}
+        known: dict[str, TokenVectors] = {}
         unique = sorted(set(texts), key=len)
         for at in range(0, len(unique), batch):
             part = unique[at : at + batch]
@@ -312,7 +314,7 @@ class WordEncoder:
             states = self.network(ids, attention_mask=mask, output_hidden_states=True).hidden_states[self.layer]
             for text, one, row in zip(part, tokens, normalize(states.float(), dim=-1), strict=True):
                 kept = [n for n, special in enumerate(one.special_tokens_mask) if not special]
-                known[text] = Words(tuple(one.ids[n] for n in kept), row[kept])
+                known[text] = TokenVectors(tuple(one.ids[n] for n in kept), row[kept])
         return known
 
 
@@ -343,7 +345,7 @@ def bert_score(
     idf = {token: math.log((len(documents) + 1) / (count + 1)) for token, count in counts.items()}
     rare = math.log(len(documents) + 1)
 
-    def weights(one: Words) -> Tensor:
+    def weights(one: TokenVectors) -> Tensor:
         return torch.tensor([idf.get(token, rare) for token in one.ids])
 
     def f1(first: str, second: str) -> float:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.evaluation.metrics.samples import SampleMetric, check_references, finite
+from motiongpt3.evaluation.metrics.samples import SampleMetric, check_references, finite_rows
 
 MM = 1000.0
 
@@ -73,8 +73,8 @@ class ReconstructionErrors(SampleMetric):
         counts = span(0, stop, frames)
         prediction = prediction.masked_fill(~counts[..., None, None], 0)
         target = target.masked_fill(~counts[..., None, None], 0)
-        check_references(finite(target), index, "the target")
-        usable = finite(prediction)
+        check_references(finite_rows(target), index, "the target")
+        usable = finite_rows(prediction)
         prediction = torch.where(usable[:, None, None, None], prediction, target)
 
         per_frame = torch.zeros(clips, frames, 3, dtype=torch.float64)
@@ -151,7 +151,7 @@ class PredictionErrors(SampleMetric):
             raise MotionGPT3Error(f"predicted must be {tuple(target.shape[:2])} and mark a frame of each clip")
         prediction = prediction.masked_fill(~predicted[:, None, :, None, None], 0)
         target = target.masked_fill(~predicted[..., None, None], 0)
-        check_references(finite(target), index, "the target")
+        check_references(finite_rows(target), index, "the target")
         count = predicted.sum(dim=1)[:, None]
         last = (predicted * torch.arange(predicted.shape[1])).argmax(dim=1)
         displacement = joint_error(prediction, target[:, None])
@@ -164,7 +164,7 @@ class PredictionErrors(SampleMetric):
             lengths = [(prediction[:, a] - prediction[:, b]).flatten(1).norm(dim=1) for a, b in pairs]
             errors += [average.amin(dim=1), final.amin(dim=1)]
             errors += [torch.cat(apart, dim=1).mean(dim=1), torch.stack(lengths).mean(dim=0)]
-        self._keep(index, finite(prediction), errors=torch.stack(errors, dim=1))
+        self._keep(index, finite_rows(prediction), errors=torch.stack(errors, dim=1))
 
     def compute(self) -> dict[str, Tensor]:
         """The errors as float64 scalars; see the class."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.evaluation.metrics.samples import SampleMetric, check_embeddings, check_references, finite
+from motiongpt3.evaluation.metrics.samples import SampleMetric, check_embeddings, check_references, finite_rows
 
 RANKS = (1, 2, 3, 5, 10)
 
@@ -66,7 +66,9 @@ class RPrecision(SampleMetric):
         """
         check_embeddings(text=text, motion=motion)
         labels = torch.full((len(text),), -1) if label is None else torch.as_tensor(label).long()
-        self._keep(index, finite(text) & finite(motion).to(text.device), text=text, motion=motion, label=labels)
+        self._keep(
+            index, finite_rows(text) & finite_rows(motion).to(text.device), text=text, motion=motion, label=labels
+        )
 
     def compute(self) -> dict[str, Tensor]:
         """The scores as float64 scalars; see the class."""
@@ -121,8 +123,10 @@ class ContrastiveRetrieval(SampleMetric):
                 raise MotionGPT3Error("a similarity threshold needs the texts' sentence embeddings")
             sentence = torch.zeros(len(text), 1)
         elif sentence.ndim == 2:
-            check_references(finite(sentence), index, "the sentence embedding")
-        self._keep(index, finite(text) & finite(motion).to(text.device), text=text, motion=motion, sentence=sentence)
+            check_references(finite_rows(sentence), index, "the sentence embedding")
+        self._keep(
+            index, finite_rows(text) & finite_rows(motion).to(text.device), text=text, motion=motion, sentence=sentence
+        )
 
     def compute(self) -> dict[str, Tensor]:
         """The scores as float64 scalars; see the class. NaN, with a warning, without samples."""

@@ -128,7 +128,7 @@ class SampleMetric(Metric):
         warnings.warn(f"{type(self).__name__}: {message}", stacklevel=3)
 
 
-def finite(values: Tensor) -> Tensor:
+def finite_rows(values: Tensor) -> Tensor:
     """(B, ...) -> (B,) bool: no NaN and no infinity in the sample."""
     return values.detach().isfinite().flatten(1).all(dim=1)
 

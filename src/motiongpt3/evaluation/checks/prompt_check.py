@@ -13,7 +13,7 @@ import numpy as np
 import yaml
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.evaluation.checks.body_measures import measure
+from motiongpt3.evaluation.checks.body_measures import measure_body
 from motiongpt3.evaluation.checks.kinematic_rules import RULES
 from motiongpt3.motion.motion import Motion
 
@@ -21,7 +21,7 @@ Kind = Literal["plain", "free"]
 Generate = Callable[[list[str], float, int], list[Motion]]
 """(texts, seconds, seed) -> one motion per text."""
 
-BARS: dict[Kind, float] = {"plain": 0.85, "free": 0.65}
+PROMPT_BARS: dict[Kind, float] = {"plain": 0.85, "free": 0.65}
 """Score that a good model reaches."""
 MARGIN_BAR = 0.50
 """Score minus shuffled score that a good model reaches on the plain prompts."""
@@ -121,7 +121,7 @@ def load_prompts(kind: Kind = "plain") -> list[PromptCase]:
     Raises:
         MotionGPT3Error: another kind.
     """
-    if kind not in BARS:
+    if kind not in PROMPT_BARS:
         raise MotionGPT3Error(f"prompts are 'plain' or 'free', not {kind!r}")
     return [
         PromptCase(text, action, float(entry.get("seconds", 4)))
@@ -150,7 +150,7 @@ def evaluate_prompts(
         batch_size: most texts in a call.
 
     Raises:
-        MotionGPT3Error: no prompt, no seed, an unknown action, a wrong number of motions, or a motion `measure`
+        MotionGPT3Error: no prompt, no seed, an unknown action, a wrong number of motions, or a motion `measure_body`
             refuses.
     """
     if not cases or not seeds:
@@ -170,7 +170,7 @@ def evaluate_prompts(
                 if len(motions) != len(batch):
                     raise MotionGPT3Error(f"asked for {len(batch)} motions, got {len(motions)}")
                 for i, motion in zip(batch, motions, strict=True):
-                    body = measure(motion)
+                    body = measure_body(motion)
                     verdicts[i, s] = [RULES[name](body) for name in names]
     wanted = np.array([names.index(case.action) for case in cases])
     right = verdicts[np.arange(len(cases)), :, wanted]
@@ -231,7 +231,7 @@ def validate_rules(clips: Iterable[tuple[Motion, str]]) -> RuleReport:
         clips: motions with their `short` labels; clips of no listed action are passed over.
 
     Raises:
-        MotionGPT3Error: no clip of any action, or a motion `measure` refuses.
+        MotionGPT3Error: no clip of any action, or a motion `measure_body` refuses.
     """
     patterns = real_clips()
     names = list(patterns)
@@ -240,7 +240,7 @@ def validate_rules(clips: Iterable[tuple[Motion, str]]) -> RuleReport:
     for motion, label in clips:
         shown = [i for i, name in enumerate(names) if patterns[name].search(label)]
         if shown:
-            body = measure(motion)
+            body = measure_body(motion)
             count[shown] += 1
             yes[shown] += [RULES[name](body) for name in names]
     kept = np.flatnonzero(count)

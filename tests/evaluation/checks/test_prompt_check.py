@@ -12,7 +12,7 @@ import pytest
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.evaluation.checks.kinematic_rules import RULES
-from motiongpt3.evaluation.checks.prompts import (
+from motiongpt3.evaluation.checks.prompt_check import (
     MARGIN_BAR,
     PromptCase,
     evaluate_prompts,

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.evaluation import FPS
 from motiongpt3.evaluation.provenance import files_hash
 from motiongpt3.models.backbone_files import read_json, read_tokenizer
 from motiongpt3.models.vae import frame_mask
@@ -31,9 +32,9 @@ from motiongpt3.serialization import WEIGHTS, load_weights, parse_config, read_c
 # In the manner of TMR (Petrovich et al., "TMR: Text-to-Motion Retrieval Using Contrastive 3D Human Motion Synthesis",
 # ICCV 2023), without its generator. `motiongpt3 train evaluator` makes one.
 
-KIND = "tmr"
+TMR_KIND = "tmr"
 """What config.json calls the network's sizes."""
-PACE = 32
+PARTS_PER_BATCH = 32
 """Parts of motions that are encoded together."""
 
 
@@ -134,8 +135,8 @@ class TMR(nn.Module):
                 owner.append(number)
         order = sorted(range(len(parts)), key=lambda i: len(parts[i]))  # alike lengths together: little padding
         result = self.feature_mean.new_zeros(len(clips), self.config.channels)
-        for first in range(0, len(order), PACE):
-            rows = order[first : first + PACE]
+        for first in range(0, len(order), PARTS_PER_BATCH):
+            rows = order[first : first + PARTS_PER_BATCH]
             vectors = self._encode([parts[i] for i in rows])
             result = result.index_add(0, torch.tensor([owner[i] for i in rows], device=result.device), vectors.float())
         return F.normalize(result, dim=-1)
@@ -158,17 +159,17 @@ class TMR(nn.Module):
 
     def save(self, folder: str | Path, sentences_sha256: str, dtype: torch.dtype | None = torch.float16) -> None:
         """Write config.json, with the hash of the sentence encoder it was trained with, and model.safetensors."""
-        config = {"format": 1, KIND: asdict(self.config), "sentences_sha256": sentences_sha256}
+        config = {"format": 1, TMR_KIND: asdict(self.config), "sentences_sha256": sentences_sha256}
         write_folder(folder, config, self.state_dict(), dtype)
 
     @classmethod
     def load(cls, folder: str | Path) -> TMR:
         """The network of a folder, in eval mode; raises MotionGPT3Error when there is none or it is damaged."""
         config = read_config(folder)
-        if KIND not in config:
+        if TMR_KIND not in config:
             raise MotionGPT3Error(f"{folder} is no evaluator; make one with `motiongpt3 train evaluator`")
         with torch.device("meta"):  # sizes that the file does not hold cost nothing
-            network = cls(parse_config(TMRConfig, config[KIND]))
+            network = cls(parse_config(TMRConfig, config[TMR_KIND]))
         load_weights(network, folder, assign=True)
         return network.float().eval().requires_grad_(False)
 
@@ -277,9 +278,8 @@ def minilm_folder() -> Path:
 
 MOCAP = "mocap"
 """The evaluator that ships inside the package, trained on the train split of the captioned motion capture."""
-EMBEDDED = Path(__file__).resolve().parent / "mocap_evaluator"
-FPS = 20.0
-MOST_TEXTS = 50_000
+EMBEDDED_EVALUATOR = Path(__file__).resolve().parent / "mocap_evaluator"
+MAX_TEXTS = 50_000
 """Sentences whose vectors are remembered."""
 
 
@@ -363,7 +363,7 @@ class MotionTextEvaluator:
             if self._sentences is None:
                 self._sentences = load_sentences(self.network.config.sentences, self._wanted).to(self.device)
             vectors = self.network.embed_sentences(self._sentences(new))
-            if len(self._known) + len(new) > MOST_TEXTS:
+            if len(self._known) + len(new) > MAX_TEXTS:
                 self._known = {text: self._known[text] for text in texts if text in self._known}
             self._known.update(zip(new, vectors, strict=True))
         if not texts:
@@ -381,11 +381,11 @@ def load_evaluator(name_or_folder: str = MOCAP, device: str | torch.device | Non
     Raises:
         MotionGPT3Error: there is none, or it is damaged.
     """
-    folder = EMBEDDED if name_or_folder == MOCAP else Path(name_or_folder)
+    folder = EMBEDDED_EVALUATOR if name_or_folder == MOCAP else Path(name_or_folder)
     if not folder.is_dir():
         raise MotionGPT3Error(f"there is no evaluator {str(name_or_folder)[:200]!r}: give a folder or {MOCAP!r}")
     config = read_config(folder)
-    if KIND not in config:
+    if TMR_KIND not in config:
         raise MotionGPT3Error(f"{folder} is no text-motion evaluator that this can load")
     network = TMR.load(folder)
     try:

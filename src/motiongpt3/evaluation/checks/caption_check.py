@@ -16,7 +16,7 @@ from motiongpt3.data.labels import base_action
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.motion import mirror_text
 
-BARS = {"action": 0.80, "left_right": 0.90, "forward_backward": 0.90}
+CAPTION_BARS = {"action": 0.80, "left_right": 0.90, "forward_backward": 0.90}
 """Shares that a good model reaches; and more than 200 distinct captions over the test split of data/mocap."""
 
 

@@ -13,11 +13,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from motiongpt3 import Motion
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.evaluation import evaluator as module
-from motiongpt3.evaluation import evaluator as sentences
-from motiongpt3.evaluation.evaluator import (
-    EMBEDDED,
-    PACE,
+from motiongpt3.evaluation import tmr
+from motiongpt3.evaluation.tmr import (
+    EMBEDDED_EVALUATOR,
+    PARTS_PER_BATCH,
     TMR,
     MotionTextEvaluator,
     SentenceEncoder,
@@ -80,12 +79,12 @@ def test_texts_are_read_once(evaluator: MotionTextEvaluator, monkeypatch: pytest
     assert torch.equal(vectors[0], vectors[2])
     assert (vectors[0] - vectors[1]).abs().max() > 1e-3
     torch.testing.assert_close(vectors.norm(dim=1), torch.ones(3))
-    monkeypatch.setattr(module, "MOST_TEXTS", 2)
+    monkeypatch.setattr(tmr, "MAX_TEXTS", 2)
     assert evaluator._sentences is not None
     monkeypatch.setattr(evaluator._sentences, "forward", lambda texts: pytest.fail(f"read again: {texts}"))
     assert torch.equal(evaluator.embed_texts(texts[::-1]), vectors[[2, 1, 0]])
     monkeypatch.undo()
-    monkeypatch.setattr(module, "MOST_TEXTS", 2)
+    monkeypatch.setattr(tmr, "MAX_TEXTS", 2)
     again = evaluator.embed_texts(["a person jumps", "somebody waves"])
     torch.testing.assert_close(again[1], vectors[1])
     assert evaluator.embed_texts([]).shape == (0, 8)
@@ -93,7 +92,7 @@ def test_texts_are_read_once(evaluator: MotionTextEvaluator, monkeypatch: pytest
 
 def test_motions_need_no_sentence_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     """The evaluator of the package: its motion half works without the package that its text half names."""
-    monkeypatch.setattr(sentences, "find_spec", lambda _: None)
+    monkeypatch.setattr(tmr, "find_spec", lambda _: None)
     evaluator = load_evaluator()
     assert evaluator.name == "mocap"
     assert len(evaluator.sha256) == 64
@@ -104,8 +103,8 @@ def test_motions_need_no_sentence_encoder(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_package_carries_a_small_network_with_a_card() -> None:
-    assert sum(file.stat().st_size for file in EMBEDDED.iterdir()) < 8_000_000
-    assert "cc-by-nc-4.0" in (EMBEDDED / "README.md").read_text()
+    assert sum(file.stat().st_size for file in EMBEDDED_EVALUATOR.iterdir()) < 8_000_000
+    assert "cc-by-nc-4.0" in (EMBEDDED_EVALUATOR / "README.md").read_text()
 
 
 def test_what_is_no_evaluator(tmp_path: Path, tiny_model_dir: Path) -> None:
@@ -146,7 +145,7 @@ def test_padding_and_order_do_not_matter(network: TMR) -> None:
     torch.testing.assert_close(network.embed_features(padded.flip(0), lengths.flip(0)).flip(0), vectors)
     for clip, vector in zip(several, vectors, strict=True):
         torch.testing.assert_close(network.embed_clips([clip])[0], vector)
-    many = network.embed_clips([*several] * (PACE // 5 + 1))
+    many = network.embed_clips([*several] * (PARTS_PER_BATCH // 5 + 1))
     torch.testing.assert_close(many[:5], vectors)
     assert network.embed_clips([]).shape == (0, 8)
 
@@ -274,6 +273,6 @@ def test_weights_of_another_size(tiny_sentences: Path, tmp_path: Path) -> None:
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sentences, "find_spec", lambda _: None)
+    monkeypatch.setattr(tmr, "find_spec", lambda _: None)
     with pytest.raises(MotionGPT3Error, match=r'pip install "motiongpt3\[evaluate\]"'):
         load_sentences()

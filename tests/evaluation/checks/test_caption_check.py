@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.evaluation.checks.captions import (
+from motiongpt3.evaluation.checks.caption_check import (
     Directions,
     Labelled,
     action_of,
