@@ -78,7 +78,9 @@ def test_saving_and_loading(evaluator: GuoEvaluator, tmp_path: Path) -> None:
     evaluator.save(tmp_path / "e")
     loaded = GuoEvaluator.load(tmp_path / "e")
     features, lengths = clips([24, 20], 24)
-    assert torch.equal(loaded.embed_motion(features, lengths), evaluator.embed_motion(features, lengths))
+    assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in evaluator.state_dict().items())
+    # Tensors mapped from a file lie at other addresses, and some kernels round by alignment.
+    torch.testing.assert_close(loaded.embed_motion(features, lengths), evaluator.embed_motion(features, lengths))
     assert torch.equal(loaded.normalise(torch.full((263,), 6.0)), torch.ones(263))
     assert not loaded.training
     write_folder(tmp_path / "vae", {"format": 1, "vae": {}}, {})

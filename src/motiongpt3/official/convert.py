@@ -17,7 +17,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor, nn
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.evaluation.guo import CONTACTS, KIND, GuoConfig, GuoEvaluator
+from motiongpt3.evaluation.guo import CONTACTS, GUO_KIND, GuoConfig, GuoEvaluator
 from motiongpt3.models.backbone import TextBackbone
 from motiongpt3.models.backbone_files import MAX_JSON, read_json, read_tokenizer
 from motiongpt3.models.config import MotionGPT3Config
@@ -261,7 +261,12 @@ def convert_evaluator(tensors: Mapping[str, Tensor], mean: Tensor, std: Tensor) 
     )
     statistics = _feature_statistics(mean, std, config.features)
     return _converted(
-        part, lambda: GuoEvaluator(parse_config(GuoConfig, asdict(config))), EVALUATOR_NAMES, KIND, config, statistics
+        part,
+        lambda: GuoEvaluator(parse_config(GuoConfig, asdict(config))),
+        EVALUATOR_NAMES,
+        GUO_KIND,
+        config,
+        statistics,
     )
 
 
