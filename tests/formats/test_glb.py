@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from npm import in_node
 from rigs import names_of, rest_joints, rig
 
-from motiongpt3.characters.bone_names import OWN_HELPERS, OWN_NAMES, known_maps
+from motiongpt3.characters.bone_names import KNOWN_RIGS, OWN_HELPERS, OWN_NAMES
 from motiongpt3.cli.main import main
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.formats import bvh, load, save
@@ -298,7 +298,7 @@ def angles(one: np.ndarray, other: np.ndarray, bones: list[tuple[int, int]]) -> 
 
 
 @pytest.mark.parametrize("pose", ["T", "A"])
-@pytest.mark.parametrize("kind", [*known_maps(), "numbered"])
+@pytest.mark.parametrize("kind", [*KNOWN_RIGS, "numbered"])
 def test_known_and_unknown_names(tmp_path: Path, kind: str, pose: str) -> None:
     names = NUMBERED if kind == "numbered" else names_of(kind)
     motion = invented(3, 30, wildness=0.3)
@@ -710,7 +710,7 @@ def test_interleaved_arrays(tmp_path: Path) -> None:
     np.testing.assert_allclose(load(path).joints, motion.joints, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", known_maps())
+@pytest.mark.parametrize("kind", KNOWN_RIGS)
 def test_characters_with_known_names(tmp_path: Path, kind: str) -> None:
     """What `retarget` wrote is read as a person of our size whose limbs point where the character's do."""
     motion = invented(3, 30, 30, wildness=0.3)

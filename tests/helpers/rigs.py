@@ -9,7 +9,7 @@ import numpy as np
 from clips import invented
 from glb_reader import parse
 
-from motiongpt3.characters.bone_names import OWN_NAMES, known_maps
+from motiongpt3.characters.bone_names import KNOWN_RIGS, OWN_NAMES
 from motiongpt3.formats import save
 from motiongpt3.formats.gltf import pack
 from motiongpt3.motion.skeleton import HUMANML3D
@@ -19,7 +19,7 @@ OURS = {name: joint for joint, name in OWN_NAMES.items()}
 
 def names_of(kind: str) -> dict[str, str]:
     """{our joint: bone} of a shipped map."""
-    return {joint.rstrip("?"): bone for joint, bone in known_maps()[kind].items()}
+    return KNOWN_RIGS[kind]
 
 
 def rig(

@@ -16,7 +16,7 @@ import roma
 import torch
 from numpy.typing import NDArray
 
-from motiongpt3.characters.bone_names import END, OWN, known_maps, match
+from motiongpt3.characters.bone_names import END, OWN, OWN_NAMES, match
 from motiongpt3.characters.mannequin import NODES
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.kinematics import Fitted, fit
@@ -88,7 +88,7 @@ def figure(motion: Motion, dialect: BvhDialect) -> BvhFigure:
     places = own_rest(motion).places
     names, helpers = _CMU, _CMU_HELPERS
     if dialect == "mixamo":
-        names = {joint.rstrip("?"): f"mixamorig:{bone}" for joint, bone in known_maps()["Mixamo"].items()}
+        names = {joint: f"mixamorig:{bone}" for joint, bone in OWN_NAMES.items()}
         helpers = {}
     else:
         places = _without_thorax(places)

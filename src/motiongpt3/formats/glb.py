@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from motiongpt3.characters.bone_names import OWN, OWN_NAMES, Bones, find, known, known_maps, plain
+from motiongpt3.characters.bone_names import OWN, KNOWN_RIGS, OWN_NAMES, FoundBones, RestingRig, find, known, plain
 from motiongpt3.characters.mannequin import NODES, Mesh, mannequin, rest_places
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.formats.gltf import (
@@ -94,7 +94,7 @@ def _joints(nodes: Nodes, bones: list[int], file: str) -> tuple[list[int], bool]
         almost = f"; of {kind}'s it has no {', '.join(missing)}" if len(missing) < 8 else ""
         raise MotionGPT3Error(
             f"{file} is another program's figure: of GLB files those of motiongpt3 are read, and characters with all "
-            f"22 joints under the names of {', '.join(known_maps())}{almost}. Export BVH there"
+            f"22 joints under the names of {', '.join(KNOWN_RIGS)}{almost}. Export BVH there"
         )
     return [found[joint] for joint in HUMANML3D.names], False
 
@@ -230,7 +230,7 @@ class Character:
     gltf: Gltf
     nodes: Nodes
     worlds: NDArray[np.float64]
-    bones: Bones
+    bones: FoundBones
     rest: Rest
 
 
@@ -254,7 +254,7 @@ def load_character(path: str | Path, bones: dict[str, str] | None = None) -> Cha
     joints = skin_joints(gltf, nodes, source.name)
     worlds = nodes.worlds()
     places = worlds[:, :3, 3]
-    found = find(nodes.names, nodes.parents, places, joints, bones, _labels(gltf, len(nodes.names)))
+    found = find(RestingRig(nodes.names, nodes.parents, places, joints), bones, _labels(gltf, len(nodes.names)))
     for joint, node in found.nodes.items():
         scale = np.linalg.norm(worlds[node, :3, :3], axis=0)
         if not scale.min() > 0 or scale.max() > 1.02 * scale.min() or np.linalg.det(worlds[node, :3, :3]) <= 0:

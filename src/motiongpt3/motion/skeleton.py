@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -92,3 +93,11 @@ HUMANML3D = Skeleton(
     shoulders=(16, 17),
 )
 """The 22 SMPL joints of HumanML3D with the bone lengths that all its clips carry."""
+
+
+def nearest_above(joint: int, parents: Sequence[int], among: Container[int]) -> int:
+    """The nearest of `among` above a joint of any tree; -1 if there is none."""
+    above = parents[joint]
+    while above >= 0 and above not in among:
+        above = parents[above]
+    return above
