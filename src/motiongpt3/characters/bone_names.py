@@ -1,8 +1,9 @@
 """Which bone of a foreign skeleton is which of our joints: the one place that knows.
 
-Names of known skeletons are in `bone_maps.yaml`. Recordings (BVH, ASF) are read by the first `Dialect` whose joints they
-all have (`match`). The bones of characters (GLB, VRM) are found (`find`) by a user's map, by known names, or by a guess:
-the words in the names are read (thigh, calf, `_l`, `.R` ...), and what is then still missing is told by where joints lie.
+Names of known skeletons are in `bone_maps.yaml`. Recordings (BVH, ASF) are read by the first `Dialect` whose joints
+they all have (`match`). The bones of characters (GLB, VRM) are found (`find`) by a user's map, by known names, or by a
+guess: the words in the names are read (thigh, calf, `_l`, `.R` ...), and what is then still missing is told by where the
+joints lie.
 """
 
 from __future__ import annotations
@@ -94,10 +95,8 @@ class Dialect:
 
 
 OWN = Dialect("motiongpt3", dict(OWN_NAMES), requires=tuple(OWN_HELPERS.values()))
-DIALECTS = (
-    OWN,
-    *(Dialect(kind, **table | {"joints": _both_sides(table["joints"])}) for kind, table in _TABLES["recordings"].items()),
-)
+_RECORDINGS = {kind: table | {"joints": _both_sides(table["joints"])} for kind, table in _TABLES["recordings"].items()}
+DIALECTS = (OWN, *(Dialect(kind, **table) for kind, table in _RECORDINGS.items()))
 
 
 def plain(name: str) -> str:

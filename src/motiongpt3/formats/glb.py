@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from motiongpt3.characters.bone_names import OWN, KNOWN_RIGS, OWN_NAMES, FoundBones, RestingRig, find, known, plain
+from motiongpt3.characters.bone_names import KNOWN_RIGS, OWN, OWN_NAMES, FoundBones, RestingRig, find, known, plain
 from motiongpt3.characters.mannequin import NODES, Mesh, mannequin, rest_places
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.formats.gltf import (
