@@ -2,8 +2,8 @@
 
 Names of known skeletons are in `bone_maps.yaml`. Recordings (BVH, ASF) are read by the first `Dialect` whose joints
 they all have (`match`). The bones of characters (GLB, VRM) are found (`find`) by a user's map, by known names, or by a
-guess: the words in the names are read (thigh, calf, `_l`, `.R` ...), and what is then still missing is told by where the
-joints lie.
+guess: the words in the names are read (thigh, calf, `_l`, `.R` ...), and what is then still missing is told by where
+the joints lie.
 """
 
 from __future__ import annotations
