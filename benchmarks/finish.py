@@ -17,10 +17,10 @@ from motiongpt3.data.clips import PackedClips
 from motiongpt3.formats import save
 from motiongpt3.formats.glb import load_character, write_character
 from motiongpt3.formats.smpl import smpl_poses
-from motiongpt3.motion.contacts import contacts, frames_of, slides
-from motiongpt3.motion.foot_lock import SLIDE, added_way, fix_feet
+from motiongpt3.motion.contacts import find_contacts, frames_of, slides
+from motiongpt3.motion.foot_lock import MAX_SLIDE, added_way, lock_feet
 from motiongpt3.motion.loop import kinks
-from motiongpt3.motion.postprocess import finish, report
+from motiongpt3.motion.postprocess import postprocess, report
 from motiongpt3.motion.resample import resampled
 
 PROMPTS = (
@@ -35,9 +35,9 @@ PROMPTS = (
 
 def feet(name: str, motions: list[Motion]) -> tuple[int, int]:
     """Print what fix_feet changes; the contacts of the fixed motions, and how many of them slide."""
-    fixed = [fix_feet(motion) for motion in motions]
-    found = [contacts(motion) for motion in motions]
-    again = [contacts(motion) for motion in fixed]
+    fixed = [lock_feet(motion) for motion in motions]
+    found = [find_contacts(motion) for motion in motions]
+    again = [find_contacts(motion) for motion in fixed]
     before, held, after = (
         np.concatenate([slides(motion, own) for motion, own in zip(side, which, strict=True)])
         for side, which in ((motions, found), (fixed, found), (fixed, again))
@@ -48,10 +48,8 @@ def feet(name: str, motions: list[Motion]) -> tuple[int, int]:
     moved = [np.linalg.norm(y.joints - x.joints, axis=-1).mean() for x, y in zip(motions, fixed, strict=True)]
     lowest = min(float(motion.joints[:, [7, 8, 10, 11], 1].min()) for motion in fixed)
     print(f"{name}: {len(motions)} motions, {len(before)} contacts")
-    print(
-        f"  slide under 1 cm: {(before < SLIDE).mean():.1%} -> {(after < SLIDE).mean():.1%} of contacts found in each"
-    )
-    print(f"  of the contacts found before: -> {(held < SLIDE).mean():.1%}")
+    print(f"  slide under 1 cm: {(before < MAX_SLIDE).mean():.1%} -> {(after < MAX_SLIDE).mean():.1%} of each")
+    print(f"  of the contacts found before: -> {(held < MAX_SLIDE).mean():.1%}")
     print(f"  feet that stand: {stands[0]:.1%} -> {stands[1]:.1%} of frames")
     print(f"  slide per contact: mean {100 * before.mean():.2f} -> {100 * after.mean():.2f} cm")
     print(f"  fastest added movement: {pop:.2f} cm in 1/20 s, upwards or downwards {up:.2f}")
@@ -59,7 +57,7 @@ def feet(name: str, motions: list[Motion]) -> tuple[int, int]:
     for key in ("skate_speed", "slip_speed", "skate_ratio", "penetration_max", "jitter"):
         means = [np.mean([report(motion)[key] for motion in side]) for side in (motions, fixed)]
         print(f"  {key}: {means[0]:.3f} -> {means[1]:.3f}")
-    return len(after), int((after >= SLIDE).sum())
+    return len(after), int((after >= MAX_SLIDE).sum())
 
 
 def upward(before: Motion, after: Motion) -> float:
@@ -70,7 +68,7 @@ def upward(before: Motion, after: Motion) -> float:
 
 def loops(name: str, motions: list[Motion]) -> None:
     """Print how loops close."""
-    made = [finish(motion, loop=True) for motion in motions if motion.seconds >= 1]
+    made = [postprocess(motion, loop=True) for motion in motions if motion.seconds >= 1]
     facts = [report(cycle) for cycle in made]
     pose, speed, kink = (np.array([fact[key] for fact in facts]) for key in ("loop_pose", "loop_speed", "loop_kink"))
     inside = np.array([kinks(cycle.joints.astype(np.float64)).max() * cycle.fps for cycle in made])

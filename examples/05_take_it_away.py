@@ -13,7 +13,7 @@ import numpy as np
 from motiongpt3 import HUMANML3D, Motion
 from motiongpt3.formats import save
 from motiongpt3.formats.glb import load_character, write_character
-from motiongpt3.motion.postprocess import finish, report
+from motiongpt3.motion.postprocess import postprocess, report
 
 
 def shifting(frames: int = 80) -> Motion:
@@ -28,7 +28,7 @@ def shifting(frames: int = 80) -> Motion:
 
 
 raw = Motion.load(sys.argv[1]) if sys.argv[1:] else shifting()
-cycle = finish(raw, fix_feet=True, loop=True, in_place=True, fps=30)
+cycle = postprocess(raw, fix_feet=True, loop=True, in_place=True, fps=30)
 for name, before in report(raw).items():
     print(f"{name}: {before:.3f} -> {report(cycle)[name]:.3f}")
 

@@ -14,7 +14,7 @@ from motiongpt3.cli.main import main
 from motiongpt3.evaluation.tmr import load_evaluator
 from motiongpt3.formats import load, save
 from motiongpt3.motion.motion import Motion
-from motiongpt3.motion.postprocess import finish
+from motiongpt3.motion.postprocess import postprocess
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_fbx_by_the_real_blender(clip: Path, tmp_path: Path, fps: int) -> None:
     assert fbx.read_bytes().startswith(b"Kaydara FBX Binary")
     seen = in_blender(fbx, "import_scene.fbx", tmp_path)
     assert (seen.fps, seen.meshes) == (fps, 1)
-    seen.compare(finish(load(clip), fps=fps))
+    seen.compare(postprocess(load(clip), fps=fps))
 
 
 Capture = pytest.CaptureFixture[str]

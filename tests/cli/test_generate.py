@@ -17,7 +17,7 @@ from motiongpt3.cli.main import main
 from motiongpt3.models.chat import Reply
 from motiongpt3.models.motiongpt3 import MotionGPT3
 from motiongpt3.motion.motion import Motion
-from motiongpt3.motion.postprocess import finish
+from motiongpt3.motion.postprocess import postprocess
 
 Capture = pytest.CaptureFixture[str]
 
@@ -84,7 +84,7 @@ def test_finishing(walk: Motion, words: list[str], tiny_model_dir: Path, capsys:
     assert main([*words, *asked, "-o", "a.npz", "-o", "b.bvh", *model]) == 0
     said = capsys.readouterr().out
     raw, made = Motion.load("raw.npz"), Motion.load("a.npz")
-    assert made == finish(raw, fix_feet=True, in_place=True, smooth=0.2, fps=30)
+    assert made == postprocess(raw, fix_feet=True, in_place=True, smooth=0.2, fps=30)
     assert f"a.npz: {len(made)} frames, {len(made) / 30:.2f} s" in said
     assert "before finishing" in said
     assert "contact_slide (cm)" in said

@@ -37,7 +37,7 @@ from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.blend import best_cut, join
 from motiongpt3.motion.features import features_to_joints, joints_to_features
 from motiongpt3.motion.motion import mirror_text
-from motiongpt3.motion.poses import bones
+from motiongpt3.motion.poses import bone_vectors
 from motiongpt3.motion.skeleton import HUMANML3D
 
 LENGTHS = HUMANML3D.bone_lengths[1:]
@@ -197,7 +197,7 @@ def test_pools_are_sound_and_deterministic(clips: list[Captioned], make) -> None
         assert np.isfinite(joints).all()
         assert abs(float(joints[..., 1].min())) < 1e-5
         assert np.abs(joints[0, 0, [0, 2]]).max() < 1e-5
-        assert np.abs(np.linalg.norm(bones(joints), axis=-1) - LENGTHS).max() < 2e-3
+        assert np.abs(np.linalg.norm(bone_vectors(joints), axis=-1) - LENGTHS).max() < 2e-3
         assert captions
         for text in captions:
             assert text.endswith("."), text
@@ -249,7 +249,7 @@ def test_time_warp_keeps_ends_and_bones(clips: list[Captioned]) -> None:
         warped = time_warp(clip, factor)
         assert len(warped) == round((len(clip) - 1) / factor) + 1
         assert np.abs(warped[[0, -1]] - clip[[0, -1]]).max() < 2e-3
-        assert np.abs(np.linalg.norm(bones(warped), axis=-1) - LENGTHS).max() < 2e-3
+        assert np.abs(np.linalg.norm(bone_vectors(warped), axis=-1) - LENGTHS).max() < 2e-3
     with pytest.raises(MotionGPT3Error, match="factor"):
         time_warp(clip, 0)
 

@@ -28,11 +28,11 @@ from motiongpt3.formats import glb as glb_format
 from motiongpt3.formats import gltf as gltf_animation
 from motiongpt3.formats.glb import load_character, write_character
 from motiongpt3.formats.gltf import pack
-from motiongpt3.motion.contacts import contacts
-from motiongpt3.motion.foot_lock import fix_feet
+from motiongpt3.motion.contacts import find_contacts
+from motiongpt3.motion.foot_lock import lock_feet
 from motiongpt3.motion.kinematics import bone_vectors
 from motiongpt3.motion.motion import Motion
-from motiongpt3.motion.retarget import REQUIRED, Played
+from motiongpt3.motion.retarget import REQUIRED, RiggedMotion
 from motiongpt3.motion.skeleton import HUMANML3D
 
 VALIDATE = """
@@ -278,7 +278,7 @@ NUMBERED = {joint: f"bone_{number}" for number, joint in enumerate(HUMANML3D.nam
 LIMBS = [(16, 18), (18, 20), (17, 19), (19, 21), (1, 4), (4, 7), (2, 5), (5, 8), (12, 15)]
 
 
-def retargeted(motion: Motion, path: Path) -> tuple[Played, Glb]:
+def retargeted(motion: Motion, path: Path) -> tuple[RiggedMotion, Glb]:
     character = load_character(path)
     played = write_character(motion, character, path.with_name("out.glb"))
     return played, parse(path.with_name("out.glb").read_bytes())
@@ -329,14 +329,14 @@ def test_real_motions(mocap_dir: Path, tmp_path: Path, changes: dict[str, Any]) 
     path = rig(tmp_path, **changes)
     errors, heights, slides = [], [], []
     for source in recorded(mocap_dir, "test", 8):
-        motion = fix_feet(source)
+        motion = lock_feet(source)
         played, glb = retargeted(motion, path)
         joints = played_joints(glb, names_of("Mixamo"))
         errors.append(played.error)
         assert played.scale == pytest.approx(changes.get("legs", 1) * changes.get("unit", 1), rel=0.02)
         way = np.linalg.norm(joints[-1, 0] - joints[0, 0]) / played.scale
         assert way == pytest.approx(np.linalg.norm(motion.joints[-1, 0] - motion.joints[0, 0]), abs=0.12)
-        for c in contacts(motion):
+        for c in find_contacts(motion):
             toes = joints[c.start : c.stop, (10, 11)[c.side]] / played.scale
             heights.append(np.median(toes[:, 1]))
             slides.append(np.linalg.norm((toes - toes[0])[:, [0, 2]], axis=-1).max())

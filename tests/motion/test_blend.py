@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from people import LENGTHS, person
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.motion.blend import best_cut, hold, join, layer
-from motiongpt3.motion.poses import align, bones, heading, smooth_heading
+from motiongpt3.motion.blend import best_cut, hold_pose, join, layer
+from motiongpt3.motion.poses import align, bone_vectors, heading, smooth_heading
 
 
 def jerk(joints: np.ndarray) -> np.ndarray:
@@ -18,7 +18,7 @@ def jerk(joints: np.ndarray) -> np.ndarray:
 
 
 def bone_error(joints: np.ndarray) -> float:
-    return float(np.abs(np.linalg.norm(bones(joints), axis=-1) - LENGTHS).max())
+    return float(np.abs(np.linalg.norm(bone_vectors(joints), axis=-1) - LENGTHS).max())
 
 
 @given(yaw=st.floats(-3.1, 3.1), x=st.floats(-5, 5), z=st.floats(-5, 5))
@@ -133,7 +133,7 @@ def test_one_arm_eases_in_and_out_and_the_rest_is_the_walker() -> None:
 
 def test_hold_sways_a_little_and_keeps_bones() -> None:
     pose = person(5)[0]
-    still = hold(pose, 60, phase=1.0)
+    still = hold_pose(pose, 60, phase=1.0)
     assert np.allclose(still[0], pose, atol=1e-5)
     assert 1e-3 < np.abs(still[:, 15] - pose[15]).max() < 0.05
     assert np.abs(still[:, [10, 11]] - pose[[10, 11]]).max() < 0.005

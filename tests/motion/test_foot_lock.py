@@ -11,8 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from standing import standing
 
-from motiongpt3.motion.contacts import HEIGHT, Contact, contacts, slides
-from motiongpt3.motion.foot_lock import FASTEST, POP, Plan, added_way, fix_feet, hold, lift, longer, mends, shorter
+from motiongpt3.motion.contacts import MAX_CONTACT_HEIGHT, Contact, find_contacts, slides
+from motiongpt3.motion.foot_lock import (
+    MAX_CORRECTION_SPEED,
+    MAX_POP,
+    Plan,
+    added_way,
+    hold,
+    lift,
+    lock_feet,
+    longer,
+    mends,
+    shorter,
+)
 from motiongpt3.motion.kinematics import bone_vectors
 from motiongpt3.motion.leg_ik import LEGS
 from motiongpt3.motion.motion import Motion
@@ -33,9 +44,9 @@ def test_one_foot_that_slides_is_held_and_the_other_stays(fps: int) -> None:
     joints[:, [7, 10]] += slide[:, None]
     joints[:, 4] += slide / 2
     motion = Motion(joints, fps=fps)
-    found = contacts(motion)
+    found = find_contacts(motion)
     assert found == [Contact(0, 0, 3 * fps), Contact(1, 0, 3 * fps)]
-    before, after = slides(motion, found), slides(fix_feet(motion), found)
+    before, after = slides(motion, found), slides(lock_feet(motion), found)
     assert before[0] > 0.05 > 1e-5 > before[1]
     assert after.max() < 0.001
 
@@ -43,7 +54,7 @@ def test_one_foot_that_slides_is_held_and_the_other_stays(fps: int) -> None:
 def test_a_body_that_glides_stands_still_afterwards() -> None:
     """Nobody who glides half a metre on both feet can be helped by bending the legs: the body has to stay back."""
     joints = standing(100) + np.linspace(0, 0.5, 100)[:, None, None] * [0, 0, 1.0]
-    fixed = fix_feet(Motion(joints))
+    fixed = lock_feet(Motion(joints))
     assert slip_speed(Motion(joints)) > 9
     assert slip_speed(fixed) < 2.5
     assert np.ptp(fixed.joints[:, 0, 2]) < 0.3
@@ -51,7 +62,7 @@ def test_a_body_that_glides_stands_still_afterwards() -> None:
 
 def test_toes_come_up_from_under_the_floor() -> None:
     joints = standing(40) - [0, 0.03, 0]
-    fixed = fix_feet(Motion(joints))
+    fixed = lock_feet(Motion(joints))
     assert measure(fixed).penetration_max < 0.01
     head = fixed.joints[:, 15] - joints[:, 15]
     np.testing.assert_allclose(head[:, [0, 2]], 0, atol=1e-3)
@@ -60,8 +71,8 @@ def test_toes_come_up_from_under_the_floor() -> None:
 
 def test_what_is_fixed_stays_as_it_is(mocap_dir: Path) -> None:
     motion = recorded(mocap_dir, "test", 12)[3]
-    once = fix_feet(motion)
-    assert np.abs(fix_feet(once).joints - once.joints).max() < 0.02
+    once = lock_feet(motion)
+    assert np.abs(lock_feet(once).joints - once.joints).max() < 0.02
 
 
 @pytest.mark.parametrize("fps", [20, 30, 60])
@@ -70,12 +81,12 @@ def test_real_motions(mocap_dir: Path, fps: int) -> None:
     before, after, stood = [], [], 0
     for motion in recorded(mocap_dir, "test", 50):
         motion = motion if fps == motion.fps else resampled(motion, fps)
-        fixed = fix_feet(motion)
-        assert added_way(motion, fixed).max(initial=0) <= POP + 1e-6, motion.name
+        fixed = lock_feet(motion)
+        assert added_way(motion, fixed).max(initial=0) <= MAX_POP + 1e-6, motion.name
         assert fixed.joints[:, [10, 11], 1].min() > -1e-6, motion.name
         assert np.linalg.norm(fixed.joints - motion.joints, axis=-1).mean() < 0.03, motion.name
         np.testing.assert_allclose(bone_lengths(fixed.joints), bone_lengths(motion.joints), atol=1e-4)
-        found, again = contacts(motion), contacts(fixed)
+        found, again = find_contacts(motion), find_contacts(fixed)
         before += list(slides(fixed, found) < 0.01)
         after += list(slides(fixed, again) < 0.01)
         stood += sum(c.stop - c.start for c in again) - sum(c.stop - c.start for c in found)
@@ -93,13 +104,13 @@ def test_a_foot_dragged_behind_steps(fps: int) -> None:
     joints[:, [7, 10]] += way[:, None]
     joints[:, 4] += way / 2
     motion = Motion(joints, fps=fps)
-    fixed = fix_feet(motion)
-    again = contacts(fixed)
+    fixed = lock_feet(motion)
+    again = find_contacts(fixed)
     left = [c for c in again if c.side == 0]
     assert slides(fixed, again).max() < 0.01
     assert len(left) > 1
     assert sum(c.stop - c.start for c in left) > 0.5 * len(motion)
-    assert added_way(motion, fixed).max() <= POP + 1e-6
+    assert added_way(motion, fixed).max() <= MAX_POP + 1e-6
 
 
 def test_the_way_added_is_that_of_a_twentieth_of_a_second() -> None:
@@ -121,9 +132,9 @@ def test_the_way_added_is_that_of_a_twentieth_of_a_second() -> None:
 @given(st.integers(0, 10**6), st.integers(1, 40), st.sampled_from([20, 60]), st.floats(0.05, 3))
 def test_anything_is_survived(seed: int, frames: int, fps: float, wildness: float) -> None:
     motion = invented(seed, frames, fps, wildness)
-    fixed = fix_feet(motion)
+    fixed = lock_feet(motion)
     assert len(fixed) == frames
-    assert added_way(motion, fixed).max(initial=0) <= POP + 1e-6
+    assert added_way(motion, fixed).max(initial=0) <= MAX_POP + 1e-6
     np.testing.assert_allclose(bone_lengths(fixed.joints), bone_lengths(motion.joints), atol=1e-4)
 
 
@@ -150,14 +161,14 @@ def test_no_passage_is_quicker_than_a_foot_may_be() -> None:
     assert [c.side for c in plan.held] == [0, 0]
     assert plan.held[0].stop < 40 or plan.held[1].start > 44, "a contact is shortened"
     added = np.linalg.norm(np.diff(fixed.joints[:, 10] - motion.joints[:, 10], axis=0), axis=-1) * motion.fps
-    assert added[plan.held[0].stop : plan.held[1].start - 1].max() < FASTEST + 0.02
+    assert added[plan.held[0].stop : plan.held[1].start - 1].max() < MAX_CORRECTION_SPEED + 0.02
 
 
 def test_lifted_toes_travel_above_the_floor() -> None:
     motion = sliding()
     fixed, _ = hold(motion, Plan([], [Contact(0, 30, 50)], 0.25, 0.2), 0.0)
     height = fixed.joints[:, 10, 1]
-    assert height[30:50].min() > HEIGHT
+    assert height[30:50].min() > MAX_CONTACT_HEIGHT
     assert np.abs(height[:20] - motion.joints[:20, 10, 1]).max() < 1e-3
     assert np.abs(np.diff(height)).max() < 0.03
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from standing import standing
 
-from motiongpt3.motion.leg_ik import LEGS, bend, folded, legs_of, length, place_ankles, rise, tilted_foot
+from motiongpt3.motion.leg_ik import LEGS, folded, legs_of, length, place_ankles, rise, tilted_foot, two_bone_ik
 from motiongpt3.motion.skeleton import HUMANML3D
 
 THIGH, SHIN = (float(HUMANML3D.bone_lengths[joint]) for joint in LEGS[0][1:3])
@@ -24,7 +24,7 @@ def squatting(share: float, frames: int = 20, lean: float = -0.6) -> np.ndarray:
         start = joints[:, ankle] + reach[:, None] * along
         joints[:, hip] = start
         pole = np.tile([0, 0, 1.0], (frames, 1))
-        joints[:, knee], _ = bend(start, -np.tile(along, (frames, 1)), reach, THIGH, SHIN, pole)
+        joints[:, knee], _ = two_bone_ik(start, -np.tile(along, (frames, 1)), reach, THIGH, SHIN, pole)
     body = [joint for joint in range(22) if joint not in {joint for leg in LEGS for joint in leg}]
     joints[:, body] += (joints[:, LEGS[0][0]] - before)[:, None]
     return joints
@@ -37,7 +37,7 @@ def test_a_bent_leg_has_its_bones_and_its_ankle_its_reach(seed: int) -> None:
     hip, line, pole = rng.normal(size=(3, 5, 3))
     thigh, shin = rng.uniform(0.2, 0.6, (2, 5))
     reach = rng.uniform(np.abs(thigh - shin) + 1e-3, thigh + shin - 1e-3)
-    knee, ankle = bend(hip, line, reach, thigh, shin, pole)
+    knee, ankle = two_bone_ik(hip, line, reach, thigh, shin, pole)
     np.testing.assert_allclose(np.linalg.norm(knee - hip, axis=-1), thigh)
     np.testing.assert_allclose(np.linalg.norm(ankle - knee, axis=-1), shin)
     np.testing.assert_allclose(np.linalg.norm(ankle - hip, axis=-1), reach)
@@ -75,7 +75,7 @@ def test_the_knee_of_a_folded_leg_stays_as_near_as_it_can(lean: float, way: tupl
         poles = np.cos(angles)[:, None] * side + np.sin(angles)[:, None] * up
         many = np.ones((len(angles), 1))
         reach = np.full(len(angles), np.linalg.norm(line))
-        knees, _ = bend(out[0, hip] * many, line * many, reach, THIGH, SHIN, poles)
+        knees, _ = two_bone_ik(out[0, hip] * many, line * many, reach, THIGH, SHIN, poles)
         assert moved < np.linalg.norm(knees - joints[0, knee], axis=-1).min() + 1e-4
 
 

@@ -9,17 +9,17 @@ import pytest
 from clips import invented, recorded
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.motion.contacts import contacts, slides
+from motiongpt3.motion.contacts import find_contacts, slides
 from motiongpt3.motion.loop import kinks, loop
 from motiongpt3.motion.motion import Motion
-from motiongpt3.motion.poses import bones
-from motiongpt3.motion.postprocess import UNITS, changes, finish, report, smoothed, without_path
+from motiongpt3.motion.poses import bone_vectors
+from motiongpt3.motion.postprocess import UNITS, changes, postprocess, report, smoothed, without_path
 from motiongpt3.motion.quality import jitter
-from motiongpt3.motion.resample import averaged
+from motiongpt3.motion.signals import averaged, gaussian
 
 
 def lengths(motion: Motion) -> np.ndarray:
-    return np.linalg.norm(bones(motion.joints.astype(np.float64)), axis=-1)
+    return np.linalg.norm(bone_vectors(motion.joints.astype(np.float64)), axis=-1)
 
 
 def largest_change(motion: Motion) -> float:
@@ -33,7 +33,7 @@ def test_loops_of_real_motions(mocap_dir: Path, fix_feet: bool) -> None:
     for motion in recorded(mocap_dir, "test", 20):
         if motion.seconds < 1.5:
             continue
-        cycle = finish(motion, loop=True, fix_feet=fix_feet)
+        cycle = postprocess(motion, loop=True, fix_feet=fix_feet)
         facts = report(cycle)
         assert facts["loop_pose"] < 0.1, motion.name
         assert facts["loop_speed"] < max(1.0, 1.1 * largest_change(motion)), motion.name
@@ -58,7 +58,7 @@ def test_in_place_takes_the_way_and_keeps_the_steps(mocap_dir: Path) -> None:
     assert np.abs(there.joints[:, 0, [0, 2]]).max() < 0.25 < 2 < report(motion)["travel"]
     np.testing.assert_allclose(there.joints[..., 1], motion.joints[..., 1], atol=1e-5)
     np.testing.assert_allclose(lengths(there), lengths(motion), atol=1e-5)
-    cycle = finish(motion, loop=True, in_place=True)
+    cycle = postprocess(motion, loop=True, in_place=True)
     assert np.abs(cycle.joints[-1] - cycle.joints[0]).max() < 0.02
 
 
@@ -81,18 +81,18 @@ def test_smoothing_takes_a_tremor_and_keeps_ends_and_bones(fps: int) -> None:
 
 def test_all_at_once(mocap_dir: Path) -> None:
     motion = recorded(mocap_dir, "test", 50)[20]
-    made = finish(motion, fix_feet=True, in_place=True, loop=True, fps=30, smooth=0.1)
+    made = postprocess(motion, fix_feet=True, in_place=True, loop=True, fps=30, smooth=0.1)
     assert made.fps == 30
     assert made.caption == motion.caption
     assert report(made)["travel"] < 0.02
-    stood = finish(motion, fix_feet=True, loop=True)
-    found = slides(stood, contacts(stood))
+    stood = postprocess(motion, fix_feet=True, loop=True)
+    found = slides(stood, find_contacts(stood))
     assert np.median(found) < 0.01
 
 
 def test_without_options_nothing_changes() -> None:
     motion = invented()
-    assert finish(motion) is motion
+    assert postprocess(motion) is motion
 
 
 @pytest.mark.parametrize(
@@ -102,23 +102,23 @@ def test_without_options_nothing_changes() -> None:
 )  # fmt: skip
 def test_what_cannot_be_done_is_refused(options: dict[str, float], reason: str) -> None:
     with pytest.raises(MotionGPT3Error, match=reason):
-        finish(invented(frames=12), **options)  # type: ignore[arg-type]
+        postprocess(invented(frames=12), **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3])
 def test_the_shortest_motions(frames: int) -> None:
     motion = invented(frames=frames)
-    made = finish(motion, fix_feet=True, in_place=True, smooth=0.2, fps=30)
+    made = postprocess(motion, fix_feet=True, in_place=True, smooth=0.2, fps=30)
     assert np.isfinite(made.joints).all()
     assert np.isfinite(list(report(made).values())).all()
 
 
 def test_averaging_keeps_a_line_and_its_ends() -> None:
     line = np.linspace(0, 5, 30)[:, None] * [1, 2]
-    np.testing.assert_allclose(averaged(line, 4), line, atol=1e-9)
+    np.testing.assert_allclose(averaged(line, gaussian(4)), line, atol=1e-9)
     wave = np.sin(np.arange(30.0))
-    np.testing.assert_allclose(averaged(wave, 4)[[0, -1]], wave[[0, -1]], atol=1e-9)
-    assert np.abs(averaged(wave, 4, "held")[5:-5]).max() < 0.2
+    np.testing.assert_allclose(averaged(wave, gaussian(4))[[0, -1]], wave[[0, -1]], atol=1e-9)
+    assert np.abs(averaged(wave, gaussian(4), "held")[5:-5]).max() < 0.2
 
 
 def test_what_speeds_up_evenly_has_no_kink() -> None:
@@ -132,7 +132,7 @@ def test_what_speeds_up_evenly_has_no_kink() -> None:
 
 def test_each_motion_counts_once() -> None:
     before = [invented(frames=frames, wildness=0.3) for frames in (30, 60)]
-    after = [finish(motion, in_place=True) for motion in before]
+    after = [postprocess(motion, in_place=True) for motion in before]
     found = changes(before, after)
     assert list(found) == list(UNITS)
     for name, both in found.items():

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.motion import Motion
-from motiongpt3.motion.poses import bones
-from motiongpt3.motion.postprocess import finish
+from motiongpt3.motion.poses import bone_vectors
+from motiongpt3.motion.postprocess import postprocess
 from motiongpt3.motion.resample import cubic, resampled
 
 
@@ -54,10 +54,12 @@ def test_accelerations_are_those_of_the_curve(fps: float) -> None:
 def test_bones_keep_their_lengths_and_frames_stay(fps: float) -> None:
     motion = invented(3, 50, 20, 0.6)
     made = resampled(motion, fps)
-    lengths = np.linalg.norm(bones(made.joints.astype(np.float64)), axis=-1)
-    wanted = np.linalg.norm(bones(motion.joints.astype(np.float64)), axis=-1)[0]
+    lengths = np.linalg.norm(bone_vectors(made.joints.astype(np.float64)), axis=-1)
+    wanted = np.linalg.norm(bone_vectors(motion.joints.astype(np.float64)), axis=-1)[0]
     assert np.abs(lengths - wanted).max() < 1e-5
-    assert np.ptp(np.linalg.norm(bones(motion.resample(30).joints), axis=-1), axis=0).max() > 1e-4, "lines do not"
+    assert np.ptp(np.linalg.norm(bone_vectors(motion.resample(30).joints), axis=-1), axis=0).max() > 1e-4, (
+        "lines do not"
+    )
     at = np.arange(len(made)) * 20 / fps
     same = np.abs(at - at.round()) < 1e-6
     assert same.sum() >= 7
@@ -87,7 +89,7 @@ def test_a_joint_on_its_parent() -> None:
 
 @pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf"), 1001])
 def test_no_frame_rate(fps: float) -> None:
-    for change in (resampled, Motion.resample, lambda motion, fps: finish(motion, fps=fps)):
+    for change in (resampled, Motion.resample, lambda motion, fps: postprocess(motion, fps=fps)):
         with pytest.raises(MotionGPT3Error, match="fps must be"):
             change(invented(), fps)
 
@@ -112,7 +114,7 @@ def test_a_finished_loop_closes_at_any_rate(mocap_dir: Path) -> None:
 
     for motion in recorded(mocap_dir, "test", 10):
         if motion.seconds >= 1.5:
-            assert report(finish(motion, loop=True, fps=33))["loop_pose"] < 0.1, motion.name
+            assert report(postprocess(motion, loop=True, fps=33))["loop_pose"] < 0.1, motion.name
 
 
 @given(count=st.integers(1, 40), seed=st.integers(0, 99))

@@ -11,9 +11,9 @@ from people import LENGTHS, person
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.leg_ik import LEGS
 from motiongpt3.motion.motion import Motion
-from motiongpt3.motion.poses import align, bones, heading
+from motiongpt3.motion.poses import align, bone_vectors, heading
 from motiongpt3.motion.quality import seam_jerk, skate_speed
-from motiongpt3.motion.stitching import condition, settle
+from motiongpt3.motion.stitching import fade_offsets, stitch
 
 BAR = 0.14
 """Metres per frame^3: what 95 % of random points of recorded test clips stay below (`benchmarks/seams.py`)."""
@@ -37,16 +37,16 @@ def test_it_carries_on_smoothly_whatever_was_drawn(
 ) -> None:
     before = align(person(30, speed=1.2, seed=seed), (x, 1), yaw)
     window = person(30 + frames + 6, speed=speed, arm=arm, seed=seed + 1)
-    new = condition(window, frames, before, slack=6)
+    new = stitch(window, frames, before, slack=6)
     assert new.shape == (frames, 22, 3)
-    assert np.abs(np.linalg.norm(bones(new), axis=-1) - LENGTHS).max() < 1e-4
+    assert np.abs(np.linalg.norm(bone_vectors(new), axis=-1) - LENGTHS).max() < 1e-4
     bar = BAR if frames > 7 else 4 * BAR  # a foot that was drawn a metre away has no time to come
     assert third([before, new], 30) < bar
 
 
 def test_the_true_window_comes_back_as_it_is() -> None:
     whole = align(person(100, speed=1.2), (3, -4), 2.0)
-    new = condition(align(whole, (0, 0), 0.0), 40, whole[:30], whole[70:], ground=float(whole[..., 1].min()))
+    new = stitch(align(whole, (0, 0), 0.0), 40, whole[:30], whole[70:], ground=float(whole[..., 1].min()))
     off = np.abs(new - whole[30:70])
     legs = [joint for _, *leg in LEGS for joint in leg]
     assert np.delete(off, legs, axis=1).max() < 0.03
@@ -69,7 +69,7 @@ def test_the_true_window_comes_back_as_it_is() -> None:
 def test_the_path_meets_the_end(yaw: float, x: float, z: float, frames: int, late: int) -> None:
     before = person(24, speed=1.2)
     after = align(person(24, speed=1.2, seed=3), tuple(before[-1, 0, [0, 2]] + [x, z]), yaw)
-    new = condition(person(48 + frames, speed=1.0, seed=5), frames, before, after, slack=6 * late)
+    new = stitch(person(48 + frames, speed=1.0, seed=5), frames, before, after, slack=6 * late)
     parts = [before, new, after]
     assert third(parts, 24) < 2 * BAR
     assert third(parts, 24 + frames) < 2 * BAR
@@ -84,7 +84,7 @@ def test_planted_feet_stay_where_they_are() -> None:
     window = person(80)
     drift = np.clip(np.arange(80) - 30, 0, 12) * 0.004  # 8 cm/s, a step long
     window = window + drift[:, None, None] * np.array([1.0, 0, 0])
-    new = condition(window, 24, before)
+    new = stitch(window, 24, before)
     assert skate_speed(Motion(window[30:42])) > 7
     assert skate_speed(Motion(new[:12])) < 3
 
@@ -95,7 +95,7 @@ def test_toes_that_swing_are_lifted_from_the_ground() -> None:
     low = whole.copy()
     for _, _, ankle, toe in LEGS:
         low[..., [ankle, toe], 1] -= np.maximum(whole[:, toe, 1] - 0.02, 0)[:, None]
-    new = condition(low, 40, whole[:30])
+    new = stitch(low, 40, whole[:30])
     for number, (_, _, _, toe) in enumerate(LEGS):
         speed = np.linalg.norm(np.diff(new[:, toe][:, [0, 2]], axis=0), axis=-1)
         swings, rests = speed > 0.08, speed < 0.01
@@ -108,11 +108,11 @@ def test_toes_that_swing_are_lifted_from_the_ground() -> None:
 
 def test_the_new_frames_have_the_given_bones() -> None:
     small = person(30, speed=1.0) * 0.7
-    new = condition(person(80, speed=1.0), 50, small)
-    assert np.abs(np.linalg.norm(bones(new), axis=-1) - 0.7 * LENGTHS).max() < 1e-4
+    new = stitch(person(80, speed=1.0), 50, small)
+    assert np.abs(np.linalg.norm(bone_vectors(new), axis=-1) - 0.7 * LENGTHS).max() < 1e-4
     assert np.linalg.norm(new[-1, 0] - new[0, 0]) == pytest.approx(0.7 * 49 / 20, rel=0.1), "strides fit the legs"
-    grown = condition(person(110, speed=1.0), 50, small, align(person(30, speed=1.0), (0, 4), 0.0))
-    sizes = np.linalg.norm(bones(grown), axis=-1) / LENGTHS
+    grown = stitch(person(110, speed=1.0), 50, small, align(person(30, speed=1.0), (0, 4), 0.0))
+    sizes = np.linalg.norm(bone_vectors(grown), axis=-1) / LENGTHS
     assert np.all(np.diff(sizes, axis=0) > -1e-5)
 
 
@@ -120,22 +120,24 @@ def test_the_new_frames_have_the_given_bones() -> None:
 @settings(max_examples=30, deadline=None)
 def test_few_frames_will_do(before: int, after: int, frames: int) -> None:
     first, last = person(4, speed=1.0)[:before], person(4, speed=1.0, seed=2)[:after]
-    new = condition(person(20, speed=1.0), frames, first, last if after else None, slack=3)
+    new = stitch(person(20, speed=1.0), frames, first, last if after else None, slack=3)
     assert new.shape == (frames, 22, 3)
     assert np.isfinite(new).all()
 
 
 def test_offsets_settle() -> None:
     known = np.ones((3, 1))
-    offset = settle(known, known[:0], 40, fade=2.0)
+    offset = fade_offsets(known, known[:0], 40, fade=2.0)
     assert np.abs(np.diff(np.concatenate([known, offset]), n=3, axis=0)).max() < 0.2
     assert np.abs(offset[20:]).max() < 0.01
     line = np.arange(3.0)[:, None]
-    assert np.allclose(settle(line, line + 12, 9, fade=1e3), np.arange(3.0, 12)[:, None], atol=1e-3), "no pull: a line"
+    assert np.allclose(fade_offsets(line, line + 12, 9, fade=1e3), np.arange(3.0, 12)[:, None], atol=1e-3), (
+        "no pull: a line"
+    )
 
 
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(MotionGPT3Error, match="does not hold 20 new frames beside 30 given"):
-        condition(person(40), 20, person(30))
+        stitch(person(40), 20, person(30))
     with pytest.raises(MotionGPT3Error, match="shape"):
-        condition(person(40), 5, person(30)[:, :5])
+        stitch(person(40), 5, person(30)[:, :5])

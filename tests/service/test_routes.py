@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from moving_model import swinging
 
 from motiongpt3 import Motion, MotionGPT3
-from motiongpt3.motion.postprocess import UNITS, changes, finish
+from motiongpt3.motion.postprocess import UNITS, changes, postprocess
 from motiongpt3.service import middleware as guard
 from motiongpt3.service import routes
 from motiongpt3.service.engine import BatchQueue, Engine
@@ -208,7 +208,7 @@ def test_finish(path: str, asked: dict[str, Any]) -> None:
             made = ask(finish=wishes)
             assert len(made) == len(raw)
             for before, after in zip(raw, made, strict=True):
-                wanted = finish(Motion(before["joints"], before["fps"]), **wishes)
+                wanted = postprocess(Motion(before["joints"], before["fps"]), **wishes)
                 assert (after["frames"], after["fps"]) == (len(wanted), wanted.fps)
                 assert (after["caption"], after["seed"]) == (before["caption"], before["seed"])
                 np.testing.assert_allclose(after["joints"], wanted.joints, atol=1e-4)

@@ -14,7 +14,7 @@ from motiongpt3.app.page import Page, show_made
 from motiongpt3.app.stage import MOST, Look
 from motiongpt3.app.uploads import SUFFIXES, read_upload
 from motiongpt3.motion.motion import Motion
-from motiongpt3.motion.postprocess import SMOOTHEST, UNITS, Changes
+from motiongpt3.motion.postprocess import MAX_SMOOTH_SECONDS, UNITS, Changes
 from motiongpt3.service.motion_files import MAX_FPS, MAX_UPLOAD, Finished, check_frames, finished, to_bytes
 
 _SPEEDS = {"¼": 0.25, "½": 0.5, "1": 1.0, "2": 2.0}
@@ -175,7 +175,7 @@ def _add_finishing(page: Page) -> Callable[[], dict[str, Any]]:
     """What can be done to the motion; the function gives the wishes as arguments of `finish`."""
     gui = page.gui
     smooth = gui.add_number(
-        "Smooth (s)", 0.0, min=0.0, max=float(SMOOTHEST), step=0.05, hint="Average over so long; 0: as it is"
+        "Smooth (s)", 0.0, min=0.0, max=float(MAX_SMOOTH_SECONDS), step=0.05, hint="Average over so long; 0: as it is"
     )
     fps = gui.add_number("Frame rate", 0.0, min=0.0, max=float(MAX_FPS), step=0.001, hint="Per second; 0: as it is")
     loop = gui.add_checkbox("Loop", False, hint="A cycle that goes over into itself")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from motiongpt3.characters.mannequin import NODES, mannequin, rest_places, rig_pose
 from motiongpt3.motion.kinematics import fit
 from motiongpt3.motion.motion import Motion
-from motiongpt3.motion.resample import averaged
+from motiongpt3.motion.signals import averaged, gaussian
 
 # A person in the scene of a browser: the mannequin of the GLB files, or balls and bones.
 
@@ -173,7 +173,7 @@ class _Place:
         self.motion, self._look = motion, look
         pelvis = motion.joints[:, 0].astype(np.float64) * [1, 0, 1]
         self._node.position = np.array([x, 0, 0]) - pelvis[0]
-        self.way = averaged(pelvis - pelvis[0], _FOLLOW * motion.fps)
+        self.way = averaged(pelvis - pelvis[0], gaussian(_FOLLOW * motion.fps))
         name = f"/world/place{self._number}"
         self._figures[look] = add_figure(self._scene, f"{name}/{look}", motion, look, colour)
         if label:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from motiongpt3.characters.bone_names import OWN_HELPERS, OWN_NAMES
 from motiongpt3.motion.kinematics import Fitted, pose_joints
+from motiongpt3.motion.signals import smoothstep
 from motiongpt3.motion.skeleton import HUMANML3D, Float32, Float64
 
 
@@ -316,8 +317,7 @@ def _hand_to_shoulders(points: Float64, weights: Float64, places: Float64, scale
 
 def _step(values: Float64, start: float, end: float) -> Float64:
     """A smooth step from 0 at `start` to 1 at `end`."""
-    t = np.clip((values - start) / (end - start), 0, 1)
-    return t * t * (3 - 2 * t)
+    return np.asarray(smoothstep((values - start) / (end - start)))
 
 
 def _anchor(name: str, places: Float64, mirrored: bool) -> Float64:

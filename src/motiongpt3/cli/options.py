@@ -313,13 +313,13 @@ def asks_for_finish(options: Namespace) -> bool:
     """Whether any of these options is given; one that is out of range is refused, before anything is drawn.
 
     Raises:
-        MotionGPT3Error: a number that `motion.finish.finish` does not take.
+        MotionGPT3Error: a number that `motion.postprocess.postprocess` does not take.
     """
     if not any(options[name] for name in OPTIONS):
         return False
-    from motiongpt3.motion.postprocess import check_numbers
+    from motiongpt3.motion.postprocess import check_options
 
-    check_numbers(options.fps, options.smooth)
+    check_options(options.fps, options.smooth)
     return True
 
 
@@ -327,9 +327,9 @@ def finished(motion: Motion, options: Namespace) -> Motion:
     """The motion finished as the options say; itself if they say nothing."""
     if not asks_for_finish(options):
         return motion
-    from motiongpt3.motion.postprocess import finish
+    from motiongpt3.motion.postprocess import postprocess
 
-    return finish(motion, **{name: options[name] for name in OPTIONS})
+    return postprocess(motion, **{name: options[name] for name in OPTIONS})
 
 
 def changes(before: Sequence[Motion], after: Sequence[Motion], options: Namespace) -> Changes | None:

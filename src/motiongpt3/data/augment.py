@@ -41,7 +41,7 @@ from motiongpt3.data.clips import LICENSE_JOINT, Clip, PackedClips
 from motiongpt3.data.labels import base_action
 from motiongpt3.data.time_stretch import extend, lasting_captions, modes, speed, time_warp, turning, warped_captions
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.motion.blend import Part, best_cut, hold, join, layer
+from motiongpt3.motion.blend import Part, best_cut, hold_pose, join, layer
 from motiongpt3.motion.features import joints_to_features
 from motiongpt3.motion.poses import align, smooth_heading
 from motiongpt3.motion.skeleton import Array
@@ -254,7 +254,7 @@ class _Stock:
     def relaxed(self, joints: Array, rng: np.random.Generator) -> NDArray[np.float32]:
         """(T, 22, 3) the same motion with the arms of somebody who stands and waits."""
         rest = self.resting[int(rng.integers(len(self.resting)))]
-        waiting = hold(rest.joints[0], len(joints), sway=0.01, phase=float(rng.uniform(0, 6)))
+        waiting = hold_pose(rest.joints[0], len(joints), sway=0.01, phase=float(rng.uniform(0, 6)))
         return layer(joints, waiting, "arms").astype(np.float32)
 
     @staticmethod
@@ -267,14 +267,16 @@ class _Stock:
         phrases = list(PHRASES.get(action, ()))
         if action == "stop" and self.resting:
             rest = self.resting[int(rng.integers(len(self.resting)))]
-            pose = hold(rest.joints[0], int(rng.integers(24, max(25, min(frames, 60)) + 1)), phase=rng.uniform(0, 6))
+            pose = hold_pose(
+                rest.joints[0], int(rng.integers(24, max(25, min(frames, 60)) + 1)), phase=rng.uniform(0, 6)
+            )
             return _Piece(action, pose, [], phrases)
         if action == "sit down" and self.seats and self.resting:
             clip = self.seats[int(rng.integers(len(self.seats)))]
             seated = int(clip.joints[:, 0, 1].argmin()) + 1
             joints = self.relaxed(clip.joints[:seated], rng)
             wait = int(rng.integers(8, 30))
-            return _Piece(action, join(joints, hold(joints[-1], wait)), [], phrases)
+            return _Piece(action, join(joints, hold_pose(joints[-1], wait)), [], phrases)
         group = self.groups.get(action)
         if not group:
             return None

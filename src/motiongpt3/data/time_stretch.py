@@ -9,8 +9,8 @@ import numpy as np
 
 from motiongpt3.data.captions import counts, names_speed
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.motion.blend import best_cut, hold, join
-from motiongpt3.motion.poses import assemble, bones, heading
+from motiongpt3.motion.blend import best_cut, hold_pose, join
+from motiongpt3.motion.poses import assemble, bone_vectors, heading
 from motiongpt3.motion.skeleton import Array
 
 Mode = Literal["loop", "repeat", "hold"]
@@ -32,8 +32,8 @@ def time_warp(joints: Array, factor: float) -> Array:
     weight = (at - low)[:, None, None]
     high = np.minimum(low + 1, last)
     mixed = joints[low] * (1 - weight) + joints[high] * weight
-    lengths = np.linalg.norm(bones(joints), axis=-1).mean(axis=0)
-    return assemble(mixed[:, 0], bones(mixed), lengths).astype(np.float32)
+    lengths = np.linalg.norm(bone_vectors(joints), axis=-1).mean(axis=0)
+    return assemble(mixed[:, 0], bone_vectors(mixed), lengths).astype(np.float32)
 
 
 def warped_captions(captions: Sequence[str], factor: float) -> list[str]:
@@ -103,9 +103,9 @@ def extend(joints: Array, frames: int, rng: np.random.Generator, mode: Mode | No
         before = int(rng.integers(missing // 2 + 1)) if mode == "hold" else 0
         phase = float(rng.uniform(0, 2 * np.pi))
         if before:
-            out = join(hold(out[0], before, phase=phase), out)
+            out = join(hold_pose(out[0], before, phase=phase), out)
         if missing > before:
-            out = join(out, hold(out[-1], missing - before, phase=phase))
+            out = join(out, hold_pose(out[-1], missing - before, phase=phase))
     return out[:frames].astype(np.float32), mode
 
 

@@ -21,7 +21,7 @@ from motiongpt3.characters.mannequin import NODES
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.kinematics import Fitted, fit
 from motiongpt3.motion.motion import MAX_FRAMES, Motion, require_humanml3d
-from motiongpt3.motion.retarget import Rest, onto, own_rest, to_skeleton
+from motiongpt3.motion.retarget import RestPose, own_rest_pose, to_rig, to_skeleton
 from motiongpt3.motion.skeleton import HUMANML3D
 from motiongpt3.serialization import atomic_path
 from motiongpt3.untrusted import read_text, snap_fps
@@ -85,7 +85,7 @@ def figure(motion: Motion, dialect: BvhDialect) -> BvhFigure:
         return _ours(fitted)
     if dialect not in get_args(BvhDialect):
         raise MotionGPT3Error(f"BVH dialects are {', '.join(get_args(BvhDialect))}, not {dialect!r}")
-    places = own_rest(motion).places
+    places = own_rest_pose(motion).places
     names, helpers = _CMU, _CMU_HELPERS
     if dialect == "mixamo":
         names = {joint: f"mixamorig:{bone}" for joint, bone in OWN_NAMES.items()}
@@ -117,7 +117,7 @@ def _rigid(
     motion: Motion, places: NDArray[np.float64], names: dict[str, str], helpers: dict[str, str], fitted: Fitted
 ) -> BvhFigure:
     """A rig with a T-pose in which each joint is one of ours, or a helper that lies where its parent does."""
-    played = onto(motion, Rest(places, 0.0), same_body=True)
+    played = to_rig(motion, RestPose(places, 0.0), same_body=True)
     tips = _tips(fitted)
     joints: list[BvhJoint] = []
     turns: list[torch.Tensor] = []

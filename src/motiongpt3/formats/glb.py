@@ -40,7 +40,7 @@ from motiongpt3.formats.gltf import (
 from motiongpt3.formats.gltf import read as read_container
 from motiongpt3.motion.kinematics import Fitted, fit
 from motiongpt3.motion.motion import Motion, require_humanml3d
-from motiongpt3.motion.retarget import Played, Rest, onto, to_skeleton
+from motiongpt3.motion.retarget import RestPose, RiggedMotion, to_rig, to_skeleton
 from motiongpt3.motion.skeleton import HUMANML3D
 from motiongpt3.serialization import atomic_path
 
@@ -231,7 +231,7 @@ class Character:
     nodes: Nodes
     worlds: NDArray[np.float64]
     bones: FoundBones
-    rest: Rest
+    rest: RestPose
 
 
 def load_character(path: str | Path, bones: dict[str, str] | None = None) -> Character:
@@ -264,10 +264,10 @@ def load_character(path: str | Path, bones: dict[str, str] | None = None) -> Cha
     where = np.full((len(HUMANML3D), 3), np.nan)
     for joint, node in found.nodes.items():
         where[HUMANML3D.index(joint)] = places[node]
-    return Character(source.name, gltf, nodes, worlds, found, Rest(where, _floor(where)))
+    return Character(source.name, gltf, nodes, worlds, found, RestPose(where, _floor(where)))
 
 
-def write_character(motion: Motion, character: Character, path: str | Path) -> Played:
+def write_character(motion: Motion, character: Character, path: str | Path) -> RiggedMotion:
     """Put a motion on a character and write the file again, with the motion as its first animation.
 
     Meshes, materials and other animations stay as they are. Bones that are none of our joints (fingers, hair) keep
@@ -280,14 +280,14 @@ def write_character(motion: Motion, character: Character, path: str | Path) -> P
     target = Path(path)
     if target.suffix.lower() not in SUFFIXES:
         raise MotionGPT3Error(f"a character is written as .glb or .vrm, not {target.name}")
-    played = onto(motion, character.rest)
+    played = to_rig(motion, character.rest)
     data = _character_document(motion, character, played)
     with atomic_path(target) as temporary:
         temporary.write_bytes(data)
     return played
 
 
-def _character_document(motion: Motion, character: Character, played: Played) -> bytes:
+def _character_document(motion: Motion, character: Character, played: RiggedMotion) -> bytes:
     gltf = character.gltf
     document: dict[str, Any] = dict(gltf.document)
     buffers = [dict(entry) for entry in gltf.items("buffers")]
@@ -313,7 +313,7 @@ def _character_document(motion: Motion, character: Character, played: Played) ->
     return pack(document, buffer.data)
 
 
-def _tracks(character: Character, played: Played) -> list[Track]:
+def _tracks(character: Character, played: RiggedMotion) -> list[Track]:
     """Rotations of the bones relative to their parents, and the place of the pelvis."""
     nodes, worlds = character.nodes, character.worlds
     frames = len(played.joints)

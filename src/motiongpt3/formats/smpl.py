@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.motion import MAX_FRAMES, Motion, require_humanml3d
-from motiongpt3.motion.retarget import onto, own_rest, to_skeleton
+from motiongpt3.motion.retarget import own_rest_pose, to_rig, to_skeleton
 from motiongpt3.motion.skeleton import HUMANML3D
 from motiongpt3.serialization import atomic_path
 from motiongpt3.untrusted import Npz
@@ -142,8 +142,8 @@ def smpl_poses(motion: Motion) -> SmplPoses:
     A SMPL body is rigid at pelvis and chest, recordings are not, so a centimetre or two are lost. A bone's turn about
     itself is not in 22 joints: it takes the shortest way.
     """
-    own = own_rest(motion)
-    played = onto(motion, own, same_body=True)
+    own = own_rest_pose(motion)
+    played = to_rig(motion, own, same_body=True)
     turns = played.turns.clone()
     local = torch.zeros(len(motion), JOINTS, 3, dtype=torch.float64)
     for joint, parent in enumerate(HUMANML3D.parents):

@@ -27,7 +27,7 @@ from motiongpt3.motion.poses import ground_height
 from motiongpt3.motion.resample import cubic, poses_at
 from motiongpt3.motion.retarget import to_skeleton
 from motiongpt3.motion.skeleton import Array
-from motiongpt3.motion.stitching import KNOWN, condition
+from motiongpt3.motion.stitching import CONTEXT, stitch
 
 if TYPE_CHECKING:
     from motiongpt3.models.config import MotionGPT3Config
@@ -73,7 +73,7 @@ def proposals(model: MotionGPT3, guidance: float | None = None, steps: int | Non
         if read and model.config.stage > 1 and before is not None:
             words = None if prompt is None else clean_prompt(prompt)
             return model.draw_window(before, after, frames, words, seed, guidance, steps)
-        lead, trail = (max(0, len(given) - SLACK - KNOWN) if given is not None else 0 for given in (before, after))
+        lead, trail = (max(0, len(given) - SLACK - CONTEXT) if given is not None else 0 for given in (before, after))
         words = prompt or ("a person walks forward." if _travels(before, after, frames) else "a person stands still.")
         seconds = (frames - lead - trail) / model.config.fps
         drawn = model.generate(words, seconds=seconds, seed=seed, guidance=guidance, steps=steps)
@@ -107,7 +107,12 @@ def predict(
     for number, size in enumerate(progress(windows)):
         draw = on if number else first
         track.append(_extend(track, len(given), size, draw, prompt, seed + number, config.fps, ground))
-    new = _after(np.concatenate([given[-KNOWN:], *track[1:]]), min(len(given), KNOWN), count, config.fps / motion.fps)
+    new = _after(
+        np.concatenate([given[-CONTEXT:], *track[1:]]),
+        min(len(given), CONTEXT),
+        count,
+        config.fps / motion.fps,
+    )
     return motion.replace(joints=np.concatenate([motion.joints, new]), caption=prompt or motion.caption)
 
 
@@ -143,9 +148,9 @@ def inbetween(
             context = _tail(track, len(before))
             frames = len(context) + size + len(after)
             window = draw(_seen(context, config.fps), _seen(after, config.fps), frames, prompt, seed + number)
-            track.append(condition(window.joints, size, context, after, ground, SLACK))
-    known = before[-KNOWN:]
-    new = _after(np.concatenate([known, *track[1:], after[:KNOWN]]), len(known), count, gap / (count + 1))
+            track.append(stitch(window.joints, size, context, after, ground, SLACK))
+    known = before[-CONTEXT:]
+    new = _after(np.concatenate([known, *track[1:], after[:CONTEXT]]), len(known), count, gap / (count + 1))
     joined = np.concatenate([start.joints, new, end.joints])
     return start.replace(joints=joined, caption=prompt or start.caption)
 
@@ -234,7 +239,7 @@ def _extend(
     """`size` frames more."""
     context = _tail(track, read)
     window = draw(_seen(context, fps), None, len(context) + size + SLACK, prompt, seed)
-    return condition(window.joints, size, context, None, ground, SLACK)
+    return stitch(window.joints, size, context, None, ground, SLACK)
 
 
 def _after(joints: Array, known: int, count: int, step: float) -> NDArray[np.float32]:

@@ -16,9 +16,8 @@ from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.leg_ik import LEGS, place_ankle
 from motiongpt3.motion.poses import (
     assemble,
-    bones,
+    bone_vectors,
     checked_joints,
-    eased,
     end_velocity,
     ground_height,
     heading,
@@ -26,6 +25,7 @@ from motiongpt3.motion.poses import (
     smooth_heading,
     unit,
 )
+from motiongpt3.motion.signals import smootherstep
 from motiongpt3.motion.skeleton import Array
 
 Part = Literal["upper", "arms", "left arm", "right arm"]
@@ -120,12 +120,12 @@ def layer(lower: Array, upper: Array, part: Part = "upper", start: int | None = 
             raise MotionGPT3Error(f"start must be a frame of the lower motion, 0 to {len(lower) - 1}, not {start}")
         frames = min(len(upper), len(lower) - start)
         upper = upper[:frames]
-        weight = eased(np.arange(1, frames + 1) / (ease + 1))
+        weight = smootherstep(np.arange(1, frames + 1) / (ease + 1))
         if start + frames < len(lower):
-            weight = weight * eased(np.arange(frames, 0, -1) / (ease + 1))
+            weight = weight * smootherstep(np.arange(frames, 0, -1) / (ease + 1))
     span = slice(start, start + frames)
     turn = smooth_heading(lower)[span] - smooth_heading(upper)
-    own, other = bones(lower), rotate(bones(upper), turn[:, None])
+    own, other = bone_vectors(lower), rotate(bone_vectors(upper), turn[:, None])
     moved = np.array(_PARTS[part]) - 1
     mixed = own.copy()
     mixed[span, moved] = _slerp(own[span, moved], other[:, moved], weight[:, None])
@@ -135,7 +135,7 @@ def layer(lower: Array, upper: Array, part: Part = "upper", start: int | None = 
     return out.astype(np.float32)
 
 
-def hold(pose: Array, frames: int, sway: float = 0.004, phase: float = 0.0) -> Array:
+def hold_pose(pose: Array, frames: int, sway: float = 0.004, phase: float = 0.0) -> Array:
     """(frames, 22, 3): a pose (22, 3) held, swaying rigidly about its feet by `sway` radians in 3 to 5 s periods."""
     time = np.arange(frames) / 20
     start = np.array([np.sin(phase), np.sin(2 * phase)])
@@ -200,8 +200,8 @@ class _Seam:
         The bones above the pelvis take longer where they have far to go.
         """
         first, second, count = self.first, self.second, self.frames
-        lengths = np.linalg.norm(bones(second[:1])[0], axis=-1)
-        before, after = unit(bones(first)), unit(bones(second))
+        lengths = np.linalg.norm(bone_vectors(second[:1])[0], axis=-1)
+        before, after = unit(bone_vectors(first)), unit(bone_vectors(second))
         far = float(np.arccos(np.clip((before[-1] * after[0])[_UPPER].sum(-1), -1, 1)).max())
         longer = min(len(second), max(count, round(_SHORTEST + (_LONGEST - _SHORTEST) * min(1.0, far / 1.5))))
         frames = np.full(21, count)
@@ -228,9 +228,9 @@ class _Seam:
         for side, leg in enumerate(LEGS):
             own, at = second[:count, leg[2]], first[-1, leg[2]]
             if self.planted[side] and both:
-                path = at + (own - at) * eased((s - (0.4 if side == later else 0.0)) / 0.6)[:, None]
+                path = at + (own - at) * smootherstep((s - (0.4 if side == later else 0.0)) / 0.6)[:, None]
             elif self.planted[side]:
-                path = own + (at - own[0]) * (1 - eased(s))[:, None]
+                path = own + (at - own[0]) * (1 - smootherstep(s))[:, None]
             else:
                 path = own + _decay(first[:, leg[2]], second[:, leg[2]], count)
             steps = np.linalg.norm(np.diff(path[:, [0, 2]], axis=0, prepend=at[None, [0, 2]]), axis=-1)

@@ -9,16 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motiongpt3.motion.motion import Motion
+from motiongpt3.motion.signals import averaged, box, spans
 from motiongpt3.motion.skeleton import Array
 
-HEIGHT = 0.065
+MAX_CONTACT_HEIGHT = 0.065
 """Metres above the floor below which toes can stand."""
-SPEED = 0.5
+MAX_CONTACT_SPEED = 0.5
 """Metres per second: toes slower than this can stand; or, in a run, slower than `SHARE` of the body."""
-SHARE = 0.45
-SHORTEST = 0.1
+MAX_SPEED_SHARE = 0.45
+MIN_CONTACT_SECONDS = 0.1
 """Seconds of the shortest contact."""
-FARTHEST = 0.20
+MAX_CONTACT_SLIDE = 0.20
 """Metres: toes that slide farther than this on their own have not been standing, they are dragged."""
 
 
@@ -31,7 +32,7 @@ class Contact:
     stop: int
 
 
-def contacts(motion: Motion, floor: float = 0.0) -> list[Contact]:
+def find_contacts(motion: Motion, floor: float = 0.0) -> list[Contact]:
     """The foot contacts of a motion, those of the left foot first.
 
     Toes stand while they are lower than `HEIGHT` and slower along the floor than `SPEED`, or than `SHARE` of the
@@ -41,19 +42,21 @@ def contacts(motion: Motion, floor: float = 0.0) -> list[Contact]:
     joints, fps = motion.joints.astype(np.float64), motion.fps
     if len(joints) < 3:
         return []
-    body = _box(_speed(joints[:, 0], fps), max(1, round(0.3 * fps)))
+    body = averaged(_speed(joints[:, 0], fps), box(max(1, round(0.3 * fps))), "held")
     found = []
     for side, toe in enumerate(motion.skeleton.contacts[1::2]):
-        speed = _box(_speed(joints[:, toe], fps), max(1, round(0.05 * fps)))
-        stands = (joints[:, toe, 1] - floor < HEIGHT) & (speed < np.maximum(SPEED, SHARE * body))
-        for start, stop in _runs(stands):
-            if stop - start < max(2, round(SHORTEST * fps)):
+        speed = averaged(_speed(joints[:, toe], fps), box(max(1, round(0.05 * fps))), "held")
+        stands = (joints[:, toe, 1] - floor < MAX_CONTACT_HEIGHT) & (
+            speed < np.maximum(MAX_CONTACT_SPEED, MAX_SPEED_SHARE * body)
+        )
+        for start, stop in spans(stands):
+            if stop - start < max(2, round(MIN_CONTACT_SECONDS * fps)):
                 continue
             own = joints[start:stop, toe]
             slide = min(_reach(own), _reach(own - joints[start:stop, 0]))
-            if slide > FARTHEST and body[start:stop].mean() > SPEED:
+            if slide > MAX_CONTACT_SLIDE and body[start:stop].mean() > MAX_CONTACT_SPEED:
                 continue
-            edges = np.linspace(start, stop, int(slide / FARTHEST) + 2).round().astype(int)
+            edges = np.linspace(start, stop, int(slide / MAX_CONTACT_SLIDE) + 2).round().astype(int)
             found += [Contact(side, int(a), int(b)) for a, b in pairwise(edges) if b - a > 1]
     return found
 
@@ -77,15 +80,3 @@ def _speed(points: Array, fps: float) -> Array:
 def _reach(points: Array) -> float:
     """How far (T, 3) points get from the first along the floor."""
     return float(np.linalg.norm(points[:, [0, 2]] - points[0, [0, 2]], axis=-1).max())
-
-
-def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """(start, stop) of each run of True."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
-    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
-
-
-def _box(values: Array, radius: int) -> Array:
-    """(T,) the mean over 2 x radius + 1 frames."""
-    kernel = np.full(2 * radius + 1, 1 / (2 * radius + 1))
-    return np.convolve(np.pad(values, radius, mode="edge"), kernel, mode="valid")

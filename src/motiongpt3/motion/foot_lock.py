@@ -1,6 +1,6 @@
 """Feet that stand: which contacts can be held in their places without making a joint too quick.
 
-A generated foot slides while it should stand. `fix_feet` finds the contacts (`motiongpt3.motion.contacts`) and holds
+A generated foot slides while it should stand. `lock_feet` finds the contacts (`motiongpt3.motion.contacts`) and holds
 them (`motiongpt3.motion.foot_lock`), fewer of them until no joint is too quick. Then it looks again: what still slides
 is held for longer, or, where that would be too quick, held in part and lifted like a step for the rest.
 """
@@ -15,11 +15,17 @@ from itertools import combinations, islice, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from motiongpt3.motion.contacts import HEIGHT, SHORTEST, Contact, contacts, frames_of, slides
+from motiongpt3.motion.contacts import (
+    MAX_CONTACT_HEIGHT,
+    MIN_CONTACT_SECONDS,
+    Contact,
+    find_contacts,
+    frames_of,
+    slides,
+)
 from motiongpt3.motion.leg_ik import Leg, legs_of, length, place_ankles, rise, tilted_foot
 from motiongpt3.motion.motion import Motion
-from motiongpt3.motion.poses import eased
-from motiongpt3.motion.resample import averaged
+from motiongpt3.motion.signals import averaged, gaussian, smootherstep, smoothstep
 from motiongpt3.motion.skeleton import Array
 
 # What is to be done to feet: contacts held, and parts in which they are lifted; with more, or with less of it.
@@ -120,7 +126,7 @@ def lift(lacks: Array, frames: float) -> Array:
     for frame in np.flatnonzero(lacks > 0):
         near = slice(max(0, frame - reach), frame + reach + 1)
         fade = 1 - np.abs(np.arange(len(lacks))[near] - frame) / (reach + 1)
-        out[near] = np.maximum(out[near], lacks[frame] * fade * fade * (3 - 2 * fade))
+        out[near] = np.maximum(out[near], lacks[frame] * smoothstep(fade))
     return out
 
 
@@ -130,7 +136,7 @@ def lift(lacks: Array, frames: float) -> Array:
 # (`motiongpt3.motion.leg_ik`), and the others bend (`motiongpt3.motion.leg_ik`). In the air a correction passes
 # smoothly into the next one.
 
-FASTEST = 0.36
+MAX_CORRECTION_SPEED = 0.36
 """Metres per second that a correction may add to a foot in the air: 1.8 cm in 1/20 s."""
 _STEP = 0.3  # seconds in which toes are lifted for a step
 _FADE = 0.5  # seconds in which a correction starts before the first contact and ends after the last
@@ -139,7 +145,7 @@ _FOLDED = 0.3  # metres from hip to ankle: in a leg folded to less, the toes sho
 _NEAREST = 0.05  # metres: none counts as folded to less
 _RAMP = 0.1  # share of a passage in which a correction gets faster, and in which it gets slower
 _STEEPEST = 1 / (1 - _RAMP)  # slope of `_passed` in the middle
-_CLEAR = HEIGHT + 0.005  # metres at which a lifted toe travels
+_CLEAR = MAX_CONTACT_HEIGHT + 0.005  # metres at which a lifted toe travels
 
 
 def hold(motion: Motion, plan: Plan, floor: float) -> tuple[Motion, Plan]:
@@ -154,7 +160,7 @@ def hold(motion: Motion, plan: Plan, floor: float) -> tuple[Motion, Plan]:
         at = joints[:, toe]
         own = _bridgeable(at, [c for c in plan.held if c.side == side], weights[side], shift, fps)
         held += own
-        at = at + averaged(_correction(at, own, weights[side], fps), _SETTLE * fps, "held")
+        at = at + averaged(_correction(at, own, weights[side], fps), gaussian(_SETTLE * fps), "held")
         lacks = np.zeros(len(at))
         for c in plan.lifted:
             if c.side == side:
@@ -179,12 +185,12 @@ def _body_shift(joints: Array, found: list[Contact], legs: list[Leg], weights: l
     weight = np.zeros(len(joints))
     for c in found:
         weight[c.start : c.stop] += 1
-    dense = averaged(weight, sigma, "held")
+    dense = averaged(weight, gaussian(sigma), "held")
     for _ in range(3):
         wanted = np.zeros_like(shift)
         for c in found:
             wanted[c.start : c.stop] += _away(joints[:, legs[c.side][3]] + shift, c, weights[c.side])
-        shift += averaged(wanted, sigma, "held") / np.maximum(dense, 0.25)[:, None]
+        shift += averaged(wanted, gaussian(sigma), "held") / np.maximum(dense, 0.25)[:, None]
     return shift
 
 
@@ -203,13 +209,13 @@ def _bridgeable(toe: Array, own: list[Contact], weight: Array, shift: Array, fps
     The correction is that of the foot, eased, and that of the body along with it.
     """
     own = list(own)
-    shortest = max(2, round(SHORTEST * fps))
+    shortest = max(2, round(MIN_CONTACT_SECONDS * fps))
     at = 0
     while at < len(own) - 1:
         a, b = own[at : at + 2]
         jump = _away(toe, b, weight)[0] - _away(toe, a, weight)[-1]
         way = _STEEPEST * jump + shift[b.start] - shift[a.stop - 1]
-        if np.linalg.norm(way) * fps / (b.start - a.stop + 1) <= FASTEST:
+        if np.linalg.norm(way) * fps / (b.start - a.stop + 1) <= MAX_CORRECTION_SPEED:
             at += 1
             continue
         if a.stop - a.start >= b.stop - b.start:
@@ -234,8 +240,8 @@ def _correction(toe: Array, own: list[Contact], weight: Array, fps: float) -> Ar
         out[first + 1 : last] = out[first] + part * (out[last] - out[first])
     fade = max(1, round(_FADE * fps))
     before, after = np.arange(own[0].start, 0, -1), np.arange(1, len(toe) - own[-1].stop + 1)
-    out[: own[0].start] = (1 - eased(before / fade))[:, None] * out[own[0].start]
-    out[own[-1].stop :] = (1 - eased(after / fade))[:, None] * out[own[-1].stop - 1]
+    out[: own[0].start] = (1 - smootherstep(before / fade))[:, None] * out[own[0].start]
+    out[own[-1].stop :] = (1 - smootherstep(after / fade))[:, None] * out[own[-1].stop - 1]
     return out
 
 
@@ -246,9 +252,9 @@ def _passed(s: Array) -> Array:
     return np.asarray(np.where(s < 0.5, way, 1 - way))
 
 
-SLIDE = 0.01
+MAX_SLIDE = 0.01
 """Metres: what the toes of a held contact may slide."""
-POP = 0.02
+MAX_POP = 0.02
 """Metres that a joint of a fixed motion may move farther than it did, within 1/20 s."""
 _SIGMAS = ((0.25, 0.4, 0.15, 0.6), (0.1, 0.3, 0.2, 0.5), (0.05, 0.8, 0.35, 1.2))
 """Seconds over which the body goes along, as far as tried, in groups."""
@@ -263,17 +269,17 @@ _WORK = 2_000_000  # frames in all attempts together, if they are not one round'
 _SHARES = 8  # one of them is what may be spent on mending one try
 
 
-def fix_feet(motion: Motion, floor: float = 0.0) -> Motion:
+def lock_feet(motion: Motion, floor: float = 0.0) -> Motion:
     """The motion with standing feet held in their places, and no foot under the floor.
 
     The toes of each contact get one place, the middle of where they were. Where the feet slide the same way for some
     time the whole body goes along, the rest is done by bending the legs; nearly straight and folded ones stay as they
     are by a body that goes up or down and feet that tilt, and the pelvis gives way where a leg would be too short. In
-    the air a correction passes smoothly into the next one. A contact that would need a foot faster than `hold.FASTEST`,
-    or take any joint more than `POP` farther than it went, is shortened, or let go. What slides then is held together
-    with its neighbour, or in part, the toes lifted over the floor for the rest. As long as feet still slide, the body
-    is tried with going along for a longer or shorter time. Feet that come up from under the floor do so in a time in
-    which no joint is too quick, or stay there. Bones keep their lengths.
+    the air a correction passes smoothly into the next one. A contact that would need a foot faster than
+    `MAX_CORRECTION_SPEED`, or take any joint more than `MAX_POP` farther than it went, is shortened, or let go. What
+    slides then is held together with its neighbour, or in part, the toes lifted over the floor for the rest. As long as
+    feet still slide, the body is tried with going along for a longer or shorter time. Feet that come up from under the
+    floor do so in a time in which no joint is too quick, or stay there. Bones keep their lengths.
 
     Args:
         motion: any frame rate.
@@ -312,7 +318,7 @@ class _Search:
 
     def __init__(self, motion: Motion, floor: float) -> None:
         self.motion, self.floor = motion, floor
-        self.found = contacts(motion, floor)
+        self.found = find_contacts(motion, floor)
         self.ways = _ways(motion)
         attempts = max(_ATTEMPTS, _WORK // max(len(motion), 1))
         self.attempts, self.share = iter(range(attempts)), attempts // _SHARES
@@ -354,8 +360,8 @@ class _Search:
     def _tried(self, plan: Plan, attempts: Iterator[int]) -> _Try:
         """What comes of a plan, shortened in some attempts until no joint is too quick."""
         fixed, plan = self._settled(plan, attempts)
-        again = contacts(fixed, self.floor)
-        sliding = [c for c, slide in zip(again, slides(fixed, again), strict=True) if slide >= SLIDE]
+        again = find_contacts(fixed, self.floor)
+        sliding = [c for c, slide in zip(again, slides(fixed, again), strict=True) if slide >= MAX_SLIDE]
         lost = max(frames_of(self.found) - frames_of(again), 0)
         return _Try(fixed, plan, sliding, frames_of(sliding) + _LOST * lost)
 
@@ -369,8 +375,8 @@ class _Search:
         return self.motion, replace(plan, held=[], lifted=[])
 
     def _quick(self, fixed: Motion) -> NDArray[np.bool_]:
-        """(T - 1, J) which joints go more than `POP` farther than they did."""
-        return _farther(self.ways, _ways(fixed), fixed.fps) > POP
+        """(T - 1, J) which joints go more than `MAX_POP` farther than they did."""
+        return _farther(self.ways, _ways(fixed), fixed.fps) > MAX_POP
 
 
 def added_way(before: Motion, after: Motion) -> NDArray[np.float64]:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from motiongpt3.motion.poses import eased
-from motiongpt3.motion.resample import averaged
+from motiongpt3.motion.poses import unit
+from motiongpt3.motion.signals import averaged, gaussian, smootherstep, smoothstep
 from motiongpt3.motion.skeleton import HUMANML3D, Array, Skeleton
 
 Leg = tuple[int, int, int, int]
@@ -35,7 +35,7 @@ LEGS = tuple(legs_of(HUMANML3D))
 """Hip, knee, ankle and toe of the left and the right leg of the usual skeleton."""
 
 
-def bend(
+def two_bone_ik(
     hip: Array, line: Array, reach: Array, thigh: Array | float, shin: Array | float, pole: Array
 ) -> tuple[Array, Array]:
     """Knee and ankle, (T, 3) each, of legs whose ankle lies `reach` away from the hip.
@@ -85,7 +85,7 @@ def place_ankle(joints: Array, leg: Leg, target: Array, lengths: Array, ground: 
     moved = np.linalg.norm(target - joints[:, ankle], axis=-1, keepdims=True)
     pole = pole + ahead * np.minimum(4 * moved, 0.8)  # a leg that moves far bends its knee forward
     foot = joints[:, toe] - joints[:, ankle]
-    joints[:, knee], joints[:, ankle] = bend(joints[:, hip], line, reach, thigh, shin, pole)
+    joints[:, knee], joints[:, ankle] = two_bone_ik(joints[:, hip], line, reach, thigh, shin, pole)
     joints[:, toe] = joints[:, ankle] + foot
     length = lengths[..., toe - 1]
     lowest = np.clip(ground - joints[:, ankle, 1], -0.98 * length, 0)
@@ -132,7 +132,7 @@ def _give_way(joints: Array, ankles: Sequence[Array], legs: list[Leg], fps: floa
             need += np.where(short > 0, short / np.maximum(distance, 1e-8), 0)[:, None] * line
         if np.abs(need).max() < 5e-4:
             break
-        move += averaged(need, width, "held") * 1.5
+        move += averaged(need, gaussian(width), "held") * 1.5
     return move
 
 
@@ -158,12 +158,14 @@ def _bent(joints: Array, target: Array, hip: int, knee: int, ankle: int, toe: in
     pole = pole - old * ((pole * old).sum(-1) / np.maximum((old * old).sum(-1), 1e-8))[:, None]
     size = np.linalg.norm(pole, axis=-1, keepdims=True)
     bent = np.sqrt(np.maximum(thigh**2 - ((thigh**2 - shin**2 + reach**2) / (2 * reach)) ** 2, 0))[:, None]
-    more = averaged(np.clip(_MORE * (bent / np.maximum(size, 1e-6) - 1), 0, 1), _TURNS * fps, "held")
-    usual = averaged(pole + np.maximum(_POINTS - size, 0) * _unit(joints[:, toe] - joints[:, ankle]), _USUAL * fps)
-    toward = (1 - more) * _unit(pole) + more * _unit(usual)
+    more = averaged(np.clip(_MORE * (bent / np.maximum(size, 1e-6) - 1), 0, 1), gaussian(_TURNS * fps), "held")
+    usual = averaged(
+        pole + np.maximum(_POINTS - size, 0) * unit(joints[:, toe] - joints[:, ankle]), gaussian(_USUAL * fps)
+    )
+    toward = (1 - more) * unit(pole) + more * unit(usual)
     near = folded(length(joints, hip, ankle), thigh + shin)[:, None]
     toward = (1 - near) * toward + near * (joints[:, knee] - joints[:, hip]) / np.maximum(size, 1e-6)
-    return bend(joints[:, hip], line, reach, thigh, shin, toward)
+    return two_bone_ik(joints[:, hip], line, reach, thigh, shin, toward)
 
 
 def folded(reach: Array, full: Array) -> NDArray[np.float64]:
@@ -172,12 +174,7 @@ def folded(reach: Array, full: Array) -> NDArray[np.float64]:
     1 if hip and ankle are so near that its knee swings around them both, 0 if not.
     """
     share = reach / np.maximum(full, 1e-8)
-    part = np.clip((_BOWED - share) / (_BOWED - _FOLDED), 0, 1)
-    return np.asarray(part * part * (3 - 2 * part), dtype=np.float64)
-
-
-def _unit(vectors: Array) -> Array:
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-8))
+    return np.asarray(smoothstep((_BOWED - share) / (_BOWED - _FOLDED)), dtype=np.float64)
 
 
 def length(joints: Array, a: int, b: int) -> Array:
@@ -216,7 +213,7 @@ def rise(joints: Array, toes: Sequence[Array], legs: Sequence[Leg], fps: float) 
         upright = line[:, 1] / np.maximum(now, 1e-8)
         pull += share * upright * (wanted - now)
         stiff += share * upright**2
-    return averaged(pull / stiff, _SMOOTH * fps, "held")
+    return averaged(pull / stiff, gaussian(_SMOOTH * fps), "held")
 
 
 def tilted_foot(joints: Array, leg: Leg, toes: Array, floor: float) -> NDArray[np.float64]:
@@ -257,7 +254,7 @@ def _kept(joints: Array, leg: Leg) -> tuple[Array, Array, Array]:
     """
     hip, knee, ankle, _ = leg
     thigh, shin, reach = length(joints, hip, knee), length(joints, knee, ankle), length(joints, hip, ankle)
-    straight = eased((reach / np.maximum(thigh + shin, 1e-8) - _BENT) / (_FULL - _BENT))
+    straight = smootherstep((reach / np.maximum(thigh + shin, 1e-8) - _BENT) / (_FULL - _BENT))
     near = folded(reach, thigh + shin)
     end = np.where(near[:, None] > 0, joints[:, knee], joints[:, hip])
     return end, np.where(near > 0, shin, reach), np.maximum(straight, near)

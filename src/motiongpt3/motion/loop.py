@@ -7,10 +7,11 @@ from numpy.typing import NDArray
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.motion import Motion
-from motiongpt3.motion.poses import assemble, bones, eased, heading, rotate
+from motiongpt3.motion.poses import assemble, bone_vectors, heading, rotate
+from motiongpt3.motion.signals import smootherstep
 from motiongpt3.motion.skeleton import Array
 
-SHORTEST = 0.5
+MIN_LOOP_SECONDS = 0.5
 """Seconds of the shortest cycle."""
 _FADE = 0.4  # seconds over which the end passes into what came before the start
 _WHOLE = 0.3  # metres of misfit that the whole clip is worth against a cycle of no length
@@ -26,7 +27,7 @@ def loop(motion: Motion) -> Motion:
     Of all parts of the clip of at least `SHORTEST` seconds that one is taken whose ends differ least in pose and
     velocity, a longer one rather than a shorter one. Its last 0.4 s pass into what came before its first frame. A walk
     goes on from where it is, and a turn of more than 30 degrees goes on turning: the poses agree relative to where
-    the person stands and faces. `motion.finish.without_path` makes a cycle that stays.
+    the person stands and faces. `motion.postprocess.without_path` makes a cycle that stays.
 
     Returns:
         a shorter motion at the same frame rate; its last frame shows the pose of the first one.
@@ -35,7 +36,7 @@ def loop(motion: Motion) -> Motion:
         MotionGPT3Error: the clip is shorter than 1 s.
     """
     joints, fps = motion.joints.astype(np.float64), motion.fps
-    if motion.seconds < 2 * SHORTEST or len(joints) < 8:
+    if motion.seconds < 2 * MIN_LOOP_SECONDS or len(joints) < 8:
         raise MotionGPT3Error(f"a loop is cut out of at least 1 s of motion; this one has {motion.seconds:.2f} s")
     fade = fade_frames(fps)
     start, end = _ends(joints, fps, fade)
@@ -55,10 +56,10 @@ def closed(joints: Array, start: int, end: int, fade: int) -> Array:
     cycle = joints[start : end + 1].astype(np.float64)
     fade = min(fade, start, len(cycle) - 1)
     before = _moved(joints[start - fade : start + 1].astype(np.float64), joints[start], joints[end])
-    weight = eased(np.linspace(0, 1, fade + 1))[:, None, None]
+    weight = smootherstep(np.linspace(0, 1, fade + 1))[:, None, None]
     tail = cycle[-fade - 1 :]
-    mixed = (1 - weight) * bones(tail) + weight * bones(before)
-    lengths = np.linalg.norm(bones(tail), axis=-1).mean(0)
+    mixed = (1 - weight) * bone_vectors(tail) + weight * bone_vectors(before)
+    lengths = np.linalg.norm(bone_vectors(tail), axis=-1).mean(0)
     root = (1 - weight[:, 0]) * tail[:, 0] + weight[:, 0] * before[:, 0]
     cycle[-fade - 1 :] = assemble(root, mixed, lengths)
     cycle[-1] = before[-1]
@@ -107,7 +108,7 @@ def _ends(joints: Array, fps: float, fade: int) -> tuple[int, int]:
     misfit = np.linalg.norm(signature[starts][:, None] - signature[ends][None], axis=-1) / np.sqrt(22)
     length = ends[None] - starts[:, None]
     hard = np.pad(kinks(joints).max(axis=1), 2, mode="edge") * fps
-    cost = misfit + _WHOLE * (1 - length / last) + np.where(length < SHORTEST * fps, np.inf, 0)
+    cost = misfit + _WHOLE * (1 - length / last) + np.where(length < MIN_LOOP_SECONDS * fps, np.inf, 0)
     cost = cost + _KINK * hard[starts][:, None]
     row, column = np.unravel_index(int(cost.argmin()), cost.shape)
     return int(starts[row]), int(ends[column])

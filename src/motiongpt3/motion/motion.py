@@ -123,7 +123,7 @@ class Motion:
     def resample(self, fps: float) -> Motion:
         """The same motion at another frame rate, by linear interpolation of positions; the first frame stays.
 
-        This is how motions are read for models. `motion.rate.resampled` goes along a smooth curve.
+        This is how motions are read for models. `motion.resample.resampled` goes along a smooth curve.
         """
         if fps == self.fps:
             return self

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.motion.signals import averaged, triangle
 from motiongpt3.motion.skeleton import HUMANML3D, Array
 
 PARENTS = np.array(HUMANML3D.parents[1:])
@@ -39,7 +40,7 @@ def align(joints: Array, to_position_xz: Array | tuple[float, float], to_heading
     return turned.astype(np.float32)
 
 
-def bones(joints: Array) -> Array:
+def bone_vectors(joints: Array) -> Array:
     """(T, 21, 3) vectors from each joint's parent to the joint, in metres."""
     return joints[:, 1:] - joints[:, PARENTS]
 
@@ -55,21 +56,13 @@ def assemble(root: Array, vectors: Array, lengths: Array) -> Array:
 
 
 def unit(vectors: Array) -> Array:
+    """Vectors (..., 3) scaled to length 1; those without length stay zero."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-8)
-
-
-def eased(s: Array) -> Array:
-    """0 to 1 with zero velocity and acceleration at both ends."""
-    s = np.clip(s, 0, 1)
-    return s**3 * (10 - 15 * s + 6 * s**2)
 
 
 def smooth_heading(joints: Array, radius: int = 4) -> Array:
     """(T,) heading in radians, unwrapped, averaged over 2 x radius + 1 frames with triangular weights."""
-    yaw = np.unwrap(heading(joints))
-    kernel = np.minimum(np.arange(1, 2 * radius + 2), np.arange(2 * radius + 1, 0, -1)).astype(np.float64)
-    padded = np.pad(yaw, radius, mode="edge")
-    return np.convolve(padded, kernel / kernel.sum(), mode="valid")
+    return averaged(np.unwrap(heading(joints)), triangle(radius), "held")
 
 
 def end_velocity(values: Array, *, at_end: bool) -> Array:

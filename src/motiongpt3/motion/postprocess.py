@@ -10,17 +10,18 @@ from numpy.typing import NDArray
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion import quality
-from motiongpt3.motion.contacts import contacts, slides
-from motiongpt3.motion.foot_lock import fix_feet as hold_feet
+from motiongpt3.motion.contacts import find_contacts, slides
+from motiongpt3.motion.foot_lock import lock_feet
 from motiongpt3.motion.kinematics import bone_vectors, set_bone_lengths
 from motiongpt3.motion.loop import closed, fade_frames, kinks, tiled
 from motiongpt3.motion.loop import loop as make_loop
 from motiongpt3.motion.motion import Motion, check_fps
 from motiongpt3.motion.poses import heading, rotate
-from motiongpt3.motion.resample import averaged, resampled
+from motiongpt3.motion.resample import resampled
+from motiongpt3.motion.signals import averaged, gaussian
 from motiongpt3.motion.skeleton import HUMANML3D
 
-SMOOTHEST = 5
+MAX_SMOOTH_SECONDS = 5
 """Seconds over which joints are averaged at most."""
 _PATH = 0.5
 """Seconds of the standard deviation over which the way is averaged that `in_place` takes away."""
@@ -28,7 +29,7 @@ _LOW = 0.1
 """Metres by which a foot is higher than the other when it counts e times less for the way."""
 
 
-def finish(
+def postprocess(
     motion: Motion,
     *,
     fix_feet: bool = False,
@@ -44,11 +45,11 @@ def finish(
 
     Args:
         motion: of HumanML3D's skeleton, the floor at height 0.
-        fix_feet: hold standing feet in their places, see `motion.feet.fix_feet`. In a loop they stay there over the
-            seam, too.
+        fix_feet: hold standing feet in their places, see `motion.foot_lock.lock_feet`. In a loop they stay
+            there over the seam, too.
         in_place: take the way away, see `without_path`.
         loop: cut out a seamless cycle, see `motion.loop.loop`.
-        fps: frames per second of the result, see `motion.rate.resampled`.
+        fps: frames per second of the result, see `motion.resample.resampled`.
         smooth: seconds over which joints are averaged, see `smoothed`; 0.2 takes away a tremor.
 
     Raises:
@@ -56,7 +57,7 @@ def finish(
     """
     if motion.skeleton != HUMANML3D:
         raise MotionGPT3Error("only motions with the 22 joints of HumanML3D can be finished; this one has other joints")
-    check_numbers(fps, smooth)
+    check_options(fps, smooth)
     if smooth is not None:
         motion = smoothed(motion, smooth)
     if fps is not None:
@@ -64,11 +65,11 @@ def finish(
     if loop:
         motion = make_loop(motion)
     if fix_feet:
-        motion = _hold_feet_in_loop(motion) if loop else hold_feet(motion)
+        motion = _lock_feet_in_loop(motion) if loop else lock_feet(motion)
     return without_path(motion, cycle=loop) if in_place else motion
 
 
-def check_numbers(fps: float | None, smooth: float | None) -> None:
+def check_options(fps: float | None, smooth: float | None) -> None:
     """Refuse what `finish` refuses without seeing the motion.
 
     Raises:
@@ -76,8 +77,10 @@ def check_numbers(fps: float | None, smooth: float | None) -> None:
     """
     if fps is not None:
         check_fps(fps)
-    if smooth is not None and not 0 < smooth <= SMOOTHEST:
-        raise MotionGPT3Error(f"joints are smoothed over a number of seconds in (0, {SMOOTHEST}], not {smooth}")
+    if smooth is not None and not 0 < smooth <= MAX_SMOOTH_SECONDS:
+        raise MotionGPT3Error(
+            f"joints are smoothed over a number of seconds in (0, {MAX_SMOOTH_SECONDS}], not {smooth}"
+        )
 
 
 def smoothed(motion: Motion, seconds: float) -> Motion:
@@ -88,10 +91,10 @@ def smoothed(motion: Motion, seconds: float) -> Motion:
     Raises:
         MotionGPT3Error: `seconds` is not a number in (0, SMOOTHEST].
     """
-    check_numbers(None, seconds)
+    check_options(None, seconds)
     joints = torch.from_numpy(motion.joints.astype(np.float64))
-    placed = torch.from_numpy(averaged(joints.numpy(), seconds / 4 * motion.fps))
-    lengths = torch.from_numpy(averaged(bone_vectors(joints).norm(dim=-1).numpy(), seconds / 4 * motion.fps))
+    placed = torch.from_numpy(averaged(joints.numpy(), gaussian(seconds / 4 * motion.fps)))
+    lengths = torch.from_numpy(averaged(bone_vectors(joints).norm(dim=-1).numpy(), gaussian(seconds / 4 * motion.fps)))
     placed = set_bone_lengths(placed, lengths, follow=True)
     return motion.replace(joints=placed.numpy().astype(np.float32))
 
@@ -106,17 +109,17 @@ def without_path(motion: Motion, cycle: bool = False) -> Motion:
     feet = joints[:, list(motion.skeleton.contacts[1::2])]
     high = feet[..., 1] - feet[..., 1].min(axis=1, keepdims=True)
     weight = np.exp(-high / _LOW)[..., None]
-    way = averaged((weight * feet).sum(1) / weight.sum(1), _PATH * motion.fps)
+    way = averaged((weight * feet).sum(1) / weight.sum(1), gaussian(_PATH * motion.fps))
     way += joints[0, 0] - way[0]
     if cycle:
         way += np.linspace(0, 1, len(way))[:, None] * (joints[-1, 0] - way[-1])
     return motion.replace(joints=(joints - way[:, None] * [1, 0, 1]).astype(np.float32))
 
 
-def _hold_feet_in_loop(motion: Motion) -> Motion:
+def _lock_feet_in_loop(motion: Motion) -> Motion:
     """Feet held over the seam of a cycle: fixed in the middle one of three rounds, which is then closed again."""
     steps = len(motion) - 1
-    rounds = hold_feet(motion.replace(joints=tiled(motion.joints.astype(np.float64), 3)))
+    rounds = lock_feet(motion.replace(joints=tiled(motion.joints.astype(np.float64), 3)))
     joints = closed(rounds.joints.astype(np.float64), steps, 2 * steps, fade_frames(motion.fps))
     start = (joints[0, 0] - motion.joints[0, 0]) * [1, 0, 1]
     return motion.replace(joints=(joints - start).astype(np.float32))
@@ -153,7 +156,7 @@ def report(motion: Motion) -> dict[str, float]:
       first, which contains what the motion speeds up there;
     - `loop_kink` (m/s): how far that change lies from those on the frames before and after it, see `motion.loop.kinks`.
     """
-    found = slides(motion, contacts(motion)) * 100
+    found = slides(motion, find_contacts(motion)) * 100
     joints = motion.joints.astype(np.float64)
     pose, step = (np.zeros((22, 3)),) * 2
     kink = kinks(tiled(joints, 2)[len(joints) - 3 : len(joints) + 2]) if len(joints) > 2 else np.zeros(0)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
-
 import numpy as np
 from numpy.typing import NDArray
 
 from motiongpt3.motion.motion import Motion
-from motiongpt3.motion.poses import assemble, bones
+from motiongpt3.motion.poses import assemble, bone_vectors
 from motiongpt3.motion.skeleton import Array
 
 # Cubic splines: a smooth curve through samples, for changing the frame rate without kinks.
@@ -82,36 +80,9 @@ def poses_at(joints: Array, at: Array) -> NDArray[np.float32]:
     if between.any():
         at = at[between]
         smooth = cubic(joints, at)
-        sizes = np.linalg.norm(bones(joints.astype(np.float64)), axis=-1)
+        sizes = np.linalg.norm(bone_vectors(joints.astype(np.float64)), axis=-1)
         low = np.clip(np.floor(at).astype(np.int64), 0, len(joints) - 2)
         weight = np.clip(at - low, 0, 1)[:, None]
         lengths = sizes[low] * (1 - weight) + sizes[low + 1] * weight
-        poses[between] = assemble(smooth[:, 0], bones(smooth), lengths)
+        poses[between] = assemble(smooth[:, 0], bone_vectors(smooth), lengths)
     return poses
-
-
-# Averaging over time.
-
-
-def averaged(
-    values: NDArray[np.floating[Any]], sigma: float, ends: Literal["held", "kept"] = "kept"
-) -> NDArray[np.float64]:
-    """(T, ...) averaged over time with a Gaussian of `sigma` frames.
-
-    Args:
-        values: (T, ...), a number or more per frame.
-        sigma: standard deviation in frames.
-        ends: what lies beyond the ends. "held": the end's value. "kept": the values mirrored in place and time, so that
-            the first and the last value stay as they are and a straight line is not changed.
-    """
-    reach = max(1, round(3 * sigma))
-    if ends == "kept":
-        reach = min(reach, len(values) - 1)
-    if reach < 1:
-        return values.astype(np.float64)
-    kernel = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / max(sigma, 1e-3)))
-    flat = values.reshape(len(values), -1).astype(np.float64)
-    beyond = ((reach, reach), (0, 0))
-    padded = np.pad(flat, beyond, "edge") if ends == "held" else np.pad(flat, beyond, "reflect", reflect_type="odd")
-    found = [np.convolve(column, kernel / kernel.sum(), mode="valid") for column in padded.T]
-    return np.stack(found, axis=-1).reshape(values.shape)

@@ -11,12 +11,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.motion.contacts import contacts
+from motiongpt3.motion.contacts import find_contacts
 from motiongpt3.motion.kinematics import fit, set_bone_lengths, shortest_arc, t_pose
 from motiongpt3.motion.leg_ik import place_ankles
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.poses import heading, rotate
-from motiongpt3.motion.resample import averaged
+from motiongpt3.motion.signals import averaged, gaussian
 from motiongpt3.motion.skeleton import HUMANML3D, Skeleton
 
 _INDEX = {name: i for i, name in enumerate(HUMANML3D.names)}
@@ -83,7 +83,7 @@ def _leg(skeleton: Skeleton, hip: int) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class Rest:
+class RestPose:
     """The rest pose of a character.
 
     Attributes:
@@ -96,7 +96,7 @@ class Rest:
 
 
 @dataclass(frozen=True)
-class Played:
+class RiggedMotion:
     """A motion as a character plays it.
 
     Attributes:
@@ -119,7 +119,7 @@ class Played:
         return float(np.mean(list(self.errors.values())))
 
 
-def own_rest(motion: Motion) -> Rest:
+def own_rest_pose(motion: Motion) -> RestPose:
     """The person of a motion as a rig of its own: a T-pose on the floor with the mean lengths of its bones.
 
     Where several bones start at one joint (pelvis, chest) their directions are the means over the clip, so that a rig
@@ -137,10 +137,10 @@ def own_rest(motion: Motion) -> Rest:
             offset = mean if np.linalg.norm(mean) > 0.5 * np.linalg.norm(offset) else offset
         places[joint] = places[parent] + offset
     places[:, 1] -= places[:, 1].min()
-    return Rest(places, 0.0)
+    return RestPose(places, 0.0)
 
 
-def onto(motion: Motion, rest: Rest, same_body: bool = False) -> Played:
+def to_rig(motion: Motion, rest: RestPose, same_body: bool = False) -> RiggedMotion:
     """Put a motion onto a character.
 
     Args:
@@ -149,10 +149,10 @@ def onto(motion: Motion, rest: Rest, same_body: bool = False) -> Played:
         same_body: the character has the motion's own bone lengths (`own_rest`): its ankles go exactly where the
             source's are.
 
-    The motion's bones turn from a T-pose (`motion.tpose`). The character's arms and legs are first brought from its
-    own rest pose into that T-pose, so T- and A-poses give the same; its trunk keeps the carriage that it has at rest.
-    Way and heights are scaled by the legs. Then the legs are bent so that the ankles go where the source's do: a foot
-    that stands there stands here, at the height at which it does at rest.
+    The motion's bones turn from a T-pose (`motion.kinematics`). The character's arms and legs are first brought from
+    its own rest pose into that T-pose, so T- and A-poses give the same; its trunk keeps the carriage that it has at
+    rest. Way and heights are scaled by the legs. Then the legs are bent so that the ankles go where the source's do: a
+    foot that stands there stands here, at the height at which it does at rest.
 
     Raises:
         MotionGPT3Error: a required joint is missing, or the rest pose is not upright or has no legs.
@@ -178,10 +178,10 @@ def onto(motion: Motion, rest: Rest, same_body: bool = False) -> Played:
     joints = _placed(stood[:, 0], turns, places, has)
     errors = _errors(source, joints, has)
     back = torch.from_numpy(rotate(np.eye(3), -yaw).T.copy())
-    return Played(turns @ back, joints, scale, errors)
+    return RiggedMotion(turns @ back, joints, scale, errors)
 
 
-def _facing_forward(rest: Rest, has: list[str]) -> tuple[NDArray[np.float64], float]:
+def _facing_forward(rest: RestPose, has: list[str]) -> tuple[NDArray[np.float64], float]:
     """(22, 3) the rest pose above the origin, on the floor and facing +z, and the yaw that it faced."""
     missing = [name for name in REQUIRED if name not in has]
     if missing:
@@ -287,7 +287,7 @@ def _ankles(
     Heights are those of the source's toes above where they stand before and after, added to their height at rest.
     """
     found = []
-    stands = contacts(motion)
+    stands = find_contacts(motion)
     for side, (ankle, toe) in enumerate(((7, 10), (8, 11))):
         own = motion.joints[:, toe].astype(np.float64)
         own_stands = [c for c in stands if c.side == side]
@@ -298,7 +298,7 @@ def _ankles(
         foot = turns[:, ankle].numpy() @ (tip - places[ankle])
         wanted = own * scale - foot
         wanted[:, 1] = np.maximum(own[:, 1] - ground, 0) * scale + tip[1] - foot[:, 1]
-        aside = averaged(joints[:, ankle] - wanted, _STEADY * motion.fps) * [1, 0, 1]
+        aside = averaged(joints[:, ankle] - wanted, gaussian(_STEADY * motion.fps)) * [1, 0, 1]
         found.append(wanted + aside)
     return found
 

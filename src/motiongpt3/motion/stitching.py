@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.blend import best_cut
 from motiongpt3.motion.leg_ik import LEGS, place_ankle
-from motiongpt3.motion.poses import assemble, bones, ground_height, heading, rotate
+from motiongpt3.motion.poses import assemble, bone_vectors, ground_height, heading, rotate
 from motiongpt3.motion.retarget import leg_length
+from motiongpt3.motion.signals import averaged, triangle
 from motiongpt3.motion.skeleton import Array
 
-KNOWN = 3
+CONTEXT = 3
 """Given frames on each side of the new ones that decide how the motion carries on: a third difference needs three."""
 _SHORT, _LONG = 1.5, 4.0  # frames in which an offset fades: the larger, the slower; pull = frames ** -6
 _GENTLE = 0.02  # metres per frame^3; offset / frames^3 is about the third difference of the fading
@@ -39,7 +40,7 @@ _SWING, _CLEAR = 0.06, 0.06  # metres per frame of a toe that swings, and its he
 _FIRM = 1.0  # how much more the height of a toe counts than its smoothness
 
 
-def condition(
+def stitch(
     window: Array, frames: int, before: Array, after: Array | None = None, ground: float = 0.0, slack: int = 0
 ) -> NDArray[np.float32]:
     """The new frames: as the window has them, carrying on from `before` and leading into `after`.
@@ -67,8 +68,8 @@ def condition(
         raise MotionGPT3Error(
             f"a window of {len(window)} frames does not hold {frames} new frames beside {len(before) + tail} given ones"
         )
-    first = before[-KNOWN:].astype(np.float64)
-    last = None if after is None else after[:KNOWN].astype(np.float64)
+    first = before[-CONTEXT:].astype(np.float64)
+    last = None if after is None else after[:CONTEXT].astype(np.float64)
     scale = leg_length(first) / leg_length(window)
     start, end = _cuts(window * scale, frames, before, after, slack)
     ends = 0 if last is None else len(last)
@@ -81,7 +82,7 @@ def condition(
     return _faded(drawn, first, last, planted, ground).astype(np.float32)
 
 
-def settle(
+def fade_offsets(
     known: Array, later: Array, frames: int, fade: float, path: Array | None = None, hold: Array | None = None
 ) -> Array:
     """The offsets between known ones, as smooth as can be and soon nothing.
@@ -125,14 +126,14 @@ def _cuts(window: Array, frames: int, before: Array, after: Array | None, slack:
     slack = min(slack, frames // 3)
     if not slack:
         return start, end
-    early = max(start - slack, min(KNOWN, start))
+    early = max(start - slack, min(CONTEXT, start))
     room = min(start + slack, len(window) - (frames if after is None else 0)) - early
-    _, later = best_cut(before[-2 * KNOWN :], window[early:], second_slack=max(room, 0))
+    _, later = best_cut(before[-2 * CONTEXT :], window[early:], second_slack=max(room, 0))
     start = early + later
     if after is None:
         return start, start + frames
-    most = min(end + slack, len(window) - min(len(after), KNOWN))
-    cut, _ = best_cut(window[:most], after[: 2 * KNOWN], first_slack=most - (end - slack))
+    most = min(end + slack, len(window) - min(len(after), CONTEXT))
+    cut, _ = best_cut(window[:most], after[: 2 * CONTEXT], first_slack=most - (end - slack))
     return start, cut
 
 
@@ -175,7 +176,7 @@ def _led(drawn: Array, head: int, last: Array) -> Array:
     arrival = len(drawn) - len(last)
     moves = np.linalg.norm(np.diff(drawn[:, joints][..., [0, 2]], axis=0), axis=-1).mean(axis=1)
     share = np.zeros(len(drawn))
-    rate = _blurred(moves[head - 1 : arrival] + 0.003)
+    rate = averaged(moves[head - 1 : arrival] + 0.003, triangle(4), "held")
     rate = rate * np.minimum(1, np.minimum(np.arange(1, len(rate) + 1), np.arange(len(rate), 0, -1)) / 5)
     share[head : arrival + 1] = np.cumsum(rate) / rate.sum()
     share[arrival:] = 1
@@ -202,17 +203,17 @@ def _faded(drawn: Array, first: Array, last: Array | None, planted: Array, groun
         farthest = size * np.linalg.norm(offset, axis=-1).max()
         over = float(np.clip(np.cbrt(farthest / _GENTLE), _SHORT, _LONG))
         flat = offset.reshape(len(drawn), -1)
-        faded = settle(flat[:head], flat[new.stop :], frames, over, path, hold)
+        faded = fade_offsets(flat[:head], flat[new.stop :], frames, over, path, hold)
         return faded.reshape(frames, *offset.shape[1:])
 
     root = drawn[new, 0] + fade(given[:, 0] - drawn[:, 0])
-    turns = _turns(bones(drawn), bones(given))
+    turns = _turns(bone_vectors(drawn), bone_vectors(given))
     turns[:head] = _unwound(turns[:head][::-1])[::-1]
     turns[new.stop :] = _unwound(turns[new.stop :])
-    lengths = np.linalg.norm(bones(given[[head - 1, -1 if tail else head - 1]]), axis=-1)
+    lengths = np.linalg.norm(bone_vectors(given[[head - 1, -1 if tail else head - 1]]), axis=-1)
     weight = np.linspace(0, 1, frames + 2)[1:-1, None]
     lengths = lengths[0] * (1 - weight) + lengths[1] * weight
-    out = assemble(root, _turned(bones(drawn[new]), fade(turns, _ARM)), lengths)
+    out = assemble(root, _turned(bone_vectors(drawn[new]), fade(turns, _ARM)), lengths)
     facing = heading(out)
     for side, (_, _, ankle, toe) in enumerate(LEGS):
         path = drawn[:, toe]
@@ -261,9 +262,3 @@ def _turned(vectors: Array, turns: Array) -> Array:
     axis = turns / np.maximum(size, 1e-12)
     along = (axis * vectors).sum(-1, keepdims=True) * (1 - np.cos(size))
     return vectors * np.cos(size) + np.cross(axis, vectors) * np.sin(size) + axis * along
-
-
-def _blurred(values: Array, radius: int = 4) -> Array:
-    """(T,) averaged with triangular weights, the ends repeated outwards."""
-    kernel = np.minimum(np.arange(1, 2 * radius + 2), np.arange(2 * radius + 1, 0, -1)).astype(np.float64)
-    return np.convolve(np.pad(values, radius, mode="edge"), kernel / kernel.sum(), mode="valid")

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.motion import Motion, require_humanml3d
-from motiongpt3.motion.resample import averaged
+from motiongpt3.motion.signals import averaged, gaussian
 from motiongpt3.motion.skeleton import Float32
 from motiongpt3.render.figure import (
     FINE,
@@ -383,7 +383,7 @@ class Scene:
         camera = fitted(cloud.reshape(-1, 3), azimuth, pitch, focal, frame, nearest)
         self._track = np.zeros((len(self), 3))
         if camera.scale * 1.7 * scale < 0.34 * height:
-            self._track = averaged(self._root * [1.0, 0.0, 1.0], 0.6 * self.motion.fps, "held")
+            self._track = averaged(self._root * [1.0, 0.0, 1.0], gaussian(0.6 * self.motion.fps), "held")
             cloud = cloud - self._track[some, None]
             camera = fitted(cloud.reshape(-1, 3), azimuth, pitch, focal, frame, nearest)
         self._camera = camera

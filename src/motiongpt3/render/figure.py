@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from motiongpt3.characters.mannequin import NODES, mannequin, rest_places, rig_pose
 from motiongpt3.motion.kinematics import fit
 from motiongpt3.motion.motion import Motion
+from motiongpt3.motion.poses import unit
 from motiongpt3.motion.skeleton import Float32, Skeleton
 
 LEFT = (52, 120, 200)
@@ -117,25 +118,21 @@ def _derived(skeleton: Skeleton, joints: Float32, scale: float) -> dict[str, NDA
     for side in ("l_", "r_"):
         if {side + "elbow", side + "wrist"} <= at.keys():
             wrist = at[side + "wrist"]
-            made[side + "tip"] = wrist + _unit(wrist - at[side + "elbow"]) * 0.10 * scale
+            made[side + "tip"] = wrist + unit(wrist - at[side + "elbow"]) * 0.10 * scale
         if {side + "knee", side + "ankle", side + "foot"} <= at.keys():
             ankle, ball = at[side + "ankle"], at[side + "foot"]
-            shin = _unit(ankle - at[side + "knee"])
-            sole = _unit(_unit(ball - ankle) - 0.5 * shin)
+            shin = unit(ankle - at[side + "knee"])
+            sole = unit(unit(ball - ankle) - 0.5 * shin)
             made[side + "heel"] = ankle + (0.050 * shin - 0.045 * sole) * scale
             made[side + "toe"] = ball + 0.065 * sole * scale
     if {"neck", "head"} <= at.keys():
         left, right = skeleton.shoulders
-        up, side_way = _unit(at["head"] - at["neck"]), _unit(joints[:, left] - joints[:, right])
-        ahead = _unit(np.cross(side_way, up))
+        up, side_way = unit(at["head"] - at["neck"]), unit(joints[:, left] - joints[:, right])
+        ahead = unit(np.cross(side_way, up))
         made["ball"] = at["head"] + (0.055 * up + 0.015 * ahead) * scale
         face = made["ball"] + (0.086 * ahead + 0.012 * up) * scale
         made["l_brow"], made["r_brow"] = face + 0.038 * side_way * scale, face - 0.038 * side_way * scale
     return made
-
-
-def _unit(vectors: NDArray[np.floating]) -> Float32:
-    return (vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-6)).astype(np.float32)
 
 
 # A pinhole camera that looks at a person on a floor, and how it finds its place.

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.formats import load, save
 from motiongpt3.motion.motion import Motion
-from motiongpt3.motion.postprocess import Changes, changes, finish
+from motiongpt3.motion.postprocess import Changes, changes, postprocess
 
 # What the service and the web app take at most.
 
@@ -68,10 +68,10 @@ class Finished(NamedTuple):
 
 
 def finished(motion: Motion, wishes: Mapping[str, Any]) -> Finished:
-    """A motion finished with these arguments of `motion.finish.finish`; itself without any."""
+    """A motion finished with these arguments of `motion.postprocess.postprocess`; itself without any."""
     if not any(wishes.values()):
         return Finished(motion, None)
-    made = finish(motion, **wishes)
+    made = postprocess(motion, **wishes)
     return Finished(made, changes([motion], [made]))
 
 

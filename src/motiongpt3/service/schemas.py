@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag
 
-from motiongpt3.motion.postprocess import SMOOTHEST
+from motiongpt3.motion.postprocess import MAX_SMOOTH_SECONDS
 from motiongpt3.service.motion_files import MAX_FPS, MAX_PROMPT, MAX_SECONDS, MAX_UPLOAD
 
 MAX_MOTIONS = 64
@@ -64,7 +64,7 @@ MotionIn = Annotated[Annotated[Joints, Tag("joints")] | Annotated[File, Tag("fil
 class Finish(_Strict):
     """How motions are made ready for use. Done in this order: smooth, fps, loop, fix_feet, in_place."""
 
-    smooth: Annotated[float, Field(gt=0, le=SMOOTHEST)] | None = None
+    smooth: Annotated[float, Field(gt=0, le=MAX_SMOOTH_SECONDS)] | None = None
     """Average joints over so many seconds; 0.2 takes away a tremor."""
     fps: Annotated[float, Field(ge=1, le=MAX_FPS)] | None = None
     """Frames per second of the answer, along a smooth curve; null: as drawn or given."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.evaluation import FPS
 from motiongpt3.motion.motion import Motion
+from motiongpt3.motion.signals import averaged, gaussian, spans
 from motiongpt3.motion.skeleton import HUMANML3D, Float64
 
 LEG = 0.826
@@ -139,14 +139,14 @@ def measure_body(motion: Motion) -> Measures:
 
     # Facing from the line through hips and shoulders, as HumanML3D defines it; its yaw grows to the left.
     across = (at["l_hip"] - at["r_hip"]) + (at["l_shoulder"] - at["r_shoulder"])
-    across = _smooth(across, 3.0)
+    across = averaged(across, gaussian(3.0), "held")
     yaw = np.unwrap(np.arctan2(-across[:, 2], across[:, 0]))
     edge = min(6, len(yaw) // 4 + 1)
     first = float(yaw[:edge].mean())
     turned = np.degrees(yaw - first)
 
     # The pelvis sways with every step; its travel is the smoothed path.
-    root = _smooth(at["pelvis"], 4.0)
+    root = averaged(at["pelvis"], gaussian(4.0), "held")
     velocity = _facing(np.gradient(root, 1 / FPS, axis=0), yaw)
     ground = np.hypot(velocity[:, 0], velocity[:, 2])
     travel = _facing((root[-1] - root[0])[None], np.array([first]))[0]
@@ -156,7 +156,7 @@ def measure_body(motion: Motion) -> Measures:
     lowest = joints[:, :, 1].min(axis=1) * scale
     floor = float(np.percentile(lowest, 5))
     feet = [np.minimum(at[f"{s}_foot"][:, 1], at[f"{s}_ankle"][:, 1] - 0.05) for s in "lr"]
-    lower_foot = _smooth(np.minimum(*feet)[:, None], 1.0)[:, 0]
+    lower_foot = averaged(np.minimum(*feet), gaussian(1.0), "held")
     lower_foot -= _rolling_minimum(lower_foot, 12)
     pelvis = at["pelvis"][:, 1] - floor
     bottom = int(pelvis.argmin())
@@ -203,15 +203,17 @@ def _side(at: dict[str, Float64], s: str, yaw: Float64, floor: float, bottom: in
     height = wrist[:, 1]
     top = int(height.argmax())
     raised = height > RAISED
-    hand = _smooth(wrist, 1.0)
-    swings = max((_reversals(hand[run, axis], SWING) for run in _runs(raised) for axis in range(3)), default=0)
+    hand = averaged(wrist, gaussian(1.0), "held")
+    swings = max(
+        (_reversals(hand[start:stop, axis], SWING) for start, stop in spans(raised) for axis in range(3)), default=0
+    )
     farthest = int(np.hypot(wrist[:, 0], wrist[:, 2]).argmax())
     elbow = _angle(at[f"{s}_shoulder"], at[f"{s}_elbow"], at[f"{s}_wrist"])
     knee = _angle(at[f"{s}_hip"], at[f"{s}_knee"], at[f"{s}_ankle"])
     thigh = _facing(at[f"{s}_knee"] - at[f"{s}_hip"], yaw)
     lift = np.degrees(np.arctan2(thigh[:, 2], -thigh[:, 1]))
     foot = _facing(at[f"{s}_ankle"] - at["pelvis"], yaw)
-    foot_velocity = np.gradient(_smooth(at[f"{s}_ankle"] - at["pelvis"], 1.0), 1 / FPS, axis=0)
+    foot_velocity = np.gradient(averaged(at[f"{s}_ankle"] - at["pelvis"], gaussian(1.0), "held"), 1 / FPS, axis=0)
     return Side(
         wrist_top=float(height[top]),
         wrist_low=float(height.min()),
@@ -254,25 +256,10 @@ def _facing(vectors: Float64, yaw: Float64) -> Float64:
     return np.stack([x * cosine - z * sine, y, x * sine + z * cosine], axis=-1)
 
 
-def _smooth(track: Float64, sigma: float) -> Float64:
-    """(T, C) along time with a Gaussian of `sigma` frames; the ends are held."""
-    radius = int(3 * sigma + 0.5)
-    weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
-    padded = np.concatenate([np.repeat(track[:1], radius, 0), track, np.repeat(track[-1:], radius, 0)])
-    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * radius + 1, axis=0)
-    return np.asarray(windows @ (weights / weights.sum()))
-
-
 def _rolling_minimum(track: Float64, radius: int) -> Float64:
     """(T,) -> (T,) least value within `radius` frames."""
     padded = np.pad(track, radius, mode="edge")
     return np.asarray(np.lib.stride_tricks.sliding_window_view(padded, 2 * radius + 1).min(axis=-1))
-
-
-def _runs(flags: NDArray[np.bool_]) -> list[slice]:
-    """The stretches of true values of (T,) flags."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
-    return [slice(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
 
 
 def _reversals(track: Float64, least: float) -> int:
