@@ -59,14 +59,16 @@ def warm(repeats: int) -> dict[str, float]:
     model = MotionGPT3.from_pretrained()
     motion = model.generate(PROMPT, seconds=4)
     with torch.inference_mode():
-        cache, start = model.read(model.tokens([PROMPT + "."]))
+        cache, start = model.encode_text(model.tokens([PROMPT + "."]))
         frames = torch.tensor([80])
-        _, hidden = model.think(cache, start, frames)
+        _, hidden = model.run_queries(cache, start, frames)
         noise = torch.randn(1, model.config.vae.latent_tokens, model.config.vae.latent_channels)
         latents = model.head.sample(hidden, noise, model.config.steps, model.config.guidance)
         steps: dict[str, Callable[[], object]] = {
-            "text stream": lambda: model.read(model.tokens([PROMPT + "."])),
-            "motion stream": lambda: model.think(model.read(model.tokens([PROMPT + "."]))[0], start, frames),
+            "text stream": lambda: model.encode_text(model.tokens([PROMPT + "."])),
+            "motion stream": lambda: model.run_queries(
+                model.encode_text(model.tokens([PROMPT + "."]))[0], start, frames
+            ),
             "diffusion head": lambda: model.head.sample(hidden, noise, model.config.steps, model.config.guidance),
             "VAE decoder": lambda: model.vae.decode_joints(latents, frames),
         }
@@ -86,13 +88,13 @@ def warm(repeats: int) -> dict[str, float]:
 def words(model: MotionGPT3, repeats: int) -> dict[str, float]:
     """Seconds of a caption of six seconds, and of 40 tokens behind a prompt with and without the cache."""
     from motiongpt3.models.bimodal import KVCache, Tokens
-    from motiongpt3.models.decoding import Writer
+    from motiongpt3.models.decoding import TextDecoder
 
     motion = model.generate(PROMPT, seconds=6)
-    writer, prompt = Writer(model.backbone, model.transformer), model.tokens([PROMPT])[0]
+    writer, prompt = TextDecoder(model.backbone, model.transformer), model.tokens([PROMPT])[0]
 
     def with_cache() -> None:
-        cache, place = model.read([prompt])
+        cache, place = model.encode_text([prompt])
         ids = torch.tensor(prompt[-1:])
         for number in range(TOKENS):
             ids = writer.step(ids, place + number, cache).argmax(-1)

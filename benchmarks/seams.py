@@ -19,6 +19,7 @@ import torch
 from motiongpt3 import Motion, MotionGPT3
 from motiongpt3.data.clips import PackedClips
 from motiongpt3.models.completion import SLACK, Propose, inbetween, predict
+from motiongpt3.models.request import DrawOptions
 from motiongpt3.motion.features import canonicalise, joints_to_features
 from motiongpt3.motion.quality import seam_jerk, skate_speed
 
@@ -82,10 +83,10 @@ def main() -> None:
                     whole = Motion(joints)
                 elif task == "predict":
                     seconds = (len(joints) - given - SLACK) / data.fps
-                    whole = predict(model, head, seconds, words, int(index), propose=draw)
+                    whole = predict(model, head, seconds, words, DrawOptions(int(index)), propose=draw)
                 else:
                     seconds = (len(joints) - 2 * given) / data.fps
-                    whole = inbetween(model, head, tail, seconds, words, int(index), propose=draw)
+                    whole = inbetween(model, head, tail, seconds, words, DrawOptions(int(index)), propose=draw)
                     exact &= np.array_equal(whole.joints[-given:], tail.joints)
                 exact &= np.array_equal(whole.joints[:given], head.joints)
                 seam = len(whole) - given if task == "inbetween end" else given

@@ -21,7 +21,7 @@ from motiongpt3.instructions.templates import questions
 from motiongpt3.models.backbone import TextBackbone, load_backbone
 from motiongpt3.models.bimodal import BimodalTransformer, KVCache, Stream, Tokens
 from motiongpt3.models.captioning import stops
-from motiongpt3.models.decoding import Decoding, Writer, logits_after
+from motiongpt3.models.decoding import GenerationConfig, TextDecoder, logits_after
 from motiongpt3.serialization import atomic_path
 
 MAX_TOKENS = 60
@@ -61,9 +61,9 @@ def greedy_answers(
     cache = KVCache()
     hidden, _ = text_only(Tokens.of(backbone.embed(ids), mask), None, cache)
     assert hidden is not None
-    decoding = Decoding(max_tokens, forbidden=(backbone.start_of_motion, backbone.end_of_motion))
+    decoding = GenerationConfig(max_tokens, forbidden=(backbone.start_of_motion, backbone.end_of_motion))
     logits = logits_after(backbone, hidden, mask)
-    written = Writer(backbone, text_only).write(logits, cache, mask.sum(1), decoding, stops(backbone, style))
+    written = TextDecoder(backbone, text_only).write(logits, cache, mask.sum(1), decoding, stops(backbone, style))
     return ((backbone.decode(row), len(row) < max_tokens) for row in written)
 
 

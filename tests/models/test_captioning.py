@@ -17,21 +17,21 @@ from motiongpt3.instructions.templates import build
 from motiongpt3.models.captioning import (
     LEVELS,
     SAMPLED,
-    fittest,
-    misfit,
+    drawing_errors,
     question,
+    rerank,
     sentence,
     split,
     start_writing,
     stops,
 )
-from motiongpt3.models.decoding import Decoding, Writer
+from motiongpt3.models.decoding import GenerationConfig, TextDecoder
 from motiongpt3.models.motiongpt3 import MotionGPT3
-from motiongpt3.models.network import Motions, encode
-from motiongpt3.models.sequence import Shown, Words, lay_out
+from motiongpt3.models.network import EncodedMotions, encode_motions
+from motiongpt3.models.sequence import InputMotion, TextPiece, pack
 from motiongpt3.motion.motion import Motion
 
-DRAWN = Decoding(temperature=4.0, max_tokens=8)
+DRAWN = GenerationConfig(temperature=4.0, max_tokens=8)
 """Hot enough for a random model to say different things."""
 
 
@@ -72,7 +72,7 @@ def test_batches_change_nothing(reader: MotionGPT3, motions: list[Motion]) -> No
         return iter(batches)
 
     many = [motions[number % 6] for number in range(35)]
-    decoding = Decoding(max_tokens=4)
+    decoding = GenerationConfig(max_tokens=4)
     captions = reader.caption(many, decoding=decoding, progress=watch)
     assert seen == [32, 3]
     assert captions == [captions[number % 6] for number in range(35)]
@@ -84,26 +84,26 @@ def test_logits_with_a_cache_in_a_batch_are_those_of_one_pass_each(
 ) -> None:
     """Within 1e-4, for questions of different lengths, several motions and every token written."""
     prompts = [
-        [Words((3, 4)), Shown(0), Words((5, 6, 7))],
-        [Words((8,)), Shown(1), Words((9,)), Shown(2), Words((10, 11))],
-        [Words((12, 13, 14, 15, 16))],
+        [TextPiece((3, 4)), InputMotion(0), TextPiece((5, 6, 7))],
+        [TextPiece((8,)), InputMotion(1), TextPiece((9,)), InputMotion(2), TextPiece((10, 11))],
+        [TextPiece((12, 13, 14, 15, 16))],
     ]
-    read = encode(reader.vae, motions[:3], 20)
+    read = encode_motions(reader.vae, motions[:3], 20)
     with torch.inference_mode():
         logits, cache, places = start_writing(reader, prompts, read)
         if beams > 1:
             table = torch.arange(3).repeat_interleave(beams)
             logits, cache, places = logits[table], cache.select(table), places[table]
-        writer, written = Writer(reader.backbone, reader.transformer), torch.randint(1, 20, (len(logits), 4))
+        writer, written = TextDecoder(reader.backbone, reader.transformer), torch.randint(1, 20, (len(logits), 4))
         steps = [logits]
         for count in range(4):
             steps.append(writer.step(written[:, count], places + count, cache))
         for line in range(len(logits)):
-            row = [*prompts[line // beams], Words(tuple(written[line].tolist()))]
-            used = [piece.motion for piece in row if isinstance(piece, Shown)]
-            alone = [replace(p, motion=used.index(p.motion)) if isinstance(p, Shown) else p for p in row]
+            row = [*prompts[line // beams], TextPiece(tuple(written[line].tolist()))]
+            used = [piece.motion for piece in row if isinstance(piece, InputMotion)]
+            alone = [replace(p, motion=used.index(p.motion)) if isinstance(p, InputMotion) else p for p in row]
             given_here = type(read)(read.latents[used], read.frames[used])
-            said, _ = reader(lay_out([alone], reader.motion_tokens), given_here)
+            said, _ = reader(pack([alone], reader.motion_tokens), given_here)
             whole = reader.backbone.logits(said[0])[-5:]
             torch.testing.assert_close(torch.stack([step[line] for step in steps]), whole, atol=1e-4, rtol=0)
 
@@ -111,11 +111,11 @@ def test_logits_with_a_cache_in_a_batch_are_those_of_one_pass_each(
 def test_a_caption_is_what_the_model_writes_behind_its_question(reader: MotionGPT3, motions: list[Motion]) -> None:
     """Greedy, by whole passes: prompt, motion, and each word in turn."""
     row = question(reader, build("motion_to_caption", "chatml"))
-    read = encode(reader.vae, motions[3:4], 20)
+    read = encode_motions(reader.vae, motions[3:4], 20)
     written: list[int] = []
     while len(written) < 60:
         with torch.no_grad():
-            said, _ = reader(lay_out([[*row, Words(tuple(written))]], reader.motion_tokens), read)
+            said, _ = reader(pack([[*row, TextPiece(tuple(written))]], reader.motion_tokens), read)
         logits = reader.backbone.logits(said[0, -1])[:30]  # never one of the two special tokens
         if int(logits.argmax()) in stops(reader.backbone, reader.config.prompt_style):
             break
@@ -171,7 +171,7 @@ def test_parts_can_be_read(reader: MotionGPT3, frames: int, fps: float) -> None:
         ({"samples": 1.0}, "samples must be a whole number"),
         ({"beams": 0}, "beams must be a whole number from 1 to 64, not 0"),
         ({"beams": 2, "samples": 2}, "several captions of a motion are drawn"),
-        ({"decoding": Decoding(), "samples": 2}, "several captions of a motion are drawn"),
+        ({"decoding": GenerationConfig(), "samples": 2}, "several captions of a motion are drawn"),
         ({"seed": "x"}, "seed must be a whole number"),
     ],
 )
@@ -199,25 +199,28 @@ TEXTS = ["someone walks", "a person turns left and then waves", "someone walks",
 
 
 @pytest.fixture
-def given_words(reader: MotionGPT3, motions: list[Motion]) -> Motions:
-    return encode(reader.vae, motions[:4], 20)
+def given_words(reader: MotionGPT3, motions: list[Motion]) -> EncodedMotions:
+    return encode_motions(reader.vae, motions[:4], 20)
 
 
-def test_a_caption_weighs_the_same_alone_and_among_others(reader: MotionGPT3, given_words: Motions) -> None:
-    together = misfit(reader, TEXTS, given_words)
+def test_a_caption_weighs_the_same_alone_and_among_others(reader: MotionGPT3, given_words: EncodedMotions) -> None:
+    together = drawing_errors(reader, TEXTS, given_words)
     alone = [
-        misfit(reader, [text], Motions(*(part[i : i + 1] for part in given_words))) for i, text in enumerate(TEXTS)
+        drawing_errors(reader, [text], EncodedMotions(*(part[i : i + 1] for part in given_words)))
+        for i, text in enumerate(TEXTS)
     ]
     assert torch.allclose(together, torch.cat(alone), atol=1e-4)
-    same = misfit(reader, TEXTS, Motions(given_words.latents[:1].expand(4, -1, -1), given_words.frames[:1].expand(4)))
+    same = drawing_errors(
+        reader, TEXTS, EncodedMotions(given_words.latents[:1].expand(4, -1, -1), given_words.frames[:1].expand(4))
+    )
     assert same[0] == same[2]
     assert len(set(same.tolist())) == 3
 
 
 def test_what_is_weighed_is_the_error_of_the_head_at_every_level(
-    reader: MotionGPT3, given_words: Motions, monkeypatch: pytest.MonkeyPatch
+    reader: MotionGPT3, given_words: EncodedMotions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A head that always predicts its target has no misfit, whatever the caption."""
+    """A head that always predicts its target makes no error, whatever the caption."""
     asked: list[float] = []
     kept = reader.head.errors
 
@@ -227,19 +230,19 @@ def test_what_is_weighed_is_the_error_of_the_head_at_every_level(
         return kept(condition, latents, noise, level)
 
     monkeypatch.setattr(reader.head, "errors", watch)
-    assert misfit(reader, TEXTS, given_words).abs().max() == 0
+    assert drawing_errors(reader, TEXTS, given_words).abs().max() == 0
     assert len(asked) == LEVELS
     assert asked == sorted(asked)
     assert 0 < asked[0] < asked[-1] < 1
 
 
-def test_the_fittest_is_kept(reader: MotionGPT3, given_words: Motions) -> None:
+def test_the_fittest_is_kept(reader: MotionGPT3, given_words: EncodedMotions) -> None:
     for number in range(3):
-        mine = Motions(*(part[number : number + 1] for part in given_words))
-        best = fittest(reader, mine, ["", *TEXTS])
-        assert best == min(TEXTS, key=lambda text: float(misfit(reader, [text], mine)))
+        mine = EncodedMotions(*(part[number : number + 1] for part in given_words))
+        best = rerank(reader, mine, ["", *TEXTS])
+        assert best == min(TEXTS, key=lambda text: float(drawing_errors(reader, [text], mine)))
         for texts, kept in ((["", ""], ""), (["", "one"], "one"), (["two", "two"], "two")):
-            assert fittest(reader, mine, texts) == kept
+            assert rerank(reader, mine, texts) == kept
 
 
 def test_of_drawn_captions_the_fittest_is_given(
@@ -249,7 +252,7 @@ def test_of_drawn_captions_the_fittest_is_given(
     monkeypatch.setattr("motiongpt3.models.captioning.half_precision", lambda backbone: backbone)
     many = reader.caption(motions[:2], samples=5, decoding=replace(SAMPLED, seed=3))
     wanted = [
-        fittest(reader, encode(reader.vae, [motion], 20), texts)
+        rerank(reader, encode_motions(reader.vae, [motion], 20), texts)
         for motion, texts in zip(motions, (many[:5], many[5:]), strict=False)
     ]
     assert reader.caption(motions[:2], candidates=5, seed=3) == wanted
@@ -276,9 +279,9 @@ def test_the_configuration_says_how_many_are_drawn(
 
     def watch(*arguments: Any) -> str:
         seen.append(len(arguments[2]))
-        return fittest(*arguments)
+        return rerank(*arguments)
 
-    monkeypatch.setattr("motiongpt3.models.captioning.fittest", watch)
+    monkeypatch.setattr("motiongpt3.models.captioning.rerank", watch)
     monkeypatch.setattr(reader, "config", replace(reader.config, candidates=4))
     assert reader.caption(motions[0]) == drawn
     assert seen == [4]

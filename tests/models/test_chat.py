@@ -17,10 +17,11 @@ from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.instructions.prompt import Message, Prompt, Slot, chat_pieces
 from motiongpt3.models.captioning import question
 from motiongpt3.models.chat import Reply, read_messages, told_frames
-from motiongpt3.models.decoding import Decoding
+from motiongpt3.models.decoding import GenerationConfig
 from motiongpt3.models.motiongpt3 import MotionGPT3
-from motiongpt3.models.network import encode
-from motiongpt3.models.sequence import Drawn, Words, lay_out
+from motiongpt3.models.network import encode_motions
+from motiongpt3.models.request import DrawOptions
+from motiongpt3.models.sequence import OutputMotion, TextPiece, pack
 from motiongpt3.motion.motion import Motion
 
 START, END, STOP = 30, 31, 0
@@ -103,14 +104,16 @@ def test_words_and_a_motion(reader: MotionGPT3, says: Says, before: list[int]) -
     assert reply.motion is not None
 
     row = question(reader, Prompt(chat_pieces([Message("user", ("a person",))], "chatml"), ()))
-    row = [*row, Words(tuple(before)), Drawn(0), Words((WAVES,))]
-    nothing = encode(reader.vae, [], 20)
+    row = [*row, TextPiece(tuple(before)), OutputMotion(0), TextPiece((WAVES,))]
+    nothing = encode_motions(reader.vae, [], 20)
     frames = torch.tensor([len(reply.motion)])
     with torch.no_grad():
-        layout = lay_out([row], reader.motion_tokens)
+        layout = pack([row], reader.motion_tokens)
         words, hidden = reader(layout, nothing, frames)
         assert reader.predicted_frames(reader.predict_length(hidden[:, 0])).tolist() == frames.tolist()
-        joints = reader.joints(reader.draw_latents(hidden[:, 1:], [5], 1.5, 3), frames)[0].numpy()
+        joints = reader.joints(reader.draw_latents(hidden[:, 1:], [5], DrawOptions(guidance=1.5, steps=3)), frames)[
+            0
+        ].numpy()
     np.testing.assert_allclose(reply.motion.joints, joints, atol=1e-4)
     # Hidden states of the tokens behind which something was written: before the motion, then its end and the word.
     count = layout.ids.shape[1]
@@ -132,7 +135,7 @@ def test_one_motion_an_answer_and_none_is_closed_that_was_not_opened(reader: Mot
 
 def test_an_answer_that_does_not_end_is_cut(reader: MotionGPT3, says: Says) -> None:
     says(*[JUMPS] * 9)
-    assert reader.chat(HELLO, decoding=Decoding(max_tokens=3)).text == "Jumps jumps jumps"
+    assert reader.chat(HELLO, decoding=GenerationConfig(max_tokens=3)).text == "Jumps jumps jumps"
 
 
 def test_an_empty_answer_can_be_answered(reader: MotionGPT3, says: Says) -> None:
@@ -145,9 +148,9 @@ def test_an_empty_answer_can_be_answered(reader: MotionGPT3, says: Says) -> None
 
 def test_own_settings_are_kept(reader: MotionGPT3, says: Says) -> None:
     says(JUMPS, STOP)
-    assert reader.chat(HELLO, decoding=Decoding(forbidden=(JUMPS,))).text == "Walks"
+    assert reader.chat(HELLO, decoding=GenerationConfig(forbidden=(JUMPS,))).text == "Walks"
     says(*[JUMPS] * 20)
-    drawn = [reader.chat(HELLO, seed, Decoding(temperature=9.0, max_tokens=5)).text for seed in (1, 1, 2)]
+    drawn = [reader.chat(HELLO, GenerationConfig(temperature=9.0, max_tokens=5), seed=seed).text for seed in (1, 1, 2)]
     assert drawn[0] == drawn[1] != drawn[2]
 
 
@@ -169,8 +172,8 @@ def test_a_conversation_is_read_in_order_with_its_motions(
     ]
     row = question(reader, Prompt(chat_pieces(turns, "chatml"), ()))
     with torch.no_grad():
-        words, _ = reader(lay_out([row], reader.motion_tokens), encode(reader.vae, motions[:3], 20))
-        other, _ = reader(lay_out([row], reader.motion_tokens), encode(reader.vae, motions[2::-1], 20))
+        words, _ = reader(pack([row], reader.motion_tokens), encode_motions(reader.vae, motions[:3], 20))
+        other, _ = reader(pack([row], reader.motion_tokens), encode_motions(reader.vae, motions[2::-1], 20))
     torch.testing.assert_close(seen[0][0], words[0, -1], atol=1e-4, rtol=0)
     assert (seen[0][0] - other[0, -1]).abs().max() > 1e-3
 

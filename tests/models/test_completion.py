@@ -17,8 +17,9 @@ from motiongpt3.instructions.templates import build
 from motiongpt3.models import completion as continuing
 from motiongpt3.models.captioning import question
 from motiongpt3.models.completion import SLACK, Propose, draw_window
-from motiongpt3.models.network import encode
-from motiongpt3.models.sequence import Drawn, lay_out
+from motiongpt3.models.network import encode_motions
+from motiongpt3.models.request import DrawOptions
+from motiongpt3.models.sequence import OutputMotion, pack
 from motiongpt3.motion.quality import bone_variation, seam_jerk
 
 
@@ -50,7 +51,7 @@ def walker(frames: int, fps: float = 20.0, seed: int = 0) -> Motion:
 @settings(max_examples=25, deadline=None)
 def test_predict_keeps_what_is_given_and_adds_what_is_asked(model: MotionGPT3, seconds: float, fps: float) -> None:
     motion, draw = walker(60, fps), DrawnWindow()
-    longer = continuing.predict(model, motion, seconds, seed=5, propose=draw)
+    longer = continuing.predict(model, motion, seconds, draw=DrawOptions(5), propose=draw)
     assert np.array_equal(longer.joints[: len(motion)], motion.joints)
     assert len(longer) == len(motion) + max(round(seconds * fps), 1)
     assert longer.fps == fps
@@ -87,7 +88,7 @@ def test_the_frames_between_do_not_depend_on_where_things_happen(model: MotionGP
 def test_compose_gives_each_prompt_its_span(model: MotionGPT3) -> None:
     draw = DrawnWindow()
     prompts: list[Any] = [("a person walks", 1), ("a person jumps", 7.5), "somebody waves", ("a person walks", 0.05)]
-    motion, spans = continuing.compose(model, prompts, seed=3, propose=draw)
+    motion, spans = continuing.compose(model, prompts, DrawOptions(3), propose=draw)
     assert [span.prompt for span in spans] == [item if isinstance(item, str) else item[0] for item in prompts]
     assert [span.end - span.start for span in spans[:2]] == [20, 150]
     assert spans[3].end - spans[3].start == 1
@@ -194,14 +195,14 @@ def test_a_window_is_drawn_behind_the_tasks_question(
     reader: MotionGPT3, motions: list[Motion], given: tuple[int | None, ...], prompt: str | None, task: str
 ) -> None:
     before, after = (None if number is None else motions[number] for number in given)
-    window = draw_window(reader, before, after, 70, prompt, 4, steps=3)
+    window = draw_window(reader, before, after, 70, prompt, 4, DrawOptions(steps=3))
     assert (len(window), window.fps, window.caption) == (70, 20, prompt)
-    row = [*question(reader, build(task, "chatml", caption=prompt)), Drawn(0)]  # type: ignore[arg-type]
-    read = encode(reader.vae, [motion for motion in (before, after) if motion is not None], 20)
+    row = [*question(reader, build(task, "chatml", caption=prompt)), OutputMotion(0)]  # type: ignore[arg-type]
+    read = encode_motions(reader.vae, [motion for motion in (before, after) if motion is not None], 20)
     told = torch.tensor([70])
     with torch.no_grad():
-        _, hidden = reader(lay_out([row], reader.motion_tokens), read, told)
-        joints = reader.joints(reader.draw_latents(hidden[:, 1:], [4], steps=3), told)[0].numpy()
+        _, hidden = reader(pack([row], reader.motion_tokens), read, told)
+        joints = reader.joints(reader.draw_latents(hidden[:, 1:], [4], DrawOptions(steps=3)), told)[0].numpy()
     np.testing.assert_allclose(window.joints, joints, atol=1e-4)
 
 

@@ -24,7 +24,7 @@ from transformers import (
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.models.backbone import TextBackbone
 from motiongpt3.models.bimodal import BimodalTransformer, KVCache, Stream, Tokens
-from motiongpt3.models.decoding import Decoding, Writer, half_precision
+from motiongpt3.models.decoding import GenerationConfig, TextDecoder, half_precision
 from motiongpt3.models.motiongpt3 import MotionGPT3
 
 SPECIAL = (30, 31)
@@ -43,13 +43,13 @@ def llama(tiny_backbone: Path) -> LlamaForCausalLM:
 
 
 @pytest.fixture(scope="module")
-def writer(llama: LlamaForCausalLM, tiny_backbone: Path) -> Writer:
+def writer(llama: LlamaForCausalLM, tiny_backbone: Path) -> TextDecoder:
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(tiny_backbone / "tokenizer.json"))
     backbone = TextBackbone.from_transformers(llama, tokenizer).eval()
-    return Writer(backbone, BimodalTransformer(backbone.stream, Stream(backbone.config.for_motion(8, 8))).eval())
+    return TextDecoder(backbone, BimodalTransformer(backbone.stream, Stream(backbone.config.for_motion(8, 8))).eval())
 
 
-def read(writer: Writer, prompts: list[list[int]]) -> tuple[Tensor, KVCache, Tensor]:
+def read(writer: TextDecoder, prompts: list[list[int]]) -> tuple[Tensor, KVCache, Tensor]:
     """What `write` takes, behind prompts padded on the right."""
     lengths = torch.tensor([len(ids) for ids in prompts])
     ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in prompts], batch_first=True)
@@ -60,17 +60,17 @@ def read(writer: Writer, prompts: list[list[int]]) -> tuple[Tensor, KVCache, Ten
         return writer.backbone.logits(hidden[torch.arange(len(ids)), lengths - 1]), cache, lengths
 
 
-def write(writer: Writer, prompts: list[list[int]], stop: list[int], **settings: object) -> list[list[int]]:
+def write(writer: TextDecoder, prompts: list[list[int]], stop: list[int], **settings: object) -> list[list[int]]:
     settings = {"max_tokens": 12, "forbidden": SPECIAL} | settings
     seeds = settings.pop("seeds", None)
-    return writer.write(*read(writer, prompts), Decoding(**settings), stop, seeds)  # type: ignore[arg-type]
+    return writer.write(*read(writer, prompts), GenerationConfig(**settings), stop, seeds)  # type: ignore[arg-type]
 
 
 @pytest.mark.filterwarnings("ignore:Passing `repetition_penalty`")
 @pytest.mark.parametrize("penalty", [1.0, 1.3, 0.8])
 @pytest.mark.parametrize("stop", [[], [8, 17]])
 def test_greedy_is_that_of_transformers(
-    writer: Writer, llama: LlamaForCausalLM, penalty: float, stop: list[int]
+    writer: TextDecoder, llama: LlamaForCausalLM, penalty: float, stop: list[int]
 ) -> None:
     """A batch of rows of several lengths against one row at a time; the penalty counts what was written alone."""
     ours = write(writer, PROMPTS, stop or [29], repetition_penalty=penalty)
@@ -97,13 +97,15 @@ def test_greedy_is_that_of_transformers(
         {"temperature": 1.2, "top_k": 8, "top_p": 0.8, "repetition_penalty": 1.4},
     ],
 )
-def test_tokens_are_drawn_from_the_distribution_of_transformers(writer: Writer, settings: dict[str, float]) -> None:
+def test_tokens_are_drawn_from_the_distribution_of_transformers(
+    writer: TextDecoder, settings: dict[str, float]
+) -> None:
     """Its processors in its order, then one draw of each row's own generator, among the likeliest if so many count."""
     rows = 200
     logits = 3 * torch.randn(rows, 32, generator=torch.Generator().manual_seed(0))
     seeds = list(range(100, 100 + rows))
     drawn = writer.write(
-        logits, KVCache(), torch.zeros(rows), Decoding(max_tokens=1, forbidden=SPECIAL, **settings), [29], seeds
+        logits, KVCache(), torch.zeros(rows), GenerationConfig(max_tokens=1, forbidden=SPECIAL, **settings), [29], seeds
     )
     processors = LogitsProcessorList()
     if "repetition_penalty" in settings:
@@ -123,7 +125,7 @@ def test_tokens_are_drawn_from_the_distribution_of_transformers(writer: Writer, 
     assert len(set(expected)) > 5
 
 
-def test_seeds_give_the_same_words_whatever_the_batch(writer: Writer) -> None:
+def test_seeds_give_the_same_words_whatever_the_batch(writer: TextDecoder) -> None:
     settings = {"temperature": 3.0, "max_tokens": 8}
     together = write(writer, PROMPTS, [29], seeds=[7, 8, 9, 10], **settings)
     for prompt, seed, answer in zip(PROMPTS, range(7, 11), together, strict=True):
@@ -134,7 +136,7 @@ def test_seeds_give_the_same_words_whatever_the_batch(writer: Writer) -> None:
     assert len({tuple(answer) for answer in same}) == 5
 
 
-def mean_scores(writer: Writer, prompt: list[int], answers: list[list[int]]) -> Tensor:
+def mean_scores(writer: TextDecoder, prompt: list[int], answers: list[list[int]]) -> Tensor:
     """Mean log probability of the tokens of answers of one length, in one pass without a cache."""
     ids = torch.tensor([prompt + answer for answer in answers])
     with torch.no_grad():
@@ -145,9 +147,9 @@ def mean_scores(writer: Writer, prompt: list[int], answers: list[list[int]]) -> 
     return scores.gather(2, ids[:, len(prompt) :, None]).mean((1, 2))
 
 
-def test_one_beam_is_greedy_and_more_are_no_worse(writer: Writer) -> None:
+def test_one_beam_is_greedy_and_more_are_no_worse(writer: TextDecoder) -> None:
     greedy = write(writer, PROMPTS, [29], max_tokens=6)
-    one = writer._beams(*read(writer, PROMPTS), Decoding(max_tokens=6, beams=1, forbidden=SPECIAL), [29])
+    one = writer._beams(*read(writer, PROMPTS), GenerationConfig(max_tokens=6, beams=1, forbidden=SPECIAL), [29])
     assert one == greedy
     several = write(writer, PROMPTS, [29], max_tokens=6, beams=4)
     assert several != greedy
@@ -158,7 +160,7 @@ def test_one_beam_is_greedy_and_more_are_no_worse(writer: Writer) -> None:
         assert write(writer, [prompt], [29], max_tokens=6, beams=4) == [found]
 
 
-def test_as_many_beams_as_words_find_the_best_of_all_answers(writer: Writer) -> None:
+def test_as_many_beams_as_words_find_the_best_of_all_answers(writer: TextDecoder) -> None:
     """Every answer of two tokens, and of one that stops; more beams than words are as many as words."""
     stop = 4
     for prompt in PROMPTS[:2]:
@@ -170,10 +172,10 @@ def test_as_many_beams_as_words_find_the_best_of_all_answers(writer: Writer) -> 
             assert write(writer, [prompt], [stop], max_tokens=2, beams=beams) == [expected]
 
 
-class Scripted(Writer):
+class Scripted(TextDecoder):
     """Certain of each next token: row r writes script[r]."""
 
-    def __init__(self, writer: Writer, script: list[list[int]]) -> None:
+    def __init__(self, writer: TextDecoder, script: list[list[int]]) -> None:
         super().__init__(writer.backbone, writer.transformer)
         self.script, self.steps = script, 0
 
@@ -186,28 +188,30 @@ class Scripted(Writer):
         return self.logits()
 
 
-def test_an_answer_ends_before_the_first_token_that_stops(writer: Writer) -> None:
+def test_an_answer_ends_before_the_first_token_that_stops(writer: TextDecoder) -> None:
     script = [[1, 2, 3, 8, 5], [8], [1, 9, 1, 1, 1, 1], [4, 4, 4, 4, 4, 4, 4]]
     scripted = Scripted(writer, script)
-    answers = scripted.write(scripted.logits(), KVCache(), torch.zeros(4), Decoding(max_tokens=5), [8, 9])
+    answers = scripted.write(scripted.logits(), KVCache(), torch.zeros(4), GenerationConfig(max_tokens=5), [8, 9])
     assert answers == [[1, 2, 3], [], [1], [4] * 5]
     assert scripted.steps == 4  # the token after the last is never computed
     scripted = Scripted(writer, script[:3])
-    scripted.write(scripted.logits(), KVCache(), torch.zeros(3), Decoding(max_tokens=50), [8, 9])
+    scripted.write(scripted.logits(), KVCache(), torch.zeros(3), GenerationConfig(max_tokens=50), [8, 9])
     assert scripted.steps == 3  # nor is anything once all have stopped
 
 
 @pytest.mark.parametrize(("line", "expected"), [([3, 5, 9, 2], ([3, 5], 9)), ([8], ([], 8)), ([3], ([3] * 4, None))])
-def test_speaking_tells_what_ended_it(writer: Writer, line: list[int], expected: tuple[list[int], int | None]) -> None:
+def test_speaking_tells_what_ended_it(
+    writer: TextDecoder, line: list[int], expected: tuple[list[int], int | None]
+) -> None:
     scripted = Scripted(writer, [line])
-    decoding = Decoding(max_tokens=4)
+    decoding = GenerationConfig(max_tokens=4)
     assert scripted.speak(scripted.logits(), KVCache(), torch.zeros(1), decoding, [8, 9], 0) == expected
 
 
-def test_speaking_writes_what_writing_writes(writer: Writer) -> None:
+def test_speaking_writes_what_writing_writes(writer: TextDecoder) -> None:
     """And its cache holds exactly that: what comes next is what a whole pass says."""
     logits, cache, places = read(writer, PROMPTS[:1])
-    said, ended = writer.speak(logits, cache, places, Decoding(max_tokens=6, forbidden=SPECIAL), [29], 0)
+    said, ended = writer.speak(logits, cache, places, GenerationConfig(max_tokens=6, forbidden=SPECIAL), [29], 0)
     assert [said] == write(writer, PROMPTS[:1], [29], max_tokens=6)
     assert ended is None
     assert cache.next_position().tolist() == [len(PROMPTS[0]) + len(said)]
@@ -215,7 +219,7 @@ def test_speaking_writes_what_writing_writes(writer: Writer) -> None:
     torch.testing.assert_close(following, read(writer, [[*PROMPTS[0], *said, 9]])[0], atol=1e-4, rtol=0)
 
 
-def test_forbidden_tokens_are_never_written(writer: Writer) -> None:
+def test_forbidden_tokens_are_never_written(writer: TextDecoder) -> None:
     first = write(writer, PROMPTS, [29])[0][0]
     for settings in ({}, {"beams": 3}, {"temperature": 5.0}):
         answers = write(writer, PROMPTS, [29], forbidden=(*SPECIAL, first), **settings)
@@ -242,7 +246,7 @@ def test_forbidden_tokens_are_never_written(writer: Writer) -> None:
 )
 def test_settings_out_of_range_are_one_line(settings: dict[str, object]) -> None:
     with pytest.raises(MotionGPT3Error, match=f"^{next(iter(settings))} must be ") as caught:
-        Decoding(**settings)  # type: ignore[arg-type]
+        GenerationConfig(**settings)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.models.backbone import load_backbone
 from motiongpt3.models.bimodal import Stream, StreamConfig, Tokens
-from motiongpt3.models.lora import LowRankLinear, add_low_rank, low_rank_layers, merge_low_rank
+from motiongpt3.models.lora import LoRALinear, add_lora, lora_layers, merge_lora
 from motiongpt3.models.motiongpt3 import MotionGPT3
 
 
@@ -22,7 +22,7 @@ def model(tiny_model_dir: Path, tiny_backbone: Path) -> MotionGPT3:
     config = MotionGPT3.from_pretrained(tiny_model_dir).config
     torch.manual_seed(3)
     made = MotionGPT3(replace(config, stage=3, text_rank=2), load_backbone(str(tiny_backbone))).float()
-    for _, layer in low_rank_layers(made):
+    for _, layer in lora_layers(made):
         torch.nn.init.normal_(layer.up, std=0.3)
     return made.eval()
 
@@ -41,21 +41,21 @@ def test_an_update_starts_as_nothing(family: str) -> None:
     stream = Stream(StreamConfig(family, 2, 16, 2, 2, 8, 24))  # type: ignore[arg-type]
     x = torch.randn(3, 5, 16)
     before = [getattr(layer, name)(x) for layer in stream.layers for name in ("qkv", "out")]
-    add_low_rank(stream, 3)
-    assert [name for name, _ in low_rank_layers(stream)] == [f"layers.{n}.{p}" for n in (0, 1) for p in ("qkv", "out")]
-    for (_, layer), expected in zip(low_rank_layers(stream), before, strict=True):
+    add_lora(stream, 3)
+    assert [name for name, _ in lora_layers(stream)] == [f"layers.{n}.{p}" for n in (0, 1) for p in ("qkv", "out")]
+    for (_, layer), expected in zip(lora_layers(stream), before, strict=True):
         assert torch.equal(layer(x), expected)
         assert layer.down.any()  # or up could never learn
 
 
 def test_merged_is_unmerged_and_merging_twice_is_once(model: MotionGPT3) -> None:
     apart = words(model)
-    bare = {name: layer.weight.clone() for name, layer in low_rank_layers(model)}
-    merge_low_rank(model)
+    bare = {name: layer.weight.clone() for name, layer in lora_layers(model)}
+    merge_lora(model)
     torch.testing.assert_close(words(model), apart, atol=1e-5, rtol=0)
-    once = {name: layer.weight.clone() for name, layer in low_rank_layers(model)}
-    merge_low_rank(model)
-    for name, layer in low_rank_layers(model):
+    once = {name: layer.weight.clone() for name, layer in lora_layers(model)}
+    merge_lora(model)
+    for name, layer in lora_layers(model):
         assert torch.equal(layer.weight, once[name])
         assert (layer.weight - bare[name]).abs().max() > 1e-3
     assert torch.equal(words(model), words(model))
@@ -64,7 +64,7 @@ def test_merged_is_unmerged_and_merging_twice_is_once(model: MotionGPT3) -> None
 def test_gradients_reach_the_update_alone() -> None:
     torch.manual_seed(0)
     base = torch.nn.Linear(6, 4).requires_grad_(False)
-    layer = LowRankLinear(base, 2)
+    layer = LoRALinear(base, 2)
     torch.nn.init.normal_(layer.up)
     layer(torch.randn(5, 6)).square().sum().backward()
     assert layer.weight.grad is None
@@ -74,7 +74,7 @@ def test_gradients_reach_the_update_alone() -> None:
 
 def test_a_frozen_bfloat16_layer_takes_a_float32_update() -> None:
     torch.manual_seed(0)
-    layer = LowRankLinear(torch.nn.Linear(6, 4).bfloat16().requires_grad_(False), 2)
+    layer = LoRALinear(torch.nn.Linear(6, 4).bfloat16().requires_grad_(False), 2)
     torch.nn.init.normal_(layer.up)
     x = torch.randn(5, 6).bfloat16()
     assert layer.down.dtype == torch.float32
@@ -88,12 +88,12 @@ def test_a_model_keeps_its_updates_and_not_the_language_model(model: MotionGPT3,
     """Saved, loaded (and merged) and saved again: bit for bit the same; and it computes what it did."""
     model.save_pretrained(tmp_path / "one")
     stored = load_file(tmp_path / "one" / "model.safetensors")
-    updates = {f"{name}.{part}" for name, _ in low_rank_layers(model) for part in ("down", "up")}
+    updates = {f"{name}.{part}" for name, _ in lora_layers(model) for part in ("down", "up")}
     kept = {name for name in stored if name.startswith("backbone.")}
     assert kept == updates | {"backbone.special"}
     loaded = MotionGPT3.from_pretrained(tmp_path / "one")
     assert loaded.config.text_rank == 2
-    assert all(layer.merged for _, layer in low_rank_layers(loaded))
+    assert all(layer.merged for _, layer in lora_layers(loaded))
     torch.testing.assert_close(words(loaded), words(model), atol=1e-5, rtol=0)
     loaded.save_pretrained(tmp_path / "two")
     again = load_file(tmp_path / "two" / "model.safetensors")

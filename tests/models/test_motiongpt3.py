@@ -160,9 +160,9 @@ def test_the_length_head_decides_when_nobody_else_does(model: MotionGPT3, wanted
 def test_asking_for_the_predicted_length_changes_nothing(model: MotionGPT3) -> None:
     with torch.no_grad():
         tokens = model.tokens(PROMPTS)
-        logits, hidden = model.think(*model.read(tokens), None)
-        again, same = model.think(*model.read(tokens), model.predicted_frames(logits))
-        other, different = model.think(*model.read(tokens), model.predicted_frames(logits) % 50 + 9)
+        logits, hidden = model.run_queries(*model.encode_text(tokens), None)
+        again, same = model.run_queries(*model.encode_text(tokens), model.predicted_frames(logits))
+        other, different = model.run_queries(*model.encode_text(tokens), model.predicted_frames(logits) % 50 + 9)
     torch.testing.assert_close(again, logits, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(same, hidden, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(other, logits, atol=1e-5, rtol=1e-5)  # the length is decided before it is known
@@ -173,11 +173,11 @@ def test_the_words_decide_what_motion_queries_become(model: MotionGPT3) -> None:
     with torch.no_grad():
         tokens = model.tokens(PROMPTS)
         frames = torch.tensor([20, 40, 60])
-        _, together = model.think(*model.read(tokens), frames)
+        _, together = model.run_queries(*model.encode_text(tokens), frames)
         for i in range(3):
-            _, alone = model.think(*model.read(tokens[i : i + 1]), frames[i : i + 1])
+            _, alone = model.run_queries(*model.encode_text(tokens[i : i + 1]), frames[i : i + 1])
             torch.testing.assert_close(alone[0], together[i], atol=1e-4, rtol=1e-4)
-        _, swapped = model.think(*model.read(tokens[1:] + tokens[:1]), frames)
+        _, swapped = model.run_queries(*model.encode_text(tokens[1:] + tokens[:1]), frames)
     assert (swapped - together).abs().amax((1, 2)).min() > 1e-3
     assert all(row[-1] == model.backbone.start_of_motion for row in tokens)
 

@@ -10,39 +10,39 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from motiongpt3.models.motiongpt3 import MotionGPT3
-from motiongpt3.models.network import Motions
+from motiongpt3.models.network import EncodedMotions
 from motiongpt3.models.sequence import (
     IGNORE,
-    Drawn,
-    Layout,
+    InputMotion,
     MotionTokens,
+    OutputMotion,
+    PackedSequences,
     Piece,
-    Shown,
-    Words,
-    lay_out,
+    TextPiece,
+    pack,
     split_at_motion,
 )
 
 TOKENS = MotionTokens(start=30, end=31, shown=3, drawn=4)
 
-words = st.builds(Words, st.lists(st.integers(1, 19), min_size=1, max_size=4).map(tuple), st.booleans())
+words = st.builds(TextPiece, st.lists(st.integers(1, 19), min_size=1, max_size=4).map(tuple), st.booleans())
 kinds = st.lists(st.one_of(words, st.sampled_from(["shown", "drawn", "learned"])), max_size=4)
 
 
-def numbered(drafts: list[tuple[Words, list[Words | str]]]) -> list[list[Piece]]:
+def numbered(drafts: list[tuple[TextPiece, list[TextPiece | str]]]) -> list[list[Piece]]:
     """Rows that begin with words, their motions numbered over the batch."""
     shown = drawn = 0
     rows: list[list[Piece]] = []
     for first, rest in drafts:
         row: list[Piece] = [first]
         for kind in rest:
-            if isinstance(kind, Words):
+            if isinstance(kind, TextPiece):
                 row.append(kind)
             elif kind == "shown":
-                row.append(Shown(shown))
+                row.append(InputMotion(shown))
                 shown += 1
             else:
-                row.append(Drawn(drawn, learn=kind == "learned"))
+                row.append(OutputMotion(drawn, learn=kind == "learned"))
                 drawn += 1
         rows.append(row)
     return rows
@@ -55,11 +55,11 @@ def symbols(row: list[Piece], tokens: MotionTokens, shown: int) -> list[tuple[st
     """A row spelt out: ("text", id, learned) and ("motion", slot, False) in order."""
     line: list[tuple[str, int, bool]] = []
     for number, piece in enumerate(row):
-        if isinstance(piece, Words):
+        if isinstance(piece, TextPiece):
             line += [("text", i, piece.learn) for i in piece.ids]
             continue
-        drawn = isinstance(piece, Drawn)
-        line.append(("text", tokens.start, isinstance(piece, Drawn) and piece.learn))
+        drawn = isinstance(piece, OutputMotion)
+        line.append(("text", tokens.start, isinstance(piece, OutputMotion) and piece.learn))
         count, offset = (tokens.drawn, shown * tokens.shown) if drawn else (tokens.shown, 0)
         line += [("motion", offset + piece.motion * count + k, False) for k in range(count)]
         if not drawn or number < len(row) - 1:
@@ -70,8 +70,8 @@ def symbols(row: list[Piece], tokens: MotionTokens, shown: int) -> list[tuple[st
 @given(batches, st.integers(0, 5))
 def test_every_token_stands_where_its_row_says(rows: list[list[Piece]], start: int) -> None:
     starts = [start + number for number in range(len(rows))]
-    layout = lay_out(rows, TOKENS, starts)
-    shown = sum(isinstance(piece, Shown) for row in rows for piece in row)
+    layout = pack(rows, TOKENS, starts)
+    shown = sum(isinstance(piece, InputMotion) for row in rows for piece in row)
     drawn: dict[int, list[tuple[int, int]]] = {}
     for number, row in enumerate(rows):
         line = symbols(row, TOKENS, shown)
@@ -105,8 +105,11 @@ def test_every_token_stands_where_its_row_says(rows: list[list[Piece]], start: i
 
 def test_an_open_motion_and_the_token_behind_a_motion_are_not_learned() -> None:
     """By hand: a question of two words, an answer of a motion and a word; and one that ends with its motion."""
-    rows = [[Words((4, 5)), Drawn(0, learn=True), Words((6, 7), learn=True)], [Words((8,)), Drawn(1, learn=True)]]
-    layout = lay_out(rows, TOKENS)
+    rows = [
+        [TextPiece((4, 5)), OutputMotion(0, learn=True), TextPiece((6, 7), learn=True)],
+        [TextPiece((8,)), OutputMotion(1, learn=True)],
+    ]
+    layout = pack(rows, TOKENS)
     assert layout.ids.tolist() == [[4, 5, 30, 31, 6, 7], [8, 30, 0, 0, 0, 0]]
     assert layout.positions.tolist() == [[0, 1, 2, 7, 8, 9], [0, 1, 0, 0, 0, 0]]
     ignored = [IGNORE] * 4
@@ -116,14 +119,14 @@ def test_an_open_motion_and_the_token_behind_a_motion_are_not_learned() -> None:
     assert layout.ends.tolist() == [10, 6]
 
 
-def given_to(model: MotionGPT3, rows: list[list[Piece]]) -> tuple[Motions, Tensor | None]:
+def given_to(model: MotionGPT3, rows: list[list[Piece]]) -> tuple[EncodedMotions, Tensor | None]:
     """Random motions to read, and durations of those to draw."""
-    counts = [sum(isinstance(piece, kind) for row in rows for piece in row) for kind in (Shown, Drawn)]
+    counts = [sum(isinstance(piece, kind) for row in rows for piece in row) for kind in (InputMotion, OutputMotion)]
     generator = torch.Generator().manual_seed(5)
     vae = model.config.vae
     latents = torch.randn(counts[0], vae.latent_tokens, vae.latent_channels, generator=generator)
     frames = torch.randint(20, 100, (sum(counts),), generator=generator)
-    return Motions(latents, frames[: counts[0]]), frames[counts[0] :] if counts[1] else None
+    return EncodedMotions(latents, frames[: counts[0]]), frames[counts[0] :] if counts[1] else None
 
 
 def parts_of(rows: list[list[Piece]], number: int, kind: type) -> slice:
@@ -134,11 +137,11 @@ def parts_of(rows: list[list[Piece]], number: int, kind: type) -> slice:
 
 @torch.no_grad()
 def run(
-    model: MotionGPT3, rows: list[list[Piece]], layout: Layout | None = None
+    model: MotionGPT3, rows: list[list[Piece]], layout: PackedSequences | None = None
 ) -> tuple[list[Tensor], Tensor, Tensor | None]:
     """Logits of each row's text tokens, hidden states of the drawn motions, and those told."""
     read, asked = given_to(model, rows)
-    layout = layout or lay_out(rows, model.motion_tokens)
+    layout = layout or pack(rows, model.motion_tokens)
     said, hidden = model(layout, read, asked)
     logits = [model.backbone.logits(line[mask]) for line, mask in zip(said, layout.mask, strict=True)]
     return logits, hidden, asked
@@ -149,7 +152,7 @@ def run(
 def test_a_batch_gives_what_each_row_gives_alone(reader: MotionGPT3, rows: list[list[Piece]]) -> None:
     """Logits within 1e-4; and what padding holds is never read."""
     logits, hidden, asked = run(reader, rows)
-    layout = lay_out(rows, reader.motion_tokens)
+    layout = pack(rows, reader.motion_tokens)
     junk = replace(
         layout,
         ids=layout.ids.where(layout.mask, torch.tensor(7)),
@@ -161,29 +164,29 @@ def test_a_batch_gives_what_each_row_gives_alone(reader: MotionGPT3, rows: list[
     read, _ = given_to(reader, rows)
     for number, row in enumerate(rows):
         torch.testing.assert_close(others[number], logits[number], atol=1e-4, rtol=0)
-        shown, drawn = (parts_of(rows, number, kind) for kind in (Shown, Drawn))
+        shown, drawn = (parts_of(rows, number, kind) for kind in (InputMotion, OutputMotion))
         alone = [
-            piece if isinstance(piece, Words) else replace(piece, motion=piece.motion - part.start)
+            piece if isinstance(piece, TextPiece) else replace(piece, motion=piece.motion - part.start)
             for piece in row
-            for part in (shown if isinstance(piece, Shown) else drawn,)
+            for part in (shown if isinstance(piece, InputMotion) else drawn,)
         ]
         told = asked[drawn] if asked is not None and drawn.stop > drawn.start else None
-        one = lay_out([alone], reader.motion_tokens)
+        one = pack([alone], reader.motion_tokens)
         with torch.no_grad():
-            said, thought = reader(one, Motions(read.latents[shown], read.frames[shown]), told)
+            said, thought = reader(one, EncodedMotions(read.latents[shown], read.frames[shown]), told)
         torch.testing.assert_close(reader.backbone.logits(said[0]), logits[number], atol=1e-4, rtol=0)
         torch.testing.assert_close(thought, hidden[drawn], atol=1e-4, rtol=0)
 
 
 @settings(max_examples=12, deadline=None)
-@given(rows=batches.filter(lambda rows: any(not isinstance(piece, Words) for row in rows for piece in row)))
+@given(rows=batches.filter(lambda rows: any(not isinstance(piece, TextPiece) for row in rows for piece in row)))
 def test_what_precedes_the_first_motion_can_be_read_apart(reader: MotionGPT3, rows: list[list[Piece]]) -> None:
     logits, hidden, asked = run(reader, rows)
     heads, tails = split_at_motion(rows, reader.backbone.start_of_motion)
     read, _ = given_to(reader, rows)
     with torch.no_grad():
-        cache, starts = reader.read(heads)
-        layout = lay_out(tails, reader.motion_tokens, starts.tolist())
+        cache, starts = reader.encode_text(heads)
+        layout = pack(tails, reader.motion_tokens, starts.tolist())
         said, thought = reader(layout, read, asked, cache)
     torch.testing.assert_close(thought, hidden, atol=1e-4, rtol=0)
     for number, head in enumerate(heads):

@@ -28,7 +28,7 @@ from motiongpt3.evaluation.guo import GuoEvaluator
 from motiongpt3.models.backbone import load_backbone
 from motiongpt3.models.bimodal import BimodalTransformer, Stream, Tokens
 from motiongpt3.models.chat import Reply
-from motiongpt3.models.decoding import Decoding
+from motiongpt3.models.decoding import GenerationConfig
 from motiongpt3.models.motiongpt3 import MotionGPT3
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.skeleton import HUMANML3D
@@ -109,7 +109,7 @@ def test_the_released_size(read: Read, roomy: Path) -> None:
     assert np.isfinite(motion.joints).all()
     standing = Motion(np.repeat(motion.joints[:1], 40, axis=0), 20)
     rows = model.rows("m2t", [""])
-    written = model.write(rows, list(model.read_motions([standing])), Decoding(max_tokens=3))
+    written = model.write(rows, list(model.read_motions([standing])), GenerationConfig(max_tokens=3))
     assert len(written) == 1
     assert all(0 <= number < words for number in written[0])
 

@@ -118,7 +118,7 @@ def test_the_length_head_is_taught_by_whole_clips_alone(make: Make) -> None:
 
     with torch.no_grad():
         cache, start = module.texts.read(batch.captions)
-        logits, _ = module.model.think(cache, start, batch.frames)
+        logits, _ = module.model.run_queries(cache, start, batch.frames)
         classes = (batch.frames + 3) // 4 - 1
         each = torch.nn.functional.cross_entropy(logits, classes, reduction="none")
         assert loss(batch.whole).item() == pytest.approx(each[batch.whole].mean().item(), rel=1e-5)
@@ -197,10 +197,10 @@ def same(a: tuple[KVCache, torch.Tensor], b: tuple[KVCache, torch.Tensor], toler
 def test_what_is_stored_is_what_would_be_computed(model: MotionGPT3, tmp_path: Path, rows: list[int]) -> None:
     stored, computed = TextCache(model, CAPTIONS, tmp_path / "t.bin"), TextCache(model, CAPTIONS, None)
     same(stored.read(rows), computed.read(rows), 2e-2)  # bfloat16
-    same(computed.read(rows), model.read(model.tokens([CAPTIONS[i] for i in rows])), 0)
+    same(computed.read(rows), model.encode_text(model.tokens([CAPTIONS[i] for i in rows])), 0)
     frames = torch.full((len(rows),), 24)
     with torch.no_grad():
-        hidden = [model.think(*cache.read(rows), frames)[1] for cache in (stored, computed)]
+        hidden = [model.run_queries(*cache.read(rows), frames)[1] for cache in (stored, computed)]
     torch.testing.assert_close(hidden[0], hidden[1], atol=5e-2, rtol=5e-2)
 
 

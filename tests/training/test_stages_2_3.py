@@ -17,7 +17,7 @@ from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.models.backbone import load_backbone
 from motiongpt3.models.config import MotionGPT3Config
 from motiongpt3.models.diffusion_head import HeadConfig
-from motiongpt3.models.lora import low_rank_layers
+from motiongpt3.models.lora import lora_layers
 from motiongpt3.models.motiongpt3 import MotionGPT3
 from motiongpt3.models.vae import MotionVAE, VAEConfig
 from motiongpt3.serialization import load_weights, parse_config, read_config, write_folder
@@ -109,7 +109,7 @@ def test_stage_2_leaves_the_text_stream_and_the_vae_alone(make: Callable) -> Non
 def test_stage_3_moves_low_rank_factors_and_special_rows_of_the_text_stream(make: Callable) -> None:
     module = make(**STAGE_3, steps=12, precision="bf16-mixed")
     found = {name for name in moved(module) if name.startswith("model.backbone.")}
-    factors = {f"model.{name}.{part}" for name, _ in low_rank_layers(module.model) for part in ("down", "up")}
+    factors = {f"model.{name}.{part}" for name, _ in lora_layers(module.model) for part in ("down", "up")}
     assert len(factors) == 8
     assert found == factors | {"model.backbone.special"}
     assert {name for name in module.state_dict() if name.startswith("model.backbone.")} == found
@@ -159,7 +159,7 @@ def test_every_trained_parameter_gets_a_gradient(make: Callable) -> None:
         module = make(**changes)
         with torch.no_grad():
             module.model.head.no_condition.normal_()
-            for _, layer in low_rank_layers(module.model):
+            for _, layer in lora_layers(module.model):
                 layer.up.normal_()
         rows = torch.arange(24) % len(module.bank)
         for seed, in_words in ((0, True), (0, False), (1, True), (1, False)):

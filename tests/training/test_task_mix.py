@@ -12,7 +12,7 @@ import torch
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.instructions.templates import TASKS, text_turns
 from motiongpt3.models.motiongpt3 import MotionGPT3
-from motiongpt3.models.sequence import Drawn, Shown, Words
+from motiongpt3.models.sequence import InputMotion, OutputMotion, TextPiece
 from motiongpt3.training.task_mix import Examples, Lesson, check_tasks
 
 CAPTIONS = ["a person walks forward.", "somebody jumps."]
@@ -44,7 +44,7 @@ def lessons(model: MotionGPT3, task: str, stage: Any = 3, seed: int = 0, **optio
 
 
 def spoken(model: MotionGPT3, lesson: Lesson, learned: bool) -> str:
-    ids = [i for piece in lesson.row if isinstance(piece, Words) and piece.learn == learned for i in piece.ids]
+    ids = [i for piece in lesson.row if isinstance(piece, TextPiece) and piece.learn == learned for i in piece.ids]
     return model.backbone.decode(ids)
 
 
@@ -55,14 +55,14 @@ def test_each_task_shows_and_draws_what_it_is_about(model: MotionGPT3, task: str
         assert lesson.shows == SHOWS.get(task, ())
         assert lesson.draws == (0 if task in MOTION else None)
         kinds = [type(piece) for piece in lesson.row]
-        assert kinds.count(Shown) == len(lesson.shows)
-        assert kinds.count(Drawn) == (task in MOTION)
-        assert [p.motion for p in lesson.row if isinstance(p, Shown)] == list(range(len(lesson.shows)))
+        assert kinds.count(InputMotion) == len(lesson.shows)
+        assert kinds.count(OutputMotion) == (task in MOTION)
+        assert [p.motion for p in lesson.row if isinstance(p, InputMotion)] == list(range(len(lesson.shows)))
         # Questions come first and are not learned; the answer is, and a motion in it is decided upon.
-        learned = [piece.learn for piece in lesson.row if not isinstance(piece, Shown)]
+        learned = [piece.learn for piece in lesson.row if not isinstance(piece, InputMotion)]
         assert learned == sorted(learned)
         assert learned[-1]
-        assert all(piece.learn for piece in lesson.row if isinstance(piece, Drawn))
+        assert all(piece.learn for piece in lesson.row if isinstance(piece, OutputMotion))
         assert lesson.tells_length == (task in ("caption", "caption_to_motion", "caption_length_to_motion"))
 
 
@@ -76,9 +76,9 @@ def test_captions_are_asked_with_or_answered(model: MotionGPT3) -> None:
 def test_in_stage_2_nothing_is_learned_behind_a_motion(model: MotionGPT3) -> None:
     """The end of the turn is the text stream's business, which is frozen."""
     for task in ("caption_to_motion", "predict", "inbetween_with_words"):
-        assert isinstance(lessons(model, task, 2)[0].row[-1], Drawn)
-        assert isinstance(lessons(model, task, 3)[0].row[-1], Words)
-    assert isinstance(lessons(model, "motion_to_caption", 2)[0].row[-1], Words)
+        assert isinstance(lessons(model, task, 2)[0].row[-1], OutputMotion)
+        assert isinstance(lessons(model, task, 3)[0].row[-1], TextPiece)
+    assert isinstance(lessons(model, "motion_to_caption", 2)[0].row[-1], TextPiece)
 
 
 def test_short_clips_and_parts_fall_back(model: MotionGPT3) -> None:
@@ -108,7 +108,7 @@ def test_plain_text_is_a_turn_of_ours(model: MotionGPT3) -> None:
 
 def test_prompts_are_learned_if_asked_for(model: MotionGPT3) -> None:
     for lesson in lessons(model, "motion_to_caption", learn_prompts=True):
-        assert all(piece.learn for piece in lesson.row if isinstance(piece, Words))
+        assert all(piece.learn for piece in lesson.row if isinstance(piece, TextPiece))
 
 
 def test_tasks_are_drawn_by_weight_and_a_step_is_of_one_kind(model: MotionGPT3) -> None:
@@ -133,9 +133,11 @@ def test_tasks_are_drawn_by_weight_and_a_step_is_of_one_kind(model: MotionGPT3) 
 def test_rows_are_renumbered_for_a_batch(model: MotionGPT3) -> None:
     lesson = lessons(model, "inbetween")[0]
     row = lesson.renumbered(5, 3)
-    assert [piece.motion for piece in row if isinstance(piece, Shown)] == [5, 6]
-    assert [piece.motion for piece in row if isinstance(piece, Drawn)] == [3]
-    assert [piece for piece in row if isinstance(piece, Words)] == [p for p in lesson.row if isinstance(p, Words)]
+    assert [piece.motion for piece in row if isinstance(piece, InputMotion)] == [5, 6]
+    assert [piece.motion for piece in row if isinstance(piece, OutputMotion)] == [3]
+    assert [piece for piece in row if isinstance(piece, TextPiece)] == [
+        p for p in lesson.row if isinstance(p, TextPiece)
+    ]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 import viser
 from viser import Icon
@@ -13,20 +13,13 @@ from motiongpt3.app.controls import add_export
 from motiongpt3.app.page import Page, checked_prompt, optional_prompt, show_made
 from motiongpt3.app.stage import MOST
 from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.models.request import DrawOptions
 from motiongpt3.service.motion_files import MAX_SECONDS
 
 # How motions are drawn: controls that all tasks share.
 
 
-class Drawing(TypedDict):
-    """What every task of `Engine` that draws motions takes."""
-
-    seed: int
-    guidance: float
-    steps: int
-
-
-def add_drawing(page: Page) -> Callable[[], Drawing]:
+def add_drawing(page: Page) -> Callable[[], DrawOptions]:
     """One group for the whole page; the function tells what is set in it."""
     gui, config = page.gui, page.engine.model.config
     with gui.add_folder("Drawing"):
@@ -37,7 +30,7 @@ def add_drawing(page: Page) -> Callable[[], Drawing]:
         steps = gui.add_number(
             "Steps", int(config.steps), min=1, max=1000, step=1, hint="Sampling steps; more are finer and slower"
         )
-    return lambda: Drawing(seed=int(seed.value), guidance=float(guidance.value), steps=int(steps.value))
+    return lambda: DrawOptions(int(seed.value), float(guidance.value), int(steps.value))
 
 
 # One motion of several prompts: rows that are filled, moved and taken away.
@@ -62,7 +55,7 @@ class _Row(NamedTuple):
         self.prompt.value, self.seconds.value = part
 
 
-def add_compose(page: Page, drawing: Callable[[], Drawing]) -> None:
+def add_compose(page: Page, drawing: Callable[[], DrawOptions]) -> None:
     """A list of prompts with seconds; the rows are there from the start, and as many as are used are shown."""
     gui = page.gui
     rows = [_row(page, number) for number in range(ROWS)]
@@ -97,7 +90,7 @@ def add_compose(page: Page, drawing: Callable[[], Drawing]) -> None:
         drawn = drawing()
         page.work(
             "Composing",
-            lambda progress: page.engine.compose(parts, on_progress=progress, **drawn),
+            lambda progress: page.engine.compose(parts, on_progress=progress, **vars(drawn)),
             lambda motions: show_made(page, motions),
         )
 
@@ -142,7 +135,7 @@ def add_panels(page: Page) -> None:
         add_export(page)
 
 
-def add_generate(page: Page, drawing: Callable[[], Drawing]) -> None:
+def add_generate(page: Page, drawing: Callable[[], DrawOptions]) -> None:
     """A sentence to one motion or several."""
     gui, config = page.gui, page.engine.model.config
     with gui.add_form(None) as form:
@@ -162,7 +155,7 @@ def add_generate(page: Page, drawing: Callable[[], Drawing]) -> None:
                 seconds=None if decide.value else seconds.value,
                 samples=min(max(int(variants.value), 1), MOST),
                 on_progress=progress,
-                **drawn,
+                **vars(drawn),
             ),
             lambda motions: show_made(page, motions),
         )
@@ -175,7 +168,7 @@ def add_generate(page: Page, drawing: Callable[[], Drawing]) -> None:
     decide.on_update(lambda _: page.post(let_decide))
 
 
-def add_predict(page: Page, drawing: Callable[[], Drawing]) -> None:
+def add_predict(page: Page, drawing: Callable[[], DrawOptions]) -> None:
     """The picked motion goes on."""
     gui = page.gui
     with gui.add_folder("Go on"):
@@ -187,14 +180,16 @@ def add_predict(page: Page, drawing: Callable[[], Drawing]) -> None:
         motion, words, drawn = page.motion, optional_prompt(prompt.value), drawing()
         page.work(
             "Continuing",
-            lambda progress: page.engine.predict(motion, float(seconds.value), words, on_progress=progress, **drawn),
+            lambda progress: page.engine.predict(
+                motion, float(seconds.value), words, on_progress=progress, **vars(drawn)
+            ),
             lambda motions: show_made(page, motions),
         )
 
     button.on_click(lambda _: page.post(go_on))
 
 
-def add_inbetween(page: Page, drawing: Callable[[], Drawing]) -> None:
+def add_inbetween(page: Page, drawing: Callable[[], DrawOptions]) -> None:
     """A part of the picked motion is made anew, so that it leads from what is before to what is after."""
     gui = page.gui
     with gui.add_folder("In-between"):
@@ -219,7 +214,7 @@ def add_inbetween(page: Page, drawing: Callable[[], Drawing]) -> None:
         page.work(
             "Filling the gap",
             lambda progress: page.engine.inbetween(
-                motion[:first], motion[last:], (last - first) / motion.fps, words, on_progress=progress, **drawn
+                motion[:first], motion[last:], (last - first) / motion.fps, words, on_progress=progress, **vars(drawn)
             ),
             lambda motions: show_made(page, motions),
         )

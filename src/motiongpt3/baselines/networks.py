@@ -215,7 +215,7 @@ class CodeNetwork(Network):
 
     def write(self, tokens: Sequence[Sequence[int]], frames: Tensor, temperature: float = 1.0, seed: int = 0) -> Tensor:
         """Codes (B, most patches, books) for prompts from `tokens`."""
-        cache, start = self.read(tokens)
+        cache, start = self.encode_text(tokens)
         return self.draw_codes(cache, start, frames, temperature, seed)
 
 

@@ -22,6 +22,7 @@ from motiongpt3.evaluation.metrics.distribution import frechet_distance
 from motiongpt3.evaluation.metrics.retrieval import r_precision
 from motiongpt3.evaluation.tmr import load_evaluator
 from motiongpt3.models.network import Network
+from motiongpt3.models.request import DrawOptions
 from motiongpt3.serialization import atomic_path
 
 GROUP = 32
@@ -124,10 +125,12 @@ class Held:
             if isinstance(network, CodeNetwork):
                 made = network.vae.decode_features(network.write(some, frames, temperature, seed + first), frames)
             else:
-                cache, start = network.read(some)
-                _, hidden = network.think(cache, start, frames)
+                cache, start = network.encode_text(some)
+                _, hidden = network.run_queries(cache, start, frames)
                 seeds = range(seed * 1_000_003 + first, seed * 1_000_003 + first + len(some))
-                made = network.vae.decode_features(network.draw_latents(hidden, seeds, guidance), frames)
+                made = network.vae.decode_features(
+                    network.draw_latents(hidden, seeds, DrawOptions(guidance=guidance)), frames
+                )
             parts.append(F.pad(made, (0, 0, 0, self.features.shape[1] - made.shape[1])))
         network.train(training)
         network.vae.eval()

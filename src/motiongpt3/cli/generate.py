@@ -35,8 +35,8 @@ from motiongpt3.formats import load, save, suffix_of
 from motiongpt3.motion.motion import Motion
 
 if TYPE_CHECKING:
-    from motiongpt3.models.config import Profile
     from motiongpt3.models.motiongpt3 import MotionGPT3
+    from motiongpt3.models.request import DrawOptions
 
 
 EXAMPLES = """
@@ -72,14 +72,13 @@ def generate(argv: Sequence[str]) -> int:
     alone = len(options.prompts) == options.samples == 1
     last = len(options.prompts) - 1, options.samples - 1
     with output_files([_numbered(Path(out), *last, alone) for out in options.out]):
-        asked = {name: options[name] for name in ("seconds", "samples", "seed", "guidance", "steps")}
-        check_before_loading(options.model, options.profile, options.prompts, asked)
+        from motiongpt3.models.request import check_generate
+
+        draw = _draw_options(options, "generating", "batch")
+        if config := settings_at_hand(options.model, options.profile):
+            check_generate(config, options.prompts, options.seconds, options.samples, draw)
         model = load_model(options.model, options.device, options.profile)
-        made = model.generate(
-            options.prompts,
-            **asked,
-            progress=lambda batches: iter(tqdm(batches, "generating", unit="batch", disable=None)),
-        )
+        made = model.generate(options.prompts, options.seconds, options.samples, **vars(draw))
         raw = made if isinstance(made, list) else [made]
         motions = [finished(motion, options) for motion in raw]
         written = []
@@ -108,14 +107,14 @@ def generate(argv: Sequence[str]) -> int:
     return 0
 
 
-def check_before_loading(
-    model: str | None, profile: Profile | None, prompts: Sequence[str], asked: dict[str, Any]
-) -> None:
-    """Refuse what the model would refuse, from its configuration; a model that is not on this disk is loaded first."""
-    from motiongpt3.models.request import check_request
+def _draw_options(options: Namespace, doing: str, unit: str) -> DrawOptions:
+    """--seed, --guidance and --steps, with a progress bar."""
+    from motiongpt3.models.request import DrawOptions
 
-    if config := settings_at_hand(model, profile):
-        check_request(config, prompts, **asked)
+    def progress(items: Sequence[Any]) -> Iterator[Any]:
+        return iter(tqdm(items, doing, unit=unit, disable=None))
+
+    return DrawOptions(options.seed, options.guidance, options.steps, progress)
 
 
 def _numbered(out: Path, prompt: int, sample: int, alone: bool) -> Path:
@@ -154,15 +153,15 @@ def predict(argv: Sequence[str]) -> int:
     options = _parse(parser, argv, prompt=True)
     outs = [writable(out) for out in options.out]
     motion = load(options.file)
-    asked = {name: options[name] for name in ("prompt", "seed", "guidance", "steps")}
+    draw = _draw_options(options, "drawing", "window")
     with output_files(outs):
         from motiongpt3.models.completion import READ_SECONDS
         from motiongpt3.models.request import check_predict
 
         if config := settings_at_hand(options.model, options.profile):
-            check_predict(config, motion, options.seconds, **asked)
+            check_predict(config, motion, options.seconds, options.prompt, draw)
         model = load_model(options.model, options.device, options.profile)
-        longer = model.predict(motion, options.seconds, **asked, progress=_bar("window"))
+        longer = model.predict(motion, options.seconds, options.prompt, **vars(draw))
         parts: dict[str, Any] = {"given": len(motion), "new": len(longer) - len(motion)}
         if "caption" in model.tasks:
             parts["read_seconds"] = min(motion.seconds, READ_SECONDS)
@@ -183,14 +182,14 @@ def inbetween(argv: Sequence[str]) -> int:
     options = _parse(parser, argv, prompt=True)
     outs = [writable(out) for out in options.out]
     start, end, seconds = _sides(options.files, options.gap, options.seconds)
-    asked = {name: options[name] for name in ("prompt", "seed", "guidance", "steps")}
+    draw = _draw_options(options, "drawing", "window")
     with output_files(outs):
         if config := settings_at_hand(options.model, options.profile):
             from motiongpt3.models.request import check_inbetween
 
-            check_inbetween(config, start, end, seconds, **asked)
+            check_inbetween(config, start, end, seconds, options.prompt, draw)
         model = load_model(options.model, options.device, options.profile)
-        whole = model.inbetween(start, end, seconds, **asked, progress=_bar("window"))
+        whole = model.inbetween(start, end, seconds, options.prompt, **vars(draw))
         new = len(whole) - len(start) - len(end)
         _write(whole, outs, {"before": len(start), "new": new, "after": len(end)}, options)
     return 0
@@ -206,15 +205,15 @@ def compose(argv: Sequence[str]) -> int:
     outs = [writable(out) for out in options.out]
     prompts = [timed(text) for text in options.prompts]
     check_prompts([item if isinstance(item, str) else item[0] for item in prompts])
-    asked = {name: options[name] for name in ("seed", "guidance", "steps")}
+    draw = _draw_options(options, "drawing", "prompt")
     with output_files(outs):
         from motiongpt3.models import completion as continuing
         from motiongpt3.models.request import check_compose
 
         if config := settings_at_hand(options.model, options.profile):
-            check_compose(config, prompts, **asked)
+            check_compose(config, prompts, draw)
         model = load_model(options.model, options.device, options.profile)
-        motion, spans = continuing.compose(model, prompts, **asked, progress=_bar("prompt"))
+        motion, spans = continuing.compose(model, prompts, draw)
         _write(motion, outs, {"prompts": [vars(span) for span in spans]}, options)
     return 0
 
@@ -276,13 +275,6 @@ def _parse(parser: Parser, argv: Sequence[str], *, prompt: bool) -> Any:
     if prompt and options.prompt is not None:
         check_prompts([options.prompt])
     return options
-
-
-def _bar(unit: str) -> Any:
-    def show(items: Sequence[Any]) -> Iterator[Any]:
-        return iter(tqdm(items, "drawing", unit=unit, disable=None))
-
-    return show
 
 
 def _write(drawn: Motion, outs: Sequence[Path], parts: dict[str, Any], options: Namespace) -> None:

@@ -26,8 +26,7 @@ from motiongpt3.evaluation.metrics import FID, RPrecision
 from motiongpt3.evaluation.metrics.language import WordEncoder
 from motiongpt3.evaluation.protocols import Item, Protocol, Take, TaskName, labels_of, plan
 from motiongpt3.instructions.prompt import clean_prompt
-from motiongpt3.models.motiongpt3 import Job
-from motiongpt3.models.request import check_drawing
+from motiongpt3.models.request import DrawOptions, MotionRequest, check_draw
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.quality import measure
 from motiongpt3.motion.skeleton import Float32
@@ -219,13 +218,15 @@ class Drawing:
 def draw(tools: Any, drawing: Drawing) -> tuple[Measured, Float32]:
     """Draw a batch of motions and measure them; also hidden states (B, K, width), the same for every seed."""
     model, wish = tools.model, drawing.wish
-    guidance, steps = check_drawing(model.config, drawing.guidance, drawing.steps)
+    options = check_draw(model.config, DrawOptions(guidance=drawing.guidance, steps=drawing.steps))
     if drawing.hidden is None:
         each = zip(wish.prompts, wish.frames, strict=True)
-        hidden, _ = model.conceive([Job(prompt, clean_prompt(prompt), frames, 0) for prompt, frames in each])
+        hidden, _ = model.encode_prompts(
+            [MotionRequest(prompt, clean_prompt(prompt), frames, 0) for prompt, frames in each]
+        )
     else:
         hidden = torch.from_numpy(drawing.hidden).to(model.queries.device)
-    clips = model.realise(hidden, wish.frames, drawing.seeds, guidance, steps)
+    clips = model.draw_joints(hidden, wish.frames, drawing.seeds, options)
     return measured(tools, clips), hidden.cpu().numpy()
 
 

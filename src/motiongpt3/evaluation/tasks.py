@@ -337,13 +337,12 @@ def make(tools: Any, job: Continuing) -> Continued:
     seams = [job.start] if after is None else [job.start, job.stop]
     made = np.full((len(job.seeds), job.stop - job.start, *job.joints.shape[1:]), np.nan, np.float32)
     jerks = np.full(len(job.seeds), np.nan)
-    asked = {"guidance": job.guidance, "steps": job.steps}
     for number, seed in enumerate(job.seeds):
         try:
             if after is None:
-                motion = model.predict(before, seconds, seed=seed, **asked)
+                motion = model.predict(before, seconds, seed=seed, guidance=job.guidance, steps=job.steps)
             else:
-                motion = model.inbetween(before, after, seconds, seed=seed, **asked)
+                motion = model.inbetween(before, after, seconds, seed=seed, guidance=job.guidance, steps=job.steps)
         except NotFiniteError:
             continue
         made[number] = motion.joints[job.start : job.stop]

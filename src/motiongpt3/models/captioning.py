@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -14,9 +14,10 @@ from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.instructions.prompt import Prompt, Style, turn_end
 from motiongpt3.instructions.templates import build
 from motiongpt3.models.bimodal import BimodalTransformer, KVCache
-from motiongpt3.models.decoding import Decoding, Writer, half_precision, logits_after
-from motiongpt3.models.network import Motions, encode, readable
-from motiongpt3.models.sequence import Piece, Shown, Words, lay_out
+from motiongpt3.models.decoding import GenerationConfig, TextDecoder, half_precision, logits_after
+from motiongpt3.models.network import EncodedMotions, encode_motions, readable
+from motiongpt3.models.request import Progress
+from motiongpt3.models.sequence import InputMotion, Piece, TextPiece, pack
 from motiongpt3.motion.motion import Motion
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ LEVELS = 16
 
 
 @torch.inference_mode()
-def misfit(model: MotionGPT3, captions: Sequence[str], given: Motions) -> Tensor:
+def drawing_errors(model: MotionGPT3, captions: Sequence[str], given: EncodedMotions) -> Tensor:
     """(B,) how far the diffusion head, told a caption, is from the motion: the same noise for all.
 
     Args:
@@ -46,8 +47,8 @@ def misfit(model: MotionGPT3, captions: Sequence[str], given: Motions) -> Tensor
     latents = given.latents
     texts = list(dict.fromkeys(captions))
     rows = torch.tensor([texts.index(text) for text in captions], device=latents.device)
-    cache, start = model.read(model.tokens(texts))
-    _, hidden = model.think(cache.select(rows), start[rows], given.frames)
+    cache, start = model.encode_text(model.tokens(texts))
+    _, hidden = model.run_queries(cache.select(rows), start[rows], given.frames)
     condition = model.head.condition(hidden)
     noise = torch.randn((LEVELS, *latents.shape[1:]), generator=torch.Generator().manual_seed(0)).to(latents)
     levels = torch.linspace(0.15, 0.85, LEVELS, device=latents.device)
@@ -58,23 +59,21 @@ def misfit(model: MotionGPT3, captions: Sequence[str], given: Motions) -> Tensor
     return torch.stack(each).mean(0)
 
 
-def fittest(model: MotionGPT3, given: Motions, captions: Sequence[str]) -> str:
+def rerank(model: MotionGPT3, given: EncodedMotions, captions: Sequence[str]) -> str:
     """The best of the captions of one motion; empty if all are."""
     different = list(dict.fromkeys(filter(None, captions)))
     if len(different) < 2:
         return different[0] if different else ""
     count = len(different)
-    repeated = Motions(given.latents.expand(count, -1, -1), given.frames.expand(count))
-    return different[int(misfit(model, different, repeated).argmin())]
+    repeated = EncodedMotions(given.latents.expand(count, -1, -1), given.frames.expand(count))
+    return different[int(drawing_errors(model, different, repeated).argmin())]
 
-
-Progress = Callable[[Sequence[Any]], Iterator[Any]]
 
 BATCH = 32
 """Motions that are read together."""
 MAX_SAMPLES = 100
 """Most captions of one motion."""
-SAMPLED = Decoding(temperature=0.8, top_k=50, top_p=0.9)
+SAMPLED = GenerationConfig(temperature=0.8, top_k=50, top_p=0.9)
 """How several captions of one motion are drawn."""
 
 
@@ -84,7 +83,7 @@ def caption(
     samples: int = 1,
     beams: int = 1,
     seed: int = 0,
-    decoding: Decoding | None = None,
+    decoding: GenerationConfig | None = None,
     candidates: int | None = None,
     progress: Progress = iter,
 ) -> list[list[str]]:
@@ -95,7 +94,7 @@ def caption(
     written: list[list[str]] = [[] for _ in parts]
     if candidates > 1:
         for texts, part in zip(written, progress(parts), strict=True):
-            texts.append(fittest_draft(model, part, decoding, candidates))
+            texts.append(best_candidate(model, part, decoding, candidates))
     else:
         jobs = [(place, sample) for place in range(len(parts)) for sample in range(samples)]
         for batch in progress([jobs[at : at + BATCH] for at in range(0, len(jobs), BATCH)]):
@@ -114,9 +113,9 @@ def check_caption(
     samples: int = 1,
     beams: int = 1,
     seed: int = 0,
-    decoding: Decoding | None = None,
+    decoding: GenerationConfig | None = None,
     candidates: int | None = None,
-) -> tuple[Decoding, int]:
+) -> tuple[GenerationConfig, int]:
     """How captions are written and of how many the best is kept, or a refusal.
 
     Raises:
@@ -135,7 +134,7 @@ def check_caption(
     if chosen > 1 and config.interface == "holders":
         raise MotionGPT3Error("a converted model cannot weigh candidates: leave candidates out")
     if decoding is None:
-        decoding = replace(SAMPLED if max(samples, chosen) > 1 else Decoding(), beams=beams, seed=seed)
+        decoding = replace(SAMPLED if max(samples, chosen) > 1 else GenerationConfig(), beams=beams, seed=seed)
     if samples > 1 and (decoding.beams > 1 or not decoding.temperature):
         raise MotionGPT3Error("several captions of a motion are drawn: use a temperature above 0 and no beams")
     for motion in motions:
@@ -152,42 +151,44 @@ def split(motion: Motion, config: MotionGPT3Config) -> list[Motion]:
 
 
 @torch.inference_mode()
-def describe(model: MotionGPT3, motions: Sequence[Motion], decoding: Decoding, seeds: Sequence[int]) -> list[str]:
+def describe(
+    model: MotionGPT3, motions: Sequence[Motion], decoding: GenerationConfig, seeds: Sequence[int]
+) -> list[str]:
     """See `MotionGPT3.describe`."""
-    logits, cache, places = start_captions(model, encode(model.vae, motions, model.config.fps))
-    return write_captions(Writer(model.backbone, model.transformer), model, logits, cache, places, decoding, seeds)
+    logits, cache, places = start_captions(model, encode_motions(model.vae, motions, model.config.fps))
+    return write_captions(TextDecoder(model.backbone, model.transformer), model, logits, cache, places, decoding, seeds)
 
 
 @torch.inference_mode()
-def fittest_draft(model: MotionGPT3, motion: Motion, decoding: Decoding, count: int) -> str:
+def best_candidate(model: MotionGPT3, motion: Motion, decoding: GenerationConfig, count: int) -> str:
     """Of `count` captions of a motion the one that fits best (`models.weighing`).
 
     The motion is read once for all. They are written in bfloat16, since what weighs them is not: that reads half as
     much memory per token. A motion is always described by itself, so that its caption never depends on others.
     """
-    given = encode(model.vae, [motion], model.config.fps)
+    given = encode_motions(model.vae, [motion], model.config.fps)
     logits, cache, places = start_captions(model, given)
     rows = torch.zeros(count, dtype=torch.long, device=logits.device)
     text = half_precision(model.backbone)
-    writer = Writer(text, BimodalTransformer(text.stream, model.motion, model.config.shared_layers))
+    writer = TextDecoder(text, BimodalTransformer(text.stream, model.motion, model.config.shared_layers))
     seeds = range(decoding.seed, decoding.seed + count)
     captions = write_captions(writer, model, logits[rows], cache.select(rows), places[rows], decoding, seeds)
-    return fittest(model, given, captions)
+    return rerank(model, given, captions)
 
 
-def start_captions(model: MotionGPT3, given: Motions) -> tuple[torch.Tensor, KVCache, torch.Tensor]:
+def start_captions(model: MotionGPT3, given: EncodedMotions) -> tuple[torch.Tensor, KVCache, torch.Tensor]:
     """Read motions and the question what happens in them; returns what `start_writing` does."""
     prompt = build("motion_to_caption", model.config.prompt_style)
     return start_writing(model, [question(model, prompt, number) for number in range(len(given.frames))], given)
 
 
 def write_captions(
-    writer: Writer,
+    writer: TextDecoder,
     model: MotionGPT3,
     logits: torch.Tensor,
     cache: KVCache,
     places: torch.Tensor,
-    decoding: Decoding,
+    decoding: GenerationConfig,
     seeds: Sequence[int],
 ) -> list[str]:
     """Sentences behind `start_captions`, without motions among the words."""
@@ -203,18 +204,18 @@ def question(model: MotionGPT3, prompt: Prompt, first: int = 0) -> list[Piece]:
     row: list[Piece] = []
     for piece in prompt.question:
         if isinstance(piece, str):
-            row.append(Words(tuple(model.backbone.ids(piece))))
+            row.append(TextPiece(tuple(model.backbone.ids(piece))))
         else:
-            row.append(Shown(first + sum(isinstance(other, Shown) for other in row)))
+            row.append(InputMotion(first + sum(isinstance(other, InputMotion) for other in row)))
     return row
 
 
 def start_writing(
-    model: MotionGPT3, rows: Sequence[Sequence[Piece]], given: Motions
+    model: MotionGPT3, rows: Sequence[Sequence[Piece]], given: EncodedMotions
 ) -> tuple[torch.Tensor, KVCache, torch.Tensor]:
     """Read rows that end in words: logits (B, vocabulary + 2) of what follows, the cache, and (B,) its place."""
     cache = KVCache()
-    layout = lay_out(rows, model.motion_tokens).to(given.latents.device)
+    layout = pack(rows, model.motion_tokens).to(given.latents.device)
     words, _ = model(layout, given, None, cache)
     return logits_after(model.backbone, words, layout.mask), cache, layout.ends
 

@@ -13,9 +13,9 @@ from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.instructions.lengths import parse_length
 from motiongpt3.instructions.prompt import MAX_CHARACTERS, Message, Prompt, Slot, chat_pieces
 from motiongpt3.models.captioning import question, sentence, start_writing, stops
-from motiongpt3.models.decoding import Decoding, Writer
-from motiongpt3.models.network import encode, readable
-from motiongpt3.models.request import check_drawing, check_seed
+from motiongpt3.models.decoding import GenerationConfig, TextDecoder
+from motiongpt3.models.network import encode_motions, readable
+from motiongpt3.models.request import DrawOptions, check_draw, check_seed
 from motiongpt3.motion.motion import Motion
 
 if TYPE_CHECKING:
@@ -52,29 +52,26 @@ class Reply:
 def chat(
     model: MotionGPT3,
     messages: Chat,
-    seed: int = 0,
-    decoding: Decoding | None = None,
-    guidance: float | None = None,
-    steps: int | None = None,
+    decoding: GenerationConfig | None,
+    draw: DrawOptions,
 ) -> Reply:
     """See `MotionGPT3.chat`."""
     if model.config.stage == 1:
         raise MotionGPT3Error("this model was not trained to converse: it makes motions from words alone")
     turns, motions = read_messages(messages, model.config)
-    seed = check_seed(seed)
-    guidance, steps = check_drawing(model.config, guidance, steps)
+    seed, draw = check_seed(draw.seed), check_draw(model.config, draw)
     row = question(model, Prompt(chat_pieces(turns, model.config.prompt_style), ()))
-    logits, cache, places = start_writing(model, [row], encode(model.vae, motions, model.config.fps))
+    logits, cache, places = start_writing(model, [row], encode_motions(model.vae, motions, model.config.fps))
     start = model.backbone.start_of_motion
-    decoding = decoding or Decoding()
+    decoding = decoding or GenerationConfig()
     decoding = replace(decoding, forbidden=(*decoding.forbidden, model.backbone.end_of_motion))
-    writer = Writer(model.backbone, model.transformer)
+    writer = TextDecoder(model.backbone, model.transformer)
     ends = [*stops(model.backbone, model.config.prompt_style), start]
     said, ended = writer.speak(logits, cache, places, decoding, ends, seed)
     if ended != start:
         return Reply(sentence(model.backbone.decode(said)))
     frames = told_frames(turns[-1], model.config)
-    motion, places = _move(model, writer, cache, places + len(said), seed, guidance, steps, frames)
+    motion, places = _move(model, writer, cache, places + len(said), seed, draw, frames)
     closed = torch.full_like(places, model.backbone.end_of_motion)
     logits = writer.step(closed, places, cache)
     more, _ = writer.speak(
@@ -85,19 +82,18 @@ def chat(
 
 def _move(
     model: MotionGPT3,
-    writer: Writer,
+    writer: TextDecoder,
     cache: KVCache,
     places: Tensor,
     seed: int,
-    guidance: float,
-    steps: int,
+    draw: DrawOptions,
     told: int | None,
 ) -> tuple[Motion, Tensor]:
     """Open a motion and draw it, `told` frames long or as the model decides: the motion, and the next free place."""
     writer.step(torch.full_like(places, model.backbone.start_of_motion), places, cache)
-    logits, hidden = model.think(cache, places + 1, None if told is None else torch.full_like(places, told))
+    logits, hidden = model.run_queries(cache, places + 1, None if told is None else torch.full_like(places, told))
     frames = model.predicted_frames(logits) if told is None else torch.full_like(places, told)
-    latents = model.draw_latents(hidden, [seed], guidance, steps)
+    latents = model.draw_latents(hidden, [seed], draw)
     joints = model.joints(latents, frames)[0].cpu().numpy()
     return Motion(joints, model.config.fps, name=f"seed {seed}"), places + 1 + model.motion_tokens.drawn
 

@@ -8,9 +8,9 @@ model's window is drawn window by window, each of which sees the last frames of 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -19,9 +19,17 @@ from numpy.typing import NDArray
 from motiongpt3.instructions.prompt import clean_prompt
 from motiongpt3.instructions.templates import Task, build
 from motiongpt3.models.captioning import question
-from motiongpt3.models.network import encode
-from motiongpt3.models.request import Prompts, check_compose, check_inbetween, check_predict
-from motiongpt3.models.sequence import Drawn, lay_out
+from motiongpt3.models.network import encode_motions
+from motiongpt3.models.request import (
+    DEFAULT_DRAW,
+    DrawOptions,
+    Prompts,
+    check_compose,
+    check_inbetween,
+    check_predict,
+    check_seed,
+)
+from motiongpt3.models.sequence import OutputMotion, pack
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.poses import ground_height
 from motiongpt3.motion.resample import cubic, poses_at
@@ -32,9 +40,6 @@ from motiongpt3.motion.stitching import CONTEXT, stitch
 if TYPE_CHECKING:
     from motiongpt3.models.config import MotionGPT3Config
     from motiongpt3.models.motiongpt3 import MotionGPT3
-
-
-Progress = Callable[[Sequence[Any]], Iterator[Any]]
 
 READ_SECONDS = 2.0
 """How much of a given motion the model reads beside a seam."""
@@ -60,7 +65,7 @@ class Span:
     end: int
 
 
-def proposals(model: MotionGPT3, guidance: float | None = None, steps: int | None = None, read: bool = True) -> Propose:
+def proposals(model: MotionGPT3, draw: DrawOptions, read: bool = True) -> Propose:
     """What draws windows.
 
     With `read` the model reads what is given. It was trained with one sentence for what was and what comes, so new
@@ -72,11 +77,11 @@ def proposals(model: MotionGPT3, guidance: float | None = None, steps: int | Non
     def propose(before: Motion | None, after: Motion | None, frames: int, prompt: str | None, seed: int) -> Motion:
         if read and model.config.stage > 1 and before is not None:
             words = None if prompt is None else clean_prompt(prompt)
-            return model.draw_window(before, after, frames, words, seed, guidance, steps)
+            return model.draw_window(before, after, frames, words, seed, draw)
         lead, trail = (max(0, len(given) - SLACK - CONTEXT) if given is not None else 0 for given in (before, after))
         words = prompt or ("a person walks forward." if _travels(before, after, frames) else "a person stands still.")
         seconds = (frames - lead - trail) / model.config.fps
-        drawn = model.generate(words, seconds=seconds, seed=seed, guidance=guidance, steps=steps)
+        drawn = model.generate(words, seconds=seconds, seed=seed, guidance=draw.guidance, steps=draw.steps)
         joints = np.concatenate([drawn.joints[:1].repeat(lead, 0), drawn.joints, drawn.joints[-1:].repeat(trail, 0)])
         return drawn.replace(joints=joints)
 
@@ -88,30 +93,25 @@ def predict(
     motion: Motion,
     seconds: float,
     prompt: str | None = None,
-    seed: int = 0,
-    guidance: float | None = None,
-    steps: int | None = None,
-    progress: Progress = iter,
+    draw: DrawOptions = DEFAULT_DRAW,
     propose: Propose | None = None,
 ) -> Motion:
     """See `MotionGPT3.predict`."""
     config = model.config
-    check_predict(config, motion, seconds, prompt, seed, guidance, steps)
+    check_predict(config, motion, seconds, prompt, draw)
+    seed = check_seed(draw.seed)
     count = max(round(seconds * motion.fps), 1)
     given = _read(motion, config.fps, READ_SECONDS, backward=True)
     ground = ground_height(motion.joints, at_end=True)
     frames = math.ceil(count * config.fps / motion.fps - 1e-6)
     windows = _windows(frames, len(given), config)
-    first, on = (propose or proposals(model, guidance, steps, reads) for reads in (prompt is None, True))
+    first, on = (propose or proposals(model, draw, reads) for reads in (prompt is None, True))
     track = [given]
-    for number, size in enumerate(progress(windows)):
-        draw = on if number else first
-        track.append(_extend(track, len(given), size, draw, prompt, seed + number, config.fps, ground))
+    for number, size in enumerate(draw.progress(windows)):
+        drawer = on if number else first
+        track.append(_extend(track, len(given), size, drawer, prompt, seed + number, config.fps, ground))
     new = _after(
-        np.concatenate([given[-CONTEXT:], *track[1:]]),
-        min(len(given), CONTEXT),
-        count,
-        config.fps / motion.fps,
+        np.concatenate([given[-CONTEXT:], *track[1:]]), min(len(given), CONTEXT), count, config.fps / motion.fps
     )
     return motion.replace(joints=np.concatenate([motion.joints, new]), caption=prompt or motion.caption)
 
@@ -122,32 +122,30 @@ def inbetween(
     end: Motion,
     seconds: float,
     prompt: str | None = None,
-    seed: int = 0,
-    guidance: float | None = None,
-    steps: int | None = None,
-    progress: Progress = iter,
+    draw: DrawOptions = DEFAULT_DRAW,
     propose: Propose | None = None,
 ) -> Motion:
     """See `MotionGPT3.inbetween`."""
     config = model.config
-    check_inbetween(config, start, end, seconds, prompt, seed, guidance, steps)
+    check_inbetween(config, start, end, seconds, prompt, draw)
+    seed = check_seed(draw.seed)
     count = max(round(seconds * start.fps), 1)
     gap = max(1, round((count + 1) * config.fps / start.fps))
     rate = start.fps * gap / (count + 1)  # close to the model's, with the last given frame and the next on its grid
     before = _read(start, rate, READ_SECONDS, backward=True)
     after = _read(end, rate, READ_SECONDS, backward=False)
     ground = ground_height(start.joints, at_end=True)
-    draw = propose or proposals(model, guidance, steps)
+    drawer = propose or proposals(model, draw)
     most = max(1, config.vae.max_frames - len(before) - len(after))
     windows = [*_windows(max(0, gap - 1 - most), len(before), config), min(gap - 1, most)]
     track = [before]
-    for number, size in enumerate(progress(windows)):
+    for number, size in enumerate(draw.progress(windows)):
         if number < len(windows) - 1:
-            track.append(_extend(track, len(before), size, draw, prompt, seed + number, config.fps, ground))
+            track.append(_extend(track, len(before), size, drawer, prompt, seed + number, config.fps, ground))
         elif size:
             context = _tail(track, len(before))
             frames = len(context) + size + len(after)
-            window = draw(_seen(context, config.fps), _seen(after, config.fps), frames, prompt, seed + number)
+            window = drawer(_seen(context, config.fps), _seen(after, config.fps), frames, prompt, seed + number)
             track.append(stitch(window.joints, size, context, after, ground, SLACK))
     known = before[-CONTEXT:]
     new = _after(np.concatenate([known, *track[1:], after[:CONTEXT]]), len(known), count, gap / (count + 1))
@@ -158,34 +156,32 @@ def inbetween(
 def compose(
     model: MotionGPT3,
     prompts: Prompts,
-    seed: int = 0,
-    guidance: float | None = None,
-    steps: int | None = None,
-    progress: Progress = iter,
+    draw: DrawOptions = DEFAULT_DRAW,
     propose: Propose | None = None,
 ) -> tuple[Motion, list[Span]]:
     """See `MotionGPT3.compose`; also tells which frames belong to which prompt."""
     config = model.config
-    asked = check_compose(config, prompts, seed, guidance, steps)
+    asked = check_compose(config, prompts, draw)
+    seed = check_seed(draw.seed)
     lengths = model.decide_frames([clean_prompt(text) for text, _ in asked])
-    anew, on = (propose or proposals(model, guidance, steps, reads) for reads in (False, True))
+    anew, on = (propose or proposals(model, draw, reads) for reads in (False, True))
     read = round(READ_SECONDS * config.fps)
     track: list[Array] = []
     spans: list[Span] = []
     number = end = 0
-    for (text, frames), decided in progress(list(zip(asked, lengths, strict=True))):
+    for (text, frames), decided in draw.progress(list(zip(asked, lengths, strict=True))):
         wanted = decided if frames is None else frames
         spans.append(Span(text, end, end + wanted))
         end += wanted
-        draw = anew
+        drawer = anew
         if not track:
             first = min(wanted, config.vae.max_frames)
-            track.append(draw(None, None, first, text, seed).joints[:first])
+            track.append(drawer(None, None, first, text, seed).joints[:first])
             wanted -= first
-            number, draw = 1, on
+            number, drawer = 1, on
         for size in _windows(wanted, read, config):
-            track.append(_extend(track, read, size, draw, text, seed + number, config.fps, 0.0))
-            number, draw = number + 1, on
+            track.append(_extend(track, read, size, drawer, text, seed + number, config.fps, 0.0))
+            number, drawer = number + 1, on
     caption = "; ".join(text for text, _ in asked)
     return Motion(np.concatenate(track), config.fps, caption, f"seed {seed}"), spans
 
@@ -230,7 +226,7 @@ def _extend(
     track: Sequence[Array],
     read: int,
     size: int,
-    draw: Propose,
+    drawer: Propose,
     prompt: str | None,
     seed: int,
     fps: float,
@@ -238,7 +234,7 @@ def _extend(
 ) -> Array:
     """`size` frames more."""
     context = _tail(track, read)
-    window = draw(_seen(context, fps), None, len(context) + size + SLACK, prompt, seed)
+    window = drawer(_seen(context, fps), None, len(context) + size + SLACK, prompt, seed)
     return stitch(window.joints, size, context, None, ground, SLACK)
 
 
@@ -269,8 +265,7 @@ def draw_window(
     frames: int,
     prompt: str | None,
     seed: int,
-    guidance: float | None = None,
-    steps: int | None = None,
+    draw: DrawOptions = DEFAULT_DRAW,
 ) -> Motion:
     """A window of `frames` frames that begins roughly as `before` and ends roughly as `after`, at the model's rate.
 
@@ -284,7 +279,7 @@ def draw_window(
         frames: of the whole window, at most the VAE's longest.
         prompt: what happens, or None.
         seed: of the drawing.
-        guidance, steps: as in `MotionGPT3.generate`.
+        draw: guidance and steps.
 
     Raises:
         MotionGPT3Error: a motion is too short or too long to be read, or the model reads no motions.
@@ -295,9 +290,9 @@ def draw_window(
         task = "inbetween_with_words" if len(given) == 2 else "predict_with_words"
     config = model.config
     asked = build(task, config.prompt_style, caption=prompt, frames=frames, fps=config.fps)
-    layout = lay_out([[*question(model, asked), Drawn(0)]], model.motion_tokens)
-    shown = encode(model.vae, given, config.fps)
+    layout = pack([[*question(model, asked), OutputMotion(0)]], model.motion_tokens)
+    shown = encode_motions(model.vae, given, config.fps)
     length = torch.tensor([frames], device=shown.frames.device)
     _, hidden = model(layout.to(length.device), shown, length)
-    latents = model.draw_latents(hidden[:, 1:], [seed], guidance, steps)
+    latents = model.draw_latents(hidden[:, 1:], [seed], draw)
     return Motion(model.joints(latents, length)[0].cpu().numpy(), config.fps, prompt, f"seed {seed}")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Decoding:
+class GenerationConfig:
     """How words are chosen."""
 
     max_tokens: int = 60
@@ -65,7 +65,7 @@ def logits_after(backbone: TextBackbone, hidden: Tensor, mask: Tensor) -> Tensor
     return backbone.logits(last).float()
 
 
-class Writer:
+class TextDecoder:
     """Continues the text behind a cache.
 
     Args:
@@ -96,7 +96,7 @@ class Writer:
         logits: Tensor,
         cache: KVCache,
         places: Tensor,
-        decoding: Decoding,
+        decoding: GenerationConfig,
         stop: Sequence[int],
         seeds: Sequence[int] | None = None,
     ) -> list[list[int]]:
@@ -126,7 +126,7 @@ class Writer:
         return [_before(row, stop) for row in written.tolist()]
 
     def speak(
-        self, logits: Tensor, cache: KVCache, places: Tensor, decoding: Decoding, stop: Sequence[int], seed: int
+        self, logits: Tensor, cache: KVCache, places: Tensor, decoding: GenerationConfig, stop: Sequence[int], seed: int
     ) -> tuple[list[int], int | None]:
         """One row, token by token: what was written, and the token that ended it (None: the answer grew too long).
 
@@ -143,7 +143,7 @@ class Writer:
         return written[0].tolist(), None
 
     def _beams(
-        self, logits: Tensor, cache: KVCache, places: Tensor, decoding: Decoding, stop: Sequence[int]
+        self, logits: Tensor, cache: KVCache, places: Tensor, decoding: GenerationConfig, stop: Sequence[int]
     ) -> list[list[int]]:
         """Beam search by mean log probability of a token, each row on its own."""
         beams, rows = min(decoding.beams, logits.shape[1]), len(logits)
@@ -176,13 +176,13 @@ class Writer:
         return [_before(written[row, k].tolist(), stop) for row, k in enumerate(winner.tolist())]
 
 
-def _forbid(logits: Tensor, decoding: Decoding) -> Tensor:
+def _forbid(logits: Tensor, decoding: GenerationConfig) -> Tensor:
     if decoding.forbidden:
         logits = logits.index_fill(1, torch.tensor(decoding.forbidden, device=logits.device), -torch.inf)
     return logits
 
 
-def _chooser(decoding: Decoding, seeds: Sequence[int]) -> Callable[[Tensor, Tensor], Tensor]:
+def _chooser(decoding: GenerationConfig, seeds: Sequence[int]) -> Callable[[Tensor, Tensor], Tensor]:
     """(written (B, n), logits (B, V)) -> the next ids (B,), by transformers' logits processors.
 
     The `top_k` likeliest tokens are cut out instead of masked: sorting a whole vocabulary takes as long as a layer.

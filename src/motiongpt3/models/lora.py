@@ -19,7 +19,7 @@ UPDATED = ("qkv", "out")
 """The projections of a layer that get an update: those of attention."""
 
 
-class LowRankLinear(nn.Linear):
+class LoRALinear(nn.Linear):
     """A frozen linear layer with an update: x W' + bias + x down' up'.
 
     Args:
@@ -54,19 +54,19 @@ class LowRankLinear(nn.Linear):
             self.merged = True
 
 
-def add_low_rank(stream: Stream, rank: int) -> None:
+def add_lora(stream: Stream, rank: int) -> None:
     """Give the attention projections of a stream updates of this rank, in place."""
     for layer in stream.layers:
         for name in UPDATED:
-            setattr(layer, name, LowRankLinear(getattr(layer, name), rank))
+            setattr(layer, name, LoRALinear(getattr(layer, name), rank))
 
 
-def low_rank_layers(module: nn.Module) -> Iterator[tuple[str, LowRankLinear]]:
+def lora_layers(module: nn.Module) -> Iterator[tuple[str, LoRALinear]]:
     """The layers with an update, by name."""
-    return ((name, part) for name, part in module.named_modules() if isinstance(part, LowRankLinear))
+    return ((name, part) for name, part in module.named_modules() if isinstance(part, LoRALinear))
 
 
-def merge_low_rank(module: nn.Module) -> None:
+def merge_lora(module: nn.Module) -> None:
     """Add all updates to the weights they belong to."""
-    for _, layer in low_rank_layers(module):
+    for _, layer in lora_layers(module):
         layer.merge()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 import torch
@@ -29,10 +29,10 @@ from motiongpt3.models.backbone import (
 )
 from motiongpt3.models.chat import Chat, Reply
 from motiongpt3.models.config import MotionGPT3Config, Profile
-from motiongpt3.models.decoding import Decoding
-from motiongpt3.models.lora import low_rank_layers, merge_low_rank
+from motiongpt3.models.decoding import GenerationConfig
+from motiongpt3.models.lora import lora_layers, merge_lora
 from motiongpt3.models.network import Network
-from motiongpt3.models.request import check_request
+from motiongpt3.models.request import DrawKeywords, DrawOptions, MotionRequest, Progress, check_generate
 from motiongpt3.motion.motion import Motion
 from motiongpt3.serialization import CARD, CONFIG, WEIGHTS, load_weights, read_config, write_folder
 
@@ -73,9 +73,9 @@ class Pretrained(nn.Module, ModelHubMixin):
             others = backbone_names(self.backbone)
             tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(others)}
         elif self.config.text_rank is not None:  # the weights that go along have their updates in them
-            merge_low_rank(self)
+            merge_lora(self)
             config["text_rank"] = None
-            updates = tuple(f"{name}.{part}" for name, _ in low_rank_layers(self) for part in ("down", "up"))
+            updates = tuple(f"{name}.{part}" for name, _ in lora_layers(self) for part in ("down", "up"))
             tensors = {name: tensor for name, tensor in tensors.items() if name not in updates}
         write_folder(folder, config, tensors, dtype)
         if include_backbone:
@@ -150,7 +150,7 @@ class Pretrained(nn.Module, ModelHubMixin):
             result = _kind(config)(config, backbone)
         load_weights(result, folder, absent=() if complete else backbone_names(backbone), assign=True)
         result.to(device, torch.float32).eval()
-        merge_low_rank(result)
+        merge_lora(result)
         return result
 
     @classmethod
@@ -196,7 +196,7 @@ def _usable(device: str) -> None:
 
 def backbone_names(backbone: TextBackbone) -> tuple[str, ...]:
     """Names of the language model's own tensors inside MotionGPT3; new tokens' rows and low-rank updates are ours."""
-    ours = {"special", *(f"{layer}.{part}" for layer, _ in low_rank_layers(backbone) for part in ("down", "up"))}
+    ours = {"special", *(f"{layer}.{part}" for layer, _ in lora_layers(backbone) for part in ("down", "up"))}
     return tuple(f"backbone.{name}" for name, _ in backbone.named_parameters() if name not in ours)
 
 
@@ -215,15 +215,6 @@ def download(model: str, **options: Any) -> Path:
         raise MotionGPT3Error(f"no model {model!r}: neither a folder here nor on the hub ({reason[:200]})") from None
 
 
-class Job(NamedTuple):
-    """A motion to draw: the user's words, the cleaned ones, duration in frames (None: the model decides) and seed."""
-
-    prompt: str
-    caption: str
-    frames: int | None
-    seed: int
-
-
 class MotionGPT3(Network, Pretrained):
     """The model and all it can do: each method is a task. See `Network` for how it is built.
 
@@ -238,10 +229,7 @@ class MotionGPT3(Network, Pretrained):
         prompt: str,
         seconds: float | Sequence[float | None] | None = ...,
         samples: Literal[1] = ...,
-        seed: int | Sequence[int] = ...,
-        guidance: float | None = ...,
-        steps: int | None = ...,
-        progress: Callable[[Sequence[Any]], Iterator[Any]] = ...,
+        **draw: Unpack[DrawKeywords],
     ) -> Motion: ...
 
     @overload
@@ -250,10 +238,7 @@ class MotionGPT3(Network, Pretrained):
         prompt: str | Sequence[str],
         seconds: float | Sequence[float | None] | None = ...,
         samples: int = ...,
-        seed: int | Sequence[int] = ...,
-        guidance: float | None = ...,
-        steps: int | None = ...,
-        progress: Callable[[Sequence[Any]], Iterator[Any]] = ...,
+        **draw: Unpack[DrawKeywords],
     ) -> Motion | list[Motion]: ...
 
     @torch.inference_mode()
@@ -262,10 +247,7 @@ class MotionGPT3(Network, Pretrained):
         prompt: str | Sequence[str],
         seconds: float | Sequence[float | None] | None = None,
         samples: int = 1,
-        seed: int | Sequence[int] = 0,
-        guidance: float | None = None,
-        steps: int | None = None,
-        progress: Callable[[Sequence[Any]], Iterator[Any]] = iter,
+        **draw: Unpack[DrawKeywords],
     ) -> Motion | list[Motion]:
         """Motions that do what the prompts say.
 
@@ -275,10 +257,7 @@ class MotionGPT3(Network, Pretrained):
                 "with 80 frames"), and lets the model decide where there are none. One for
                 all prompts, or one for each.
             samples: motions per prompt. Sample k is drawn with seed + k, whatever else is drawn with it.
-            seed: same seed, same machine, same motion. One for all prompts, or one for each.
-            guidance: how strictly to follow the words; 1 is not at all stressed.
-            steps: sampling steps of the diffusion head.
-            progress: wraps the list of batches, for a progress bar.
+            draw: seed, guidance, steps and progress: see `DrawOptions`. One seed for all prompts, or one for each.
 
         Returns:
             A Motion for one prompt and one sample, else a flat list, prompt by prompt.
@@ -289,49 +268,45 @@ class MotionGPT3(Network, Pretrained):
         if not isinstance(prompt, str | Sequence):
             raise MotionGPT3Error(f"the prompt must be a sentence or a list of them, not {type(prompt).__name__}")
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        asked = check_request(self.config, prompts, seconds, samples, seed, guidance, steps)
-        each = zip(prompts, asked.captions, asked.frames, asked.seeds, strict=True)
-        jobs = [Job(words, text, frames, seed + k) for words, text, frames, seed in each for k in range(asked.samples)]
-        groups = ([n for n, job in enumerate(jobs) if (job.frames is None) is decide] for decide in (False, True))
+        requests, options = check_generate(self.config, prompts, seconds, samples, DrawOptions(**draw))
+        groups = ([n for n, r in enumerate(requests) if (r.frames is None) is decide] for decide in (False, True))
         batches = [group[i : i + 32] for group in groups for i in range(0, len(group), 32)]
         made: dict[int, Motion] = {}
-        for batch in progress(batches):
-            drawn = self.draw([jobs[n] for n in batch], asked.guidance, asked.steps)
+        for batch in options.progress(batches):
+            asked = [requests[n] for n in batch]
+            hidden, frames = self.encode_prompts(asked)
+            drawn = self.draw_joints(hidden, frames, [request.seed for request in asked], options)
             for n, joints in zip(batch, drawn, strict=True):
-                made[n] = Motion(joints, self.config.fps, jobs[n].prompt, f"seed {jobs[n].seed}")
-        motions = [made[n] for n in range(len(jobs))]
-        return motions[0] if isinstance(prompt, str) and asked.samples == 1 else motions
-
-    def draw(self, jobs: Sequence[Job], guidance: float, steps: int) -> list[np.ndarray]:
-        """Joints (T, J, 3) of a batch of jobs that all have a duration, or all have none; they may not be finite."""
-        return self.realise(*self.conceive(jobs), [job.seed for job in jobs], guidance, steps)
+                made[n] = Motion(joints, self.config.fps, requests[n].prompt, f"seed {requests[n].seed}")
+        motions = [made[n] for n in range(len(requests))]
+        return motions[0] if isinstance(prompt, str) and len(motions) == 1 else motions
 
     @torch.inference_mode()
-    def conceive(self, jobs: Sequence[Job]) -> tuple[Tensor, list[int]]:
-        """What words and duration alone decide of a batch of jobs, which all have a duration or all have none.
+    def encode_prompts(self, requests: Sequence[MotionRequest]) -> tuple[Tensor, list[int]]:
+        """What words and duration alone decide of a batch of requests, which all have a duration or all have none.
 
-        Most of the work of a motion lies here, and it is the same for every seed. A text is read once for all its jobs.
+        Most of the work of a motion lies here, and it is the same for every seed: a text is read once for all of them.
 
         Returns:
-            hidden states of the queries (B, K, motion width), and the frames of each job.
+            hidden states of the queries (B, K, motion width), and the frames of each motion.
         """
         device = self.queries.device
-        texts = list(dict.fromkeys((job.caption, job.frames) for job in jobs))
-        cache, start = self.read(self.tokens([caption for caption, _ in texts]))
+        texts = list(dict.fromkeys((request.caption, request.frames) for request in requests))
+        cache, start = self.encode_text(self.tokens([caption for caption, _ in texts]))
         wanted = [max(frames, self._least_frames) for _, frames in texts if frames is not None]
         asked = torch.tensor(wanted, device=device) if wanted else None
-        logits, hidden = self.think(cache, start, asked)
-        rows = torch.tensor([texts.index((job.caption, job.frames)) for job in jobs], device=device)
+        logits, hidden = self.run_queries(cache, start, asked)
+        rows = torch.tensor([texts.index((request.caption, request.frames)) for request in requests], device=device)
         decided = self.predicted_frames(logits)[rows].tolist()
-        return hidden[rows], [job.frames or int(n) for job, n in zip(jobs, decided, strict=True)]
+        return hidden[rows], [request.frames or int(n) for request, n in zip(requests, decided, strict=True)]
 
     @torch.inference_mode()
-    def realise(
-        self, hidden: Tensor, frames: Sequence[int], seeds: Sequence[int], guidance: float, steps: int
+    def draw_joints(
+        self, hidden: Tensor, frames: Sequence[int], seeds: Sequence[int], draw: DrawOptions
     ) -> list[np.ndarray]:
-        """Joints (T, J, 3) of motions that were conceived, each drawn with its seed."""
+        """Joints (T, J, 3) of motions from `encode_prompts`, each drawn with its seed; they may not be finite."""
         lengths = torch.tensor([max(n, self._least_frames) for n in frames], device=hidden.device)
-        joints = self.joints(self.draw_latents(hidden, seeds, guidance, steps), lengths).cpu().numpy()
+        joints = self.joints(self.draw_latents(hidden, seeds, draw), lengths).cpu().numpy()
         return [clip[:n] for clip, n in zip(joints, frames, strict=True)]
 
     @property
@@ -345,9 +320,9 @@ class MotionGPT3(Network, Pretrained):
         samples: Literal[1] = ...,
         beams: int = ...,
         seed: int = ...,
-        decoding: Decoding | None = ...,
+        decoding: GenerationConfig | None = ...,
         candidates: int | None = ...,
-        progress: Callable[[Sequence[Any]], Iterator[Any]] = ...,
+        progress: Progress = ...,
     ) -> str: ...
 
     @overload
@@ -357,9 +332,9 @@ class MotionGPT3(Network, Pretrained):
         samples: int = ...,
         beams: int = ...,
         seed: int = ...,
-        decoding: Decoding | None = ...,
+        decoding: GenerationConfig | None = ...,
         candidates: int | None = ...,
-        progress: Callable[[Sequence[Any]], Iterator[Any]] = ...,
+        progress: Progress = ...,
     ) -> str | list[str]: ...
 
     def caption(
@@ -368,9 +343,9 @@ class MotionGPT3(Network, Pretrained):
         samples: int = 1,
         beams: int = 1,
         seed: int = 0,
-        decoding: Decoding | None = None,
+        decoding: GenerationConfig | None = None,
         candidates: int | None = None,
-        progress: Callable[[Sequence[Any]], Iterator[Any]] = iter,
+        progress: Progress = iter,
     ) -> str | list[str]:
         """What happens in motions, in English.
 
@@ -401,27 +376,24 @@ class MotionGPT3(Network, Pretrained):
     def chat(
         self,
         messages: Chat,
-        seed: int = 0,
-        decoding: Decoding | None = None,
-        guidance: float | None = None,
-        steps: int | None = None,
+        decoding: GenerationConfig | None = None,
+        **draw: Unpack[DrawKeywords],
     ) -> Reply:
         """The answer to a conversation: words, a motion, or both, as the model decides.
 
         Args:
             messages: {"role": "user" or "assistant", "content": …} in turn, a user's first and last. The content is
                 text, a Motion, or a list of these in reading order. A motion longer than `max_seconds` is cut.
-            seed: of the motion, and of the words where they are drawn.
             decoding: how words are chosen; None takes the likeliest.
-            guidance, steps: as in `generate`.
+            draw: see `DrawOptions`; the seed is that of the motion, and of the words where they are drawn.
 
         Raises:
             MotionGPT3Error: an empty or endless conversation or message, roles out of turn, a motion that cannot be
                 read, or a model that was trained for text to motion alone.
         """
-        return chatting.chat(self, messages, seed, decoding, guidance, steps)
+        return chatting.chat(self, messages, decoding, DrawOptions(**draw))
 
-    def describe(self, motions: Sequence[Motion], decoding: Decoding, seeds: Sequence[int]) -> list[str]:
+    def describe(self, motions: Sequence[Motion], decoding: GenerationConfig, seeds: Sequence[int]) -> list[str]:
         """A caption of each motion, all of a length that the model reads at once; draws follow the seeds."""
         return describing.describe(self, motions, decoding, seeds)
 
@@ -432,19 +404,18 @@ class MotionGPT3(Network, Pretrained):
         frames: int,
         prompt: str | None,
         seed: int,
-        guidance: float | None = None,
-        steps: int | None = None,
+        draw: DrawOptions,
     ) -> Motion:
         """A window of motion around frames that the model reads; see `windows.draw_window`."""
-        return windows.draw_window(self, before, after, frames, prompt, seed, guidance, steps)
+        return windows.draw_window(self, before, after, frames, prompt, seed, draw)
 
     @torch.inference_mode()
     def decide_frames(self, captions: Sequence[str]) -> list[int]:
         """The frames that the length head gives each cleaned caption."""
         frames: list[int] = []
         for at in range(0, len(captions), 32):
-            cache, start = self.read(self.tokens(captions[at : at + 32]))
-            frames += [int(n) for n in self.predicted_frames(self.think(cache, start, None)[0])]
+            cache, start = self.encode_text(self.tokens(captions[at : at + 32]))
+            frames += [int(n) for n in self.predicted_frames(self.run_queries(cache, start, None)[0])]
         return frames
 
     def predict(
@@ -452,10 +423,7 @@ class MotionGPT3(Network, Pretrained):
         motion: Motion,
         seconds: float,
         prompt: str | None = None,
-        seed: int = 0,
-        guidance: float | None = None,
-        steps: int | None = None,
-        progress: Callable[[Sequence[Any]], Iterator[Any]] = iter,
+        **draw: Unpack[DrawKeywords],
     ) -> Motion:
         """The motion, bit for bit, and `seconds` more of it at its frame rate.
 
@@ -463,13 +431,12 @@ class MotionGPT3(Network, Pretrained):
             motion: at least one second; the model reads the last two.
             seconds: of the new part; any length.
             prompt: what happens in it, or None.
-            seed, guidance, steps: as in `generate`.
-            progress: wraps the list of windows that are drawn one after the other.
+            draw: see `DrawOptions`.
 
         Raises:
             MotionGPT3Error: a motion that is too short or of another skeleton, an empty prompt, a number out of range.
         """
-        return continuing.predict(self, motion, seconds, prompt, seed, guidance, steps, progress)
+        return continuing.predict(self, motion, seconds, prompt, DrawOptions(**draw))
 
     def inbetween(
         self,
@@ -477,33 +444,26 @@ class MotionGPT3(Network, Pretrained):
         end: Motion,
         seconds: float,
         prompt: str | None = None,
-        seed: int = 0,
-        guidance: float | None = None,
-        steps: int | None = None,
-        progress: Callable[[Sequence[Any]], Iterator[Any]] = iter,
+        **draw: Unpack[DrawKeywords],
     ) -> Motion:
         """`start`, `seconds` of new motion from its last frame to the first of `end`, and `end`.
 
         Arguments and errors as in `predict`; both motions come back bit for bit and must have the same frame rate.
         """
-        return continuing.inbetween(self, start, end, seconds, prompt, seed, guidance, steps, progress)
+        return continuing.inbetween(self, start, end, seconds, prompt, DrawOptions(**draw))
 
     def compose(
         self,
         prompts: Sequence[str | tuple[str, float]],
-        seed: int = 0,
-        guidance: float | None = None,
-        steps: int | None = None,
-        progress: Callable[[Sequence[Any]], Iterator[Any]] = iter,
+        **draw: Unpack[DrawKeywords],
     ) -> Motion:
         """One motion that does what each prompt says, one after the other.
 
         Args:
             prompts: sentences, or (sentence, seconds) of any length; without seconds the model decides.
-            seed, guidance, steps: as in `generate`.
-            progress: wraps the list of prompts.
+            draw: see `DrawOptions`.
 
         Raises:
             MotionGPT3Error: no prompt, an empty or endless one, or a number out of range.
         """
-        return continuing.compose(self, prompts, seed, guidance, steps, progress)[0]
+        return continuing.compose(self, prompts, DrawOptions(**draw))[0]

@@ -16,8 +16,9 @@ from motiongpt3.models.backbone import TextBackbone
 from motiongpt3.models.bimodal import BimodalTransformer, KVCache, Stream, Tokens
 from motiongpt3.models.config import MotionGPT3Config
 from motiongpt3.models.diffusion_head import DiffusionHead, time_embedding
-from motiongpt3.models.lora import add_low_rank
-from motiongpt3.models.sequence import Layout, MotionTokens
+from motiongpt3.models.lora import add_lora
+from motiongpt3.models.request import DEFAULT_DRAW, DrawOptions
+from motiongpt3.models.sequence import MotionTokens, PackedSequences
 from motiongpt3.models.vae import MotionVAE, reparameterise
 from motiongpt3.motion.features import canonicalise, joints_to_features
 from motiongpt3.motion.kinematics import set_bone_lengths
@@ -28,7 +29,7 @@ from motiongpt3.motion.skeleton import HUMANML3D
 # Motions as the transformer reads them.
 
 
-class Motions(NamedTuple):
+class EncodedMotions(NamedTuple):
     """Normalised latents (R, N, D) and durations in frames (R,)."""
 
     latents: Tensor
@@ -36,7 +37,9 @@ class Motions(NamedTuple):
 
 
 @torch.no_grad()
-def encode(vae: MotionVAE, motions: Sequence[Motion], fps: float, noise: Tensor | None = None) -> Motions:
+def encode_motions(
+    vae: MotionVAE, motions: Sequence[Motion], fps: float, noise: Tensor | None = None
+) -> EncodedMotions:
     """The means of motions' latent distributions, normalised, or draws from these.
 
     Args:
@@ -56,10 +59,10 @@ def encode(vae: MotionVAE, motions: Sequence[Motion], fps: float, noise: Tensor 
             span = f"{config.min_frames / fps:g} to {config.max_frames / fps:g} seconds"
             raise MotionGPT3Error(f"the model reads motions of {span}, not of {length / fps:g}: cut or extend it")
     if not features:
-        return Motions(torch.zeros(0, config.latent_tokens, config.latent_channels, device=device), frames)
+        return EncodedMotions(torch.zeros(0, config.latent_tokens, config.latent_channels, device=device), frames)
     mean, log_variance = vae.encode(vae.normalise(pad_sequence(features, batch_first=True)), frames)
     latents = mean if noise is None else reparameterise(mean, log_variance, noise.to(device))
-    return Motions(vae.normalise_latents(latents), frames)
+    return EncodedMotions(vae.normalise_latents(latents), frames)
 
 
 def motion_features(motion: Motion, fps: float) -> Tensor:
@@ -112,7 +115,7 @@ class Network(nn.Module):
         self.config = config = replace(config, head=head, interface=self.interface)
         self.backbone = backbone
         if config.text_rank is not None:
-            add_low_rank(backbone.stream, config.text_rank)
+            add_lora(backbone.stream, config.text_rank)
         self._make_streams()
         self._make_interface()
         self._make_output()
@@ -168,7 +171,7 @@ class Network(nn.Module):
         return MotionTokens(*special, shown=self.config.reads, drawn=len(self.queries))
 
     def forward(
-        self, layout: Layout, shown: Motions, asked: Tensor | None = None, cache: KVCache | None = None
+        self, layout: PackedSequences, shown: EncodedMotions, asked: Tensor | None = None, cache: KVCache | None = None
     ) -> tuple[Tensor | None, Tensor]:
         """Run sequences of words and motions.
 
@@ -195,7 +198,7 @@ class Network(nn.Module):
             thoughts = self.queries.new_zeros(0, 1, self.config.motion_width)
         return words, thoughts.flatten(0, 1)[layout.drawn]
 
-    def motion_inputs(self, motions: Motions) -> Tensor:
+    def motion_inputs(self, motions: EncodedMotions) -> Tensor:
         """Motion tokens of motions that are read, (R, reads, motion width).
 
         Every token holds the whole latent and the duration: tokens are causal, and one that held a part would leave the
@@ -220,7 +223,7 @@ class Network(nn.Module):
         start = self.backbone.start_of_motion
         return [[*row[: int(used)], start] for row, used in zip(ids.tolist(), mask.sum(1), strict=True)]
 
-    def read(self, tokens: Sequence[Sequence[int]]) -> tuple[KVCache, Tensor]:
+    def encode_text(self, tokens: Sequence[Sequence[int]]) -> tuple[KVCache, Tensor]:
         """Run the text stream over prompts from `tokens`: what motion queries will see, and (B,) where they start."""
         words, lengths = self.text_tokens(tokens)
         cache = KVCache()
@@ -238,7 +241,7 @@ class Network(nn.Module):
         mask = torch.arange(ids.shape[1], device=device) < lengths.unsqueeze(1)
         return Tokens.of(self.backbone.embed(ids.to(device)), mask), lengths
 
-    def think(self, cache: KVCache, start: Tensor, frames: Tensor | None) -> tuple[Tensor, Tensor]:
+    def run_queries(self, cache: KVCache, start: Tensor, frames: Tensor | None) -> tuple[Tensor, Tensor]:
         """Run the motion queries after a text.
 
         Args:
@@ -274,14 +277,12 @@ class Network(nn.Module):
         classes = torch.div(frames - 1, self.config.length_unit, rounding_mode="floor")
         return classes.clamp(max=self.predict_length.out_features - 1)
 
-    def draw_latents(
-        self, hidden: Tensor, seeds: Sequence[int], guidance: float | None = None, steps: int | None = None
-    ) -> Tensor:
+    def draw_latents(self, hidden: Tensor, seeds: Sequence[int], draw: DrawOptions = DEFAULT_DRAW) -> Tensor:
         """Normalised latents (B, N, D) from the hidden states of K queries (B, K, motion width), a seed for each."""
         shape = (self.config.vae.latent_tokens, self.config.vae.latent_channels)
         noise = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
-        steps = self.config.steps if steps is None else steps
-        guidance = self.config.guidance if guidance is None else guidance
+        steps = self.config.steps if draw.steps is None else draw.steps
+        guidance = self.config.guidance if draw.guidance is None else draw.guidance
         return self.head.sample(hidden, noise.to(hidden.device), steps, guidance)
 
     def joints(self, latents: Tensor, lengths: Tensor) -> Tensor:

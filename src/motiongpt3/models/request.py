@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.instructions.lengths import parse_length
@@ -19,28 +19,56 @@ if TYPE_CHECKING:
     from motiongpt3.models.config import MotionGPT3Config
 
 
+Progress = Callable[[Sequence[Any]], Iterator[Any]]
+"""Wraps a list that is worked through one by one, for a progress bar."""
+
+
 @dataclass(frozen=True)
-class Request:
-    """Per prompt the cleaned caption, duration in frames (None: the model decides) and seed; and how to draw."""
+class DrawOptions:
+    """How motions are drawn: what every task that makes motions takes."""
 
-    captions: list[str]
-    frames: list[int | None]
-    seeds: list[int]
-    samples: int
-    guidance: float
-    steps: int
+    seed: int | Sequence[int] = 0
+    """Same seed, same machine, same motion; `generate` also takes one for each prompt."""
+    guidance: float | None = None
+    """How strictly to follow the words: 1 is plain, more is stricter and less varied; None: the model's own default."""
+    steps: int | None = None
+    """Sampling steps of the diffusion head; None: the model's own default."""
+    progress: Progress = iter
+    """Wraps the list of batches, windows or prompts that are drawn one after the other, for a progress bar."""
 
 
-def check_request(
+DEFAULT_DRAW = DrawOptions()
+"""Seed 0 and the model's own guidance and steps."""
+
+
+class DrawKeywords(TypedDict, total=False):
+    """The fields of `DrawOptions` as keyword arguments."""
+
+    seed: int | Sequence[int]
+    guidance: float | None
+    steps: int | None
+    progress: Progress
+
+
+class MotionRequest(NamedTuple):
+    """A motion to draw: the user's words, the cleaned ones, duration in frames (None: the model decides) and seed."""
+
+    prompt: str
+    caption: str
+    frames: int | None
+    seed: int
+
+
+def check_generate(
     config: MotionGPT3Config,
     prompts: Sequence[str],
-    seconds: float | Sequence[float | None] | None = None,
-    samples: int = 1,
-    seed: int | Sequence[int] = 0,
-    guidance: float | None = None,
-    steps: int | None = None,
-) -> Request:
-    """The arguments of `MotionGPT3.generate`, checked against a model's sizes; None takes the model's default.
+    seconds: float | Sequence[float | None] | None,
+    samples: int,
+    draw: DrawOptions,
+) -> tuple[list[MotionRequest], DrawOptions]:
+    """The arguments of `MotionGPT3.generate`, checked against a model's sizes, and `draw` with the model's defaults.
+
+    There are `samples` requests for each prompt, one after the other.
 
     Without `seconds` the length words of a prompt ("for three seconds", "with 80 frames") are followed.
 
@@ -56,11 +84,12 @@ def check_request(
     samples = _whole("samples", samples)
     if not 1 <= samples <= 10_000:
         raise MotionGPT3Error(f"samples must be 1 to 10000, not {samples}")
-    guidance, steps = check_drawing(config, guidance, steps)
+    draw = check_draw(config, draw)
     durations = _each("seconds", seconds, len(captions))
     frames = [_frames(config, text, value) for text, value in zip(captions, durations, strict=True)]
-    seeds = [check_seed(value) for value in _each("seed", seed, len(captions))]
-    return Request(captions, frames, seeds, samples, guidance, steps)
+    seeds = [check_seed(value) for value in _each("seed", draw.seed, len(captions))]
+    each = zip(prompts, captions, frames, seeds, strict=True)
+    return [MotionRequest(prompt, text, n, seed + k) for prompt, text, n, seed in each for k in range(samples)], draw
 
 
 def _each(name: str, value: Any, count: int) -> list[Any]:
@@ -82,15 +111,18 @@ def _frames(config: MotionGPT3Config, caption: str, seconds: Any) -> int | None:
     return max(round(check_seconds(seconds, config.max_seconds, name) * config.fps), 1)
 
 
-def check_drawing(config: MotionGPT3Config, guidance: float | None, steps: int | None) -> tuple[float, int]:
-    """How the diffusion head draws, the model's defaults for None; MotionGPT3Error for a number out of range."""
-    steps = config.steps if steps is None else _whole("steps", steps)
-    guidance = config.guidance if guidance is None else _number("guidance", guidance)
+def check_draw(config: MotionGPT3Config, draw: DrawOptions) -> DrawOptions:
+    """Guidance and steps with the model's defaults for None; MotionGPT3Error for a number out of range.
+
+    The seed is left to `check_seed`.
+    """
+    steps = config.steps if draw.steps is None else _whole("steps", draw.steps)
+    guidance = config.guidance if draw.guidance is None else _number("guidance", draw.guidance)
     if not 0 <= guidance <= 100:
         raise MotionGPT3Error(f"guidance must be 0 to 100, not {guidance}")
     if not 1 <= steps <= 1000:
         raise MotionGPT3Error(f"steps must be 1 to 1000, not {steps}")
-    return guidance, steps
+    return replace(draw, guidance=guidance, steps=steps)
 
 
 def check_seed(seed: Any) -> int:
@@ -131,17 +163,15 @@ def check_predict(
     config: MotionGPT3Config,
     motion: Motion,
     seconds: float,
-    prompt: str | None = None,
-    seed: int = 0,
-    guidance: float | None = None,
-    steps: int | None = None,
+    prompt: str | None,
+    draw: DrawOptions,
 ) -> None:
     """Refuse what `MotionGPT3.predict` cannot do, from the model's sizes alone.
 
     Raises:
         MotionGPT3Error: see `MotionGPT3.predict`.
     """
-    _check_words(config, prompt, seed, guidance, steps)
+    _check_words(config, prompt, draw)
     _check_given(config, motion, "the motion")
     check_seconds(seconds, (MAX_FRAMES - len(motion)) / motion.fps)
 
@@ -151,13 +181,11 @@ def check_inbetween(
     start: Motion,
     end: Motion,
     seconds: float,
-    prompt: str | None = None,
-    seed: int = 0,
-    guidance: float | None = None,
-    steps: int | None = None,
+    prompt: str | None,
+    draw: DrawOptions,
 ) -> None:
     """Refuse what `MotionGPT3.inbetween` cannot do, as `check_predict`."""
-    _check_words(config, prompt, seed, guidance, steps)
+    _check_words(config, prompt, draw)
     _check_given(config, start, "the motion before the gap")
     _check_given(config, end, "the motion after the gap")
     if start.fps != end.fps:
@@ -167,9 +195,7 @@ def check_inbetween(
     check_seconds(seconds, (MAX_FRAMES - len(start) - len(end)) / start.fps)
 
 
-def check_compose(
-    config: MotionGPT3Config, prompts: Prompts, seed: int = 0, guidance: float | None = None, steps: int | None = None
-) -> list[tuple[str, int | None]]:
+def check_compose(config: MotionGPT3Config, prompts: Prompts, draw: DrawOptions) -> list[tuple[str, int | None]]:
     """Each prompt with its frames at the model's rate, None where the model decides.
 
     Raises:
@@ -183,16 +209,14 @@ def check_compose(
         if seconds is not None:
             check_seconds(seconds, MAX_FRAMES / config.fps)
         asked.append((text, None if seconds is None else max(round(seconds * config.fps), 1)))
-    check_request(config, [text for text, _ in asked], None, 1, seed, guidance, steps)
+    check_generate(config, [text for text, _ in asked], None, 1, draw)
     if sum(frames or config.vae.max_frames for _, frames in asked) > MAX_FRAMES:
         raise MotionGPT3Error(f"the prompts ask for more than the {MAX_FRAMES} frames a motion may have")
     return asked
 
 
-def _check_words(
-    config: MotionGPT3Config, prompt: str | None, seed: int, guidance: float | None, steps: int | None
-) -> None:
-    check_request(config, ["someone moves" if prompt is None else prompt], None, 1, seed, guidance, steps)
+def _check_words(config: MotionGPT3Config, prompt: str | None, draw: DrawOptions) -> None:
+    check_generate(config, ["someone moves" if prompt is None else prompt], None, 1, draw)
 
 
 def _check_given(config: MotionGPT3Config, motion: Motion, what: str) -> None:

@@ -17,7 +17,7 @@ IGNORE = -100
 
 
 @dataclass(frozen=True)
-class Words:
+class TextPiece:
     """Text tokens; `learn`: the model is trained to write them."""
 
     ids: tuple[int, ...]
@@ -25,7 +25,7 @@ class Words:
 
 
 @dataclass(frozen=True)
-class Shown:
+class InputMotion:
     """A motion that is read: number `motion` of the batch's shown motions.
 
     `opened`: <start_of_motion> stands before it already.
@@ -36,8 +36,8 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A motion that is made: number `motion` of the batch's drawn motions; `opened` as in `Shown`.
+class OutputMotion:
+    """A motion that is made: number `motion` of the batch's drawn motions; `opened` as in `InputMotion`.
 
     `learn`: the model is trained to write <start_of_motion>, that is, to decide that a motion follows.
     """
@@ -47,7 +47,7 @@ class Drawn:
     opened: bool = False
 
 
-Piece = Words | Shown | Drawn
+Piece = TextPiece | InputMotion | OutputMotion
 Row = Sequence[Piece]
 
 
@@ -62,7 +62,7 @@ class MotionTokens:
 
 
 @dataclass(frozen=True)
-class Layout:
+class PackedSequences:
     """B sequences, padded on the right.
 
     Attributes:
@@ -87,12 +87,12 @@ class Layout:
     drawn: Tensor
     ends: Tensor
 
-    def to(self, device: torch.device) -> Layout:
+    def to(self, device: torch.device) -> PackedSequences:
         """The same on another device."""
-        return Layout(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+        return PackedSequences(**{name: tensor.to(device) for name, tensor in vars(self).items()})
 
 
-def lay_out(rows: Sequence[Row], tokens: MotionTokens, starts: Sequence[int] | None = None) -> Layout:
+def pack(rows: Sequence[Row], tokens: MotionTokens, starts: Sequence[int] | None = None) -> PackedSequences:
     """Place the tokens of rows one after the other.
 
     A drawn motion at the end of a row is left open: no token sees its <end_of_motion>.
@@ -102,7 +102,7 @@ def lay_out(rows: Sequence[Row], tokens: MotionTokens, starts: Sequence[int] | N
         tokens: of the model.
         starts: (B,) place of each row's first token; None: 0.
     """
-    shown = 1 + max((p.motion for row in rows for p in row if isinstance(p, Shown)), default=-1)
+    shown = 1 + max((p.motion for row in rows for p in row if isinstance(p, InputMotion)), default=-1)
     lines = [_Line(start, tokens, shown * tokens.shown) for start in starts or [0] * len(rows)]
     for line, row in zip(lines, rows, strict=True):
         for number, piece in enumerate(row, start=1):
@@ -115,7 +115,7 @@ def lay_out(rows: Sequence[Row], tokens: MotionTokens, starts: Sequence[int] | N
     drawn = torch.tensor([spans[motion] for motion in sorted(spans)], dtype=torch.long)
     ids, mask = _pad([line.ids for line in lines])
     slots, slot_mask = _pad([line.slots for line in lines])
-    return Layout(
+    return PackedSequences(
         ids,
         _pad([line.positions for line in lines])[0],
         mask,
@@ -136,9 +136,9 @@ def split_at_motion(rows: Sequence[Row], start: int) -> tuple[list[list[int]], l
     heads: list[list[int]] = []
     tails: list[list[Piece]] = []
     for row in rows:
-        at = next((i for i, piece in enumerate(row) if not isinstance(piece, Words)), len(row))
-        words = [i for piece in row[:at] if isinstance(piece, Words) for i in piece.ids]
-        first = [replace(piece, opened=True) for piece in row[at : at + 1] if not isinstance(piece, Words)]
+        at = next((i for i, piece in enumerate(row) if not isinstance(piece, TextPiece)), len(row))
+        words = [i for piece in row[:at] if isinstance(piece, TextPiece) for i in piece.ids]
+        first = [replace(piece, opened=True) for piece in row[at : at + 1] if not isinstance(piece, TextPiece)]
         heads.append([*words, start] if first else words)
         tails.append([*first, *row[at + 1 :]])
     return heads, tails
@@ -159,20 +159,20 @@ class _Line:
         self.drawn: dict[int, int] = {}
 
     def add(self, piece: Piece, last: bool) -> None:
-        if isinstance(piece, Words):
+        if isinstance(piece, TextPiece):
             for number in piece.ids:
                 self._word(number, piece.learn)
             return
         if not piece.opened:
-            self._word(self.tokens.start, isinstance(piece, Drawn) and piece.learn)
-        count = self.tokens.drawn if isinstance(piece, Drawn) else self.tokens.shown
-        offset = self.first_drawn if isinstance(piece, Drawn) else 0
-        if isinstance(piece, Drawn):
+            self._word(self.tokens.start, isinstance(piece, OutputMotion) and piece.learn)
+        count = self.tokens.drawn if isinstance(piece, OutputMotion) else self.tokens.shown
+        offset = self.first_drawn if isinstance(piece, OutputMotion) else 0
+        if isinstance(piece, OutputMotion):
             self.drawn[piece.motion] = len(self.slots)
         self.slots += [offset + piece.motion * count + k for k in range(count)]
         self.slot_positions += [self.place + k for k in range(count)]
         self.place += count
-        if not (last and isinstance(piece, Drawn)):
+        if not (last and isinstance(piece, OutputMotion)):
             self._word(self.tokens.end, False)
 
     def _word(self, number: int, learn: bool) -> None:

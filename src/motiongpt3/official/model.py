@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -20,10 +21,17 @@ from motiongpt3.models.bimodal import BimodalTransformer, KVCache
 from motiongpt3.models.captioning import sentence
 from motiongpt3.models.chat import Chat, Reply, read_messages
 from motiongpt3.models.config import MotionGPT3Config, Profile
-from motiongpt3.models.decoding import Decoding, Writer, logits_after
-from motiongpt3.models.motiongpt3 import Job, MotionGPT3
-from motiongpt3.models.network import encode
-from motiongpt3.models.request import check_drawing, check_seed
+from motiongpt3.models.decoding import GenerationConfig, TextDecoder, logits_after
+from motiongpt3.models.motiongpt3 import MotionGPT3
+from motiongpt3.models.network import encode_motions
+from motiongpt3.models.request import (
+    DEFAULT_DRAW,
+    DrawKeywords,
+    DrawOptions,
+    MotionRequest,
+    check_draw,
+    check_seed,
+)
 from motiongpt3.motion.kinematics import set_bone_lengths
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.poses import align, heading
@@ -49,15 +57,12 @@ from motiongpt3.official.sequence import (
 def answer_last_message(
     model: OfficialMotionGPT3,
     messages: Chat,
-    seed: int = 0,
-    decoding: Decoding | None = None,
-    guidance: float | None = None,
-    steps: int | None = None,
+    decoding: GenerationConfig | None,
+    draw: DrawOptions,
 ) -> Reply:
     """The answer to the last message, with at most one motion, which ends it; arguments as in `MotionGPT3.chat`."""
     turns, motions = read_messages(messages, model.config)
-    seed = check_seed(seed)
-    guidance, steps = check_drawing(model.config, guidance, steps)
+    seed, draw = check_seed(draw.seed), check_draw(model.config, draw)
     backbone, count = model.backbone, model.config.queries
     asked = turns[-1].content
     words = [without_names(piece) if isinstance(piece, str) else given_motion(count) for piece in asked]
@@ -67,16 +72,16 @@ def answer_last_message(
 
     logits, cache = model.read_rows(OfficialRows.of(backbone, [ids]), given)
     start = backbone.start_of_motion
-    decoding = decoding or Decoding(max_tokens=40, repetition_penalty=1.1)
+    decoding = decoding or GenerationConfig(max_tokens=40, repetition_penalty=1.1)
     decoding = replace(decoding, forbidden=(*decoding.forbidden, backbone.end_of_motion))
-    writer = Writer(backbone, model.transformer)
+    writer = TextDecoder(backbone, model.transformer)
     said, ended = writer.speak(logits, cache, cache.next_position(), decoding, [backbone.eos_id, start], seed)
     text = sentence(backbone.decode(said))
     if ended != start:
         return Reply(text)
     row = [*ids, *said, *token_ids(backbone, asked_motion(count))[:-1]]
     hidden = model.think_ahead(OfficialRows.of(backbone, [row]), given)
-    latents = model.draw_latents(hidden, [seed], guidance, steps)
+    latents = model.draw_latents(hidden, [seed], draw)
     joints = model.decode(latents, [model.length(seed)])[0]
     return Reply(text, Motion(joints, model.config.fps, name=f"seed {seed}"))
 
@@ -85,7 +90,7 @@ STEPS: dict[Profile, int] = {"default": 20, "official": 100}
 """Sampling steps of a profile, unless one asks for others."""
 LENGTHS = (80, 140, 4)
 """Frames that a motion without a given duration has: from, to, in steps of. The official demo draws so."""
-DECODING = Decoding(max_tokens=40, repetition_penalty=1.1)
+DECODING = GenerationConfig(max_tokens=40, repetition_penalty=1.1)
 """How captions are written in the official evaluation."""
 
 
@@ -131,15 +136,13 @@ class OfficialMotionGPT3(MotionGPT3):
         columns, _ = rows.columns(motion=True)
         return hidden[asked.gather(1, columns)].view(-1, self.config.queries, hidden.shape[-1])
 
-    def draw_latents(
-        self, hidden: Tensor, seeds: Sequence[int], guidance: float | None = None, steps: int | None = None
-    ) -> Tensor:
+    def draw_latents(self, hidden: Tensor, seeds: Sequence[int], draw: DrawOptions = DEFAULT_DRAW) -> Tensor:
         """Normalised latents (B, 1, D) from `think_ahead`, each row with the noise of its seed."""
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         shape = (1, self.config.vae.latent_channels)
         noise = torch.stack([torch.randn(shape, generator=g) for g in generators]).to(hidden.device)
-        steps = self.config.steps if steps is None else steps
-        guidance = self.config.guidance if guidance is None else guidance
+        steps = self.config.steps if draw.steps is None else draw.steps
+        guidance = self.config.guidance if draw.guidance is None else draw.guidance
         if not self.config.head.condition_dropping:  # trained without guidance
             guidance = 1.0
         if self.config.profile == "official":
@@ -159,17 +162,17 @@ class OfficialMotionGPT3(MotionGPT3):
         return [clip[:n] for clip, n in zip(joints.cpu().numpy(), lengths, strict=True)]
 
     @torch.inference_mode()
-    def conceive(self, jobs: Sequence[Job]) -> tuple[Tensor, list[int]]:
-        texts = [job.prompt.strip() if self.config.profile == "official" else job.caption for job in jobs]
+    def encode_prompts(self, requests: Sequence[MotionRequest]) -> tuple[Tensor, list[int]]:
+        texts = [r.prompt.strip() if self.config.profile == "official" else r.caption for r in requests]
         wanted = list(dict.fromkeys(texts))
         hidden = self.think_ahead(self.rows("t2m", wanted))[[wanted.index(text) for text in texts]]
-        return hidden, [self.length(job.seed) if job.frames is None else job.frames for job in jobs]
+        return hidden, [self.length(r.seed) if r.frames is None else r.frames for r in requests]
 
     @torch.inference_mode()
-    def realise(
-        self, hidden: Tensor, frames: Sequence[int], seeds: Sequence[int], guidance: float, steps: int
+    def draw_joints(
+        self, hidden: Tensor, frames: Sequence[int], seeds: Sequence[int], draw: DrawOptions
     ) -> list[np.ndarray]:
-        return self.decode(self.draw_latents(hidden, seeds, guidance, steps), frames)
+        return self.decode(self.draw_latents(hidden, seeds, draw), frames)
 
     def length(self, seed: int) -> int:
         """A duration in frames where none is given, for there is no length head: drawn as the official demo does."""
@@ -191,25 +194,25 @@ class OfficialMotionGPT3(MotionGPT3):
             MotionGPT3Error: a motion is shorter or longer than the VAE reads, or is of another skeleton.
         """
         if self.config.profile == "default":
-            return encode(self.vae, motions, self.config.fps).latents
+            return encode_motions(self.vae, motions, self.config.fps).latents
         noise = torch.randn(
             (len(motions), 1, self.config.vae.latent_channels), generator=torch.Generator().manual_seed(seed)
         )
-        return encode(self.vae, motions, self.config.fps, noise).latents
+        return encode_motions(self.vae, motions, self.config.fps, noise).latents
 
     @torch.inference_mode()
     def write(
         self,
         rows: OfficialRows,
         given: Sequence[Tensor],
-        decoding: Decoding | None = None,
+        decoding: GenerationConfig | None = None,
         seeds: Sequence[int] | None = None,
     ) -> list[list[int]]:
         """Words after `rows`, which end in words: ids of each row. Motions are neither opened nor closed."""
         logits, cache = self.read_rows(rows, given)
         special = (self.backbone.start_of_motion, self.backbone.end_of_motion)
         decoding = replace(decoding or DECODING, forbidden=special)
-        writer = Writer(self.backbone, self.transformer)
+        writer = TextDecoder(self.backbone, self.transformer)
         return writer.write(logits, cache, cache.next_position(), decoding, [self.backbone.eos_id], seeds)
 
     def read_rows(self, rows: OfficialRows, given: Sequence[Tensor]) -> tuple[Tensor, KVCache]:
@@ -220,7 +223,7 @@ class OfficialMotionGPT3(MotionGPT3):
         assert states is not None
         return logits_after(self.backbone, states, text.mask), cache
 
-    def describe(self, motions: Sequence[Motion], decoding: Decoding, seeds: Sequence[int]) -> list[str]:
+    def describe(self, motions: Sequence[Motion], decoding: GenerationConfig, seeds: Sequence[int]) -> list[str]:
         """A caption of each motion; with the official repetition penalty and length unless others are asked for."""
         asked = replace(
             decoding,
@@ -242,8 +245,7 @@ class OfficialMotionGPT3(MotionGPT3):
         frames: int,
         prompt: str | None,
         seed: int,
-        guidance: float | None = None,
-        steps: int | None = None,
+        draw: DrawOptions,
     ) -> Motion:
         """As `MotionGPT3.draw_window`.
 
@@ -258,7 +260,7 @@ class OfficialMotionGPT3(MotionGPT3):
         else:
             latents = self.read_motions(given, seed)[:, 0]
             hidden = self.think_ahead(self.rows("predict" if len(given) == 1 else "inbetween", [""]), [latents])
-        joints = self.decode(self.draw_latents(hidden, [seed], guidance, steps), [new])[0]
+        joints = self.decode(self.draw_latents(hidden, [seed], draw), [new])[0]
         if before is not None and alone:
             last = before.joints[-1:]
             joints = align(joints, (float(last[0, 0, 0]), float(last[0, 0, 2])), float(heading(last)[0]))
@@ -268,10 +270,8 @@ class OfficialMotionGPT3(MotionGPT3):
     def chat(
         self,
         messages: Chat,
-        seed: int = 0,
-        decoding: Decoding | None = None,
-        guidance: float | None = None,
-        steps: int | None = None,
+        decoding: GenerationConfig | None = None,
+        **draw: Unpack[DrawKeywords],
     ) -> Reply:
         """As `MotionGPT3.chat`; of the conversation only the last message is read: see `answer_last_message`."""
-        return answer_last_message(self, messages, seed, decoding, guidance, steps)
+        return answer_last_message(self, messages, decoding, DrawOptions(**draw))

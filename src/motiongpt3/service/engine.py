@@ -8,11 +8,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, Unpack
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.models.request import check_drawing, check_request, check_seed
+from motiongpt3.models.request import DrawKeywords, DrawOptions, check_draw, check_generate, check_seed
 from motiongpt3.motion.motion import Motion
 
 # A bounded queue in front of something that works best on several things at once, such as a model.
@@ -287,10 +287,8 @@ class Engine:
         prompts: Sequence[str],
         seconds: float | Sequence[float | None] | None = None,
         samples: int = 1,
-        seed: int | Sequence[int] = 0,
-        guidance: float | None = None,
-        steps: int | None = None,
         on_progress: Progress | None = None,
+        **draw: Unpack[DrawKeywords],
     ) -> Job[Motion]:
         """As `MotionGPT3.generate`: the motions prompt by prompt, sample k with seed + k.
 
@@ -299,19 +297,18 @@ class Engine:
             Busy: there are too many jobs.
             Closed: the engine is closed.
         """
-        asked = check_request(self.model.config, prompts, seconds, samples, seed, guidance, steps)
+        requests, options = check_generate(self.model.config, prompts, seconds, samples, DrawOptions(**draw))
         lengths = list(seconds) if isinstance(seconds, Sequence) else [seconds] * len(prompts)
-        each = zip(prompts, lengths, asked.seeds, strict=True)
-        wishes = [_Wish(prompt, length, first + k) for prompt, length, first in each for k in range(asked.samples)]
+        wishes = [_Wish(request.prompt, lengths[n // samples], request.seed) for n, request in enumerate(requests)]
 
-        def draw(wishes: Sequence[_Wish]) -> list[Motion]:
+        def work(wishes: Sequence[_Wish]) -> list[Motion]:
             words, lengths, seeds = (list(column) for column in zip(*wishes, strict=True))
             motions: list[Motion] = self.model.generate(
-                words, seconds=lengths, seed=seeds, guidance=asked.guidance, steps=asked.steps
+                words, seconds=lengths, seed=seeds, guidance=options.guidance, steps=options.steps
             )
             return motions
 
-        return self.queue.submit(wishes, draw, ("generate", asked.guidance, asked.steps), on_progress)
+        return self.queue.submit(wishes, work, ("generate", options.guidance, options.steps), on_progress)
 
     def caption(
         self,
@@ -336,14 +333,11 @@ class Engine:
         motion: Motion,
         seconds: float,
         prompt: str | None = None,
-        seed: int = 0,
-        guidance: float | None = None,
-        steps: int | None = None,
         on_progress: Progress | None = None,
+        **draw: Unpack[DrawKeywords],
     ) -> Job[Motion]:
         """A motion and how it goes on, as a list of one; raises as `caption` does."""
-        drawing = self._drawing(seed, guidance, steps)
-        return self._one("predict", on_progress, motion, seconds, prompt=prompt, **drawing)
+        return self._one("predict", on_progress, DrawOptions(**draw), motion, seconds, prompt=prompt)
 
     def inbetween(
         self,
@@ -351,34 +345,28 @@ class Engine:
         end: Motion,
         seconds: float,
         prompt: str | None = None,
-        seed: int = 0,
-        guidance: float | None = None,
-        steps: int | None = None,
         on_progress: Progress | None = None,
+        **draw: Unpack[DrawKeywords],
     ) -> Job[Motion]:
         """`start`, what leads to `end`, and `end`, as a list of one; raises as `caption` does."""
-        drawing = self._drawing(seed, guidance, steps)
-        return self._one("inbetween", on_progress, start, end, seconds, prompt=prompt, **drawing)
+        return self._one("inbetween", on_progress, DrawOptions(**draw), start, end, seconds, prompt=prompt)
 
     def compose(
         self,
         parts: Parts,
-        seed: int = 0,
-        guidance: float | None = None,
-        steps: int | None = None,
         on_progress: Progress | None = None,
+        **draw: Unpack[DrawKeywords],
     ) -> Job[Motion]:
         """One motion that does one (prompt, seconds) after the other, as a list of one; raises as `caption` does."""
         given = [prompt if seconds is None else (prompt, seconds) for prompt, seconds in parts]
-        return self._one("compose", on_progress, given, **self._drawing(seed, guidance, steps))
+        return self._one("compose", on_progress, DrawOptions(**draw), given)
 
-    def _drawing(self, seed: int, guidance: float | None, steps: int | None) -> dict[str, Any]:
-        """How a task is to draw, checked; the model's own settings for None."""
-        guidance, steps = check_drawing(self.model.config, guidance, steps)
-        return {"seed": check_seed(seed), "guidance": guidance, "steps": steps}
-
-    def _one(self, name: str, on_progress: Progress | None, *arguments: Any, **options: Any) -> Job[Motion]:
+    def _one(
+        self, name: str, on_progress: Progress | None, draw: DrawOptions, *arguments: Any, **options: Any
+    ) -> Job[Motion]:
         """A task that draws one window after the other; between two of them it tells how far it is, or stops."""
+        draw = check_draw(self.model.config, draw)
+        check_seed(draw.seed)
         task = self._task(name)
         jobs: list[Job[Motion]] = []
 
@@ -390,7 +378,8 @@ class Engine:
                     on_progress(number, len(windows))
                 yield window
 
-        job = self.queue.submit([None], lambda _: [task(*arguments, **options, progress=watch)], None, on_progress)
+        options |= vars(replace(draw, progress=watch))
+        job = self.queue.submit([None], lambda _: [task(*arguments, **options)], None, on_progress)
         jobs.append(job)
         return job
 

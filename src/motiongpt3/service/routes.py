@@ -219,7 +219,7 @@ def task_routes(engine: Engine) -> APIRouter:
             if count > MAX_MOTIONS:
                 raise MotionGPT3Error(f"that is {count} motions; one request makes at most {MAX_MOTIONS}")
             kind = _kind(accept, count)
-            job = engine.generate(prompts, asked.seconds, asked.samples, asked.seed, asked.guidance, asked.steps)
+            job = engine.generate(prompts, asked.seconds, asked.samples, **vars(asked.draw_options))
             seeds = [asked.seed + k for _ in prompts for k in range(asked.samples)]
             return await answer(job, kind, seeds, asked.finish)
 
@@ -239,7 +239,7 @@ def task_routes(engine: Engine) -> APIRouter:
             """The motion as it was, unless finished, and how it goes on."""
             kind = _kind(accept)
             (motion,) = await given(asked.motion)
-            job = engine.predict(motion, asked.seconds, asked.prompt, asked.seed, asked.guidance, asked.steps)
+            job = engine.predict(motion, asked.seconds, asked.prompt, **vars(asked.draw_options))
             return await answer(job, kind, [asked.seed], asked.finish)
 
     if "inbetween" in engine.tasks:
@@ -249,8 +249,7 @@ def task_routes(engine: Engine) -> APIRouter:
             """The first motion, what leads to the second, and the second: as they were, unless finished."""
             kind = _kind(accept)
             start, end = await given(asked.start, asked.end)
-            drawing = asked.seed, asked.guidance, asked.steps
-            job = engine.inbetween(start, end, asked.seconds, asked.prompt, *drawing)
+            job = engine.inbetween(start, end, asked.seconds, asked.prompt, **vars(asked.draw_options))
             return await answer(job, kind, [asked.seed], asked.finish)
 
     if "compose" in engine.tasks:
@@ -262,7 +261,7 @@ def task_routes(engine: Engine) -> APIRouter:
             if sum(part.seconds or 0 for part in asked.parts) > MAX_SECONDS:
                 raise MotionGPT3Error(f"one motion has at most {MAX_SECONDS} seconds; ask for less")
             parts = [(part.prompt, part.seconds) for part in asked.parts]
-            job = engine.compose(parts, asked.seed, asked.guidance, asked.steps)
+            job = engine.compose(parts, **vars(asked.draw_options))
             return await answer(job, kind, [asked.seed], asked.finish)
 
     return router

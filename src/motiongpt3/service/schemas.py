@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag
 
+from motiongpt3.models.request import DrawOptions
 from motiongpt3.motion.postprocess import MAX_SMOOTH_SECONDS
 from motiongpt3.service.motion_files import MAX_FPS, MAX_PROMPT, MAX_SECONDS, MAX_UPLOAD
 
@@ -86,6 +87,11 @@ class _Drawn(_Strict):
     """Sampling steps; null: the model's own setting."""
     finish: Finish | None = None
     """What is done to the motions afterwards; null: nothing. It is done to given frames, too."""
+
+    @property
+    def draw_options(self) -> DrawOptions:
+        """What `Engine` takes."""
+        return DrawOptions(self.seed, self.guidance, self.steps)
 
 
 class GenerateRequest(_Drawn):

@@ -64,7 +64,7 @@ class TextCache:
         order = sorted(range(len(self.tokens)), key=lambda i: len(self.tokens[i]))
         batches: Iterable[list[int]] = [order[i : i + size] for i in range(0, len(order), size)]
         for rows in tqdm(batches, desc="text cache", disable=None):
-            cache, lengths = self.model.read([self.tokens[i] for i in rows])
+            cache, lengths = self.model.encode_text([self.tokens[i] for i in rows])
             tensors = cache.tensors()
             both = torch.stack([tensors["keys"], tensors["values"]], dim=1)
             for row, (i, length) in enumerate(zip(rows, lengths.tolist(), strict=True)):
@@ -75,7 +75,7 @@ class TextCache:
     def read(self, captions: Sequence[int]) -> tuple[KVCache, Tensor]:
         """As `MotionGPT3.read`, for captions by their index."""
         if self.file is None:
-            return self.model.read([self.tokens[i] for i in captions])
+            return self.model.encode_text([self.tokens[i] for i in captions])
         device = self.model.queries.device
         lengths = torch.tensor([len(self.tokens[i]) for i in captions])
         at = torch.arange(int(lengths.max()))
@@ -166,7 +166,7 @@ class Stage1Training(TrainingModule):
         latents = self.model.vae.normalise_latents(reparameterise(batch.mean, batch.log_variance, noise))
         cache, start = texts.read(batch.captions)
         with attention_kernel(self.kernel):
-            logits, hidden = self.model.think(cache, start, batch.frames)
+            logits, hidden = self.model.run_queries(cache, start, batch.frames)
         diffusion = self.model.head.loss(hidden, latents, self.config.noise_levels, generator)
         length = F.cross_entropy(logits.float(), self.model.length_classes(batch.frames), reduction="none")
         return diffusion, (length * batch.whole).sum() / batch.whole.sum().clamp(min=1)

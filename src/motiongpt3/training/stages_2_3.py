@@ -17,10 +17,10 @@ from motiongpt3.data.clips import PackedClips
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.models.backbone import load_backbone
 from motiongpt3.models.bimodal import attention_kernel
-from motiongpt3.models.lora import low_rank_layers
+from motiongpt3.models.lora import lora_layers
 from motiongpt3.models.motiongpt3 import MotionGPT3, backbone_names, read_settings
-from motiongpt3.models.network import Motions
-from motiongpt3.models.sequence import IGNORE, lay_out, split_at_motion
+from motiongpt3.models.network import EncodedMotions
+from motiongpt3.models.sequence import IGNORE, pack, split_at_motion
 from motiongpt3.models.vae import reparameterise
 from motiongpt3.serialization import load_weights
 from motiongpt3.training.latents import LatentBank
@@ -145,7 +145,7 @@ class AlignTraining(TrainingModule):
         spread = torch.cat([batch.log_variance, *ends.log_variance])
         noise = torch.randn(mean.shape, generator=generator, device=self.device)
         latents = self.model.vae.normalise_latents(reparameterise(mean, spread, noise))
-        motions = Motions(latents, torch.cat([batch.frames, *ends.frames]))
+        motions = EncodedMotions(latents, torch.cat([batch.frames, *ends.frames]))
         lessons = self.examples.make(
             [bank.captions[i] for i in captions], motions.frames.view(3, -1), batch.whole, seed, in_words
         )
@@ -169,7 +169,7 @@ class AlignTraining(TrainingModule):
             terms["length"] = self._length(hidden, motions.frames[drawn], torch.tensor(whole, device=self.device))
         return terms
 
-    def run_group(self, group: list[Lesson], motions: Motions) -> tuple[Tensor, Tensor, Tensor]:
+    def run_group(self, group: list[Lesson], motions: EncodedMotions) -> tuple[Tensor, Tensor, Tensor]:
         """One pass over lessons of like length.
 
         Returns:
@@ -188,11 +188,11 @@ class AlignTraining(TrainingModule):
             heads, rows = split_at_motion(rows, model.backbone.start_of_motion)
             different = {tuple(head): number for number, head in enumerate(dict.fromkeys(map(tuple, heads)))}
             with torch.no_grad():
-                cache, places = model.read(list(different))
+                cache, places = model.encode_text(list(different))
             picked = torch.tensor([different[tuple(head)] for head in heads], device=self.device)
             cache, starts = cache.select(picked), places[picked].tolist()
-        layout = lay_out(rows, model.motion_tokens, starts).to(self.device)
-        read = Motions(motions.latents[shown], motions.frames[shown])
+        layout = pack(rows, model.motion_tokens, starts).to(self.device)
+        read = EncodedMotions(motions.latents[shown], motions.frames[shown])
         with attention_kernel(self.kernel):
             words, hidden = model(layout, read, motions.frames[drawn] if drawn else None, cache)
         learned = layout.targets != IGNORE
@@ -258,7 +258,7 @@ def start_model(config: AlignConfig, start: Path) -> MotionGPT3:
     model.vae.requires_grad_(False).eval()
     model.backbone.freeze()
     if config.text == "low-rank":
-        for _, layer in low_rank_layers(model.backbone):
+        for _, layer in lora_layers(model.backbone):
             layer.down.requires_grad_(True)
             layer.up.requires_grad_(True)
         model.backbone.special.requires_grad_(True)

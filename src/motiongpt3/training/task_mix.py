@@ -13,7 +13,7 @@ from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.instructions.prompt import Prompt, Slot, generation_prompt
 from motiongpt3.instructions.templates import TASKS, build, phrasings, text_prompt, text_turns
 from motiongpt3.models.motiongpt3 import MotionGPT3
-from motiongpt3.models.sequence import Drawn, Piece, Shown, Words
+from motiongpt3.models.sequence import InputMotion, OutputMotion, Piece, TextPiece
 
 WHOLE, START, END = 0, 1, 2
 """The three motions of a clip: all of it, its beginning, its end."""
@@ -56,13 +56,13 @@ class Lesson:
     @property
     def words(self) -> int:
         """Text tokens behind the first motion, or all of them without one."""
-        first = next((i for i, piece in enumerate(self.row) if not isinstance(piece, Words)), 0)
-        return sum(len(piece.ids) for piece in self.row[first:] if isinstance(piece, Words))
+        first = next((i for i, piece in enumerate(self.row) if not isinstance(piece, TextPiece)), 0)
+        return sum(len(piece.ids) for piece in self.row[first:] if isinstance(piece, TextPiece))
 
     def renumbered(self, shown: int, drawn: int) -> list[Piece]:
         """The row with its motions numbered from `shown` and `drawn`, for a batch of several rows."""
-        offset = {Shown: shown, Drawn: drawn}
-        return [p if isinstance(p, Words) else replace(p, motion=p.motion + offset[type(p)]) for p in self.row]
+        offset = {InputMotion: shown, OutputMotion: drawn}
+        return [p if isinstance(p, TextPiece) else replace(p, motion=p.motion + offset[type(p)]) for p in self.row]
 
 
 class Examples:
@@ -130,17 +130,17 @@ class Examples:
         draws = None
         for piece in prompt.question:
             if isinstance(piece, str):
-                row.append(Words(self._ids(piece), self.learn_prompts))
+                row.append(TextPiece(self._ids(piece), self.learn_prompts))
             else:
-                row.append(Shown(len(shows)))
+                row.append(InputMotion(len(shows)))
                 shows.append({"motion": WHOLE, "start": START, "end": END}[piece.name] * clips + clip)
         for piece in prompt.answer:
             if isinstance(piece, str):
-                row.append(Words(self._ids(piece), learn=True))
+                row.append(TextPiece(self._ids(piece), learn=True))
             else:
-                row.append(Drawn(0, learn=True))
+                row.append(OutputMotion(0, learn=True))
                 draws = WHOLE * clips + clip
-        if self.stage == 2 and isinstance(row[-1], Words) and isinstance(row[-2], Drawn):
+        if self.stage == 2 and isinstance(row[-1], TextPiece) and isinstance(row[-2], OutputMotion):
             row.pop()  # with the text stream frozen there is nothing to learn from the end of the turn
         return Lesson(tuple(row), tuple(shows), draws, tells_length)
 
