@@ -125,13 +125,13 @@ def test_finished_repeats_are_not_made_again(
 def test_what_is_not_finite_is_named_and_counted(
     prepared: PreparedEvaluation, tools: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*arguments: Any, again: Any = tools.model.realise) -> list[np.ndarray]:
+    def broken(*arguments: Any, again: Any = tools.model.draw_joints) -> list[np.ndarray]:
         clips = again(*arguments)
         clips[3][2, 5, 1] = np.nan
         clips[1][0] = 1e7
         return clips
 
-    monkeypatch.setattr(tools.model, "realise", broken)
+    monkeypatch.setattr(tools.model, "draw_joints", broken)
     ready = replace(prepared, repeats=1, protocol=replace(SMALL, diversity_pairs=22))
     report = evaluate(ready, tools=tools)
     varied = prepared.items[np.sort(np.random.RandomState([5, 0]).permutation(24)[:3])[0]]

@@ -238,15 +238,15 @@ def test_one_that_was_interrupted_is_made_anew(
     """Killed while the store of these captions was being overwritten by another's."""
     file = tmp_path / "t.bin"
     TextCache(model, CAPTIONS, file)
-    read = MotionGPT3.read
+    encode_text = MotionGPT3.encode_text
 
     def dies(self: MotionGPT3, tokens: list) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(MotionGPT3, "read", dies)
+    monkeypatch.setattr(MotionGPT3, "encode_text", dies)
     with pytest.raises(KeyboardInterrupt):
         TextCache(model, ["jumps."], file)
-    monkeypatch.setattr(MotionGPT3, "read", read)
+    monkeypatch.setattr(MotionGPT3, "encode_text", encode_text)
     same(TextCache(model, CAPTIONS, file).read([0, 1]), TextCache(model, CAPTIONS, None).read([0, 1]), 2e-2)
     assert fills == [4, 1, 4]
 

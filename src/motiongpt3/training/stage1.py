@@ -73,7 +73,7 @@ class TextCache:
 
     @torch.no_grad()
     def read(self, captions: Sequence[int]) -> tuple[KVCache, Tensor]:
-        """As `MotionGPT3.read`, for captions by their index."""
+        """As `Network.encode_text`, for captions by their index."""
         if self.file is None:
             return self.model.encode_text([self.tokens[i] for i in captions])
         device = self.model.queries.device
