@@ -10,6 +10,7 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 TORCH_INDEX ?=
+PYTEST_OPTIONS ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(TORCH_INDEX)
 
@@ -19,7 +20,7 @@ demo: .venv/.installed
 	$(BIN)/motiongpt3 generate "a person walks forward and waves with the right hand" -o out/demo.mp4 -o out/demo.bvh
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check

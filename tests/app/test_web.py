@@ -20,6 +20,8 @@ from PIL import Image
 from motiongpt3 import Motion
 from motiongpt3.service.engine import Engine
 
+pytestmark = pytest.mark.browser
+
 WAIT = 20_000
 """Milliseconds that a page may take."""
 
