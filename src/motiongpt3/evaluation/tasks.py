@@ -128,7 +128,8 @@ def m2t_repeat(session: Session, number: int) -> Outcome:
         sides.append(scores | _wording(session, texts, against) | _judged(session, takes, texts, against))
         ranks.append(ranked)
     return Outcome(
-        *sides,
+        sides[0],
+        sides[1],
         classes=per_class(session, *ranks),
         confusion=_confusion(takes, written),
         columns={
