@@ -1,8 +1,4 @@
-"""Writing files and folders so that a reader never sees half of one, and models as folders.
-
-A model folder holds config.json and model.safetensors; nothing in it is ever unpickled. Whatever is read is checked
-against what the code expects, and every fault is one line.
-"""
+"""A model as a folder: config.json and model.safetensors. Nothing in it is ever unpickled."""
 
 from __future__ import annotations
 
@@ -24,12 +20,7 @@ from torch import Tensor, nn
 
 from motiongpt3.errors import MotionGPT3Error
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
-CARD = "README.md"
-"""The model card beside them; the licence of the weights is in its YAML header."""
-MAX_CONFIG_BYTES = 1_000_000
-"""Far more than any configuration needs; a larger file is none."""
-Config = TypeVar("Config")
+# Writing files so that a reader never sees half of one.
 
 
 @contextmanager
@@ -60,29 +51,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-@contextmanager
-def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """An empty folder that becomes `path` on success; what was there is put aside first and put back if that fails.
-
-    On any error `path` is as it was. Raises MotionGPT3Error when it cannot be written.
-    """
-    target = Path(path).absolute()
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{target.name[:40]}-", dir=target.parent) as work:
-            made, old = Path(work) / "made", Path(work) / "old"
-            made.mkdir()
-            yield made
-            if target.exists():
-                target.rename(old)
-            try:
-                made.rename(target)
-            except OSError:
-                if old.exists():
-                    old.rename(target)
-                raise
-    except OSError as error:
-        raise MotionGPT3Error(f"cannot write {path}: {error.strerror or error}") from None
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CARD = "README.md"
+"""The model card beside them; the licence of the weights is in its YAML header."""
+MAX_CONFIG = 1_000_000
+"""Bytes of the largest config.json that is read."""
 
 
 def write_folder(
@@ -108,7 +81,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     """The configuration of a model folder."""
     path = Path(folder) / CONFIG
     try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
+        if path.stat().st_size > MAX_CONFIG:
             raise MotionGPT3Error(f"{path} is damaged: it is far too large")
         config = json.loads(path.read_text())
     except FileNotFoundError:
@@ -120,6 +93,9 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise MotionGPT3Error(f"{path} is damaged: it holds no JSON object")
     return config
+
+
+Config = TypeVar("Config")
 
 
 def parse_config(kind: type[Config], values: Any) -> Config:

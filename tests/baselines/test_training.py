@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from motiongpt3.baselines import validation as judge
+from motiongpt3.baselines import validation
 from motiongpt3.baselines.training import (
     ExperimentConfig,
     ExperimentTraining,
@@ -22,7 +22,7 @@ from motiongpt3.baselines.training import (
     train_experiment,
     train_vq,
 )
-from motiongpt3.baselines.validation import Judge, read_texts, write_texts
+from motiongpt3.baselines.validation import Scorer, read_texts, write_texts
 from motiongpt3.baselines.vq import VQConfig
 from motiongpt3.cli.main import main
 from motiongpt3.errors import MotionGPT3Error
@@ -45,7 +45,7 @@ class FakeEvaluator:
 
 @pytest.fixture(autouse=True)
 def evaluator(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judge, "load_evaluator", lambda name: FakeEvaluator())
+    monkeypatch.setattr(validation, "load_evaluator", lambda name: FakeEvaluator())
 
 
 @pytest.fixture
@@ -121,12 +121,12 @@ def test_a_run_from_start_to_report(config: Callable, streams: str, tokens: str)
 @pytest.fixture(autouse=True)
 def no_test_split(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tiny clips have no test split: the validation split stands in."""
-    kept = judge.Held.__init__
+    kept = validation.HeldOutClips.__init__
 
     def init(self: Any, pack: Any, split: str, *rest: Any) -> None:
         kept(self, pack, "val", *rest)
 
-    monkeypatch.setattr(judge.Held, "__init__", init)
+    monkeypatch.setattr(validation.HeldOutClips, "__init__", init)
 
 
 @pytest.mark.parametrize(("streams", "tokens"), [("dual", "latents"), ("single", "codes")])
@@ -182,20 +182,20 @@ def test_validation_does_not_depend_on_when_it_is(config: Callable) -> None:
 def test_codes_of_padding_are_not_learned(config: Callable) -> None:
     module = ExperimentTraining(config("codes", "dual", "codes")).eval()
     batch = module.bank.batch(4, 0, 0)
-    first = module.losses(batch, module.tokens, torch.Generator())[0]
+    first = module.losses(batch, module.tokens, torch.Generator())["objective"]
     counts = module.network.vae.counts(batch.frames)  # type: ignore[union-attr]
     for row, count in enumerate(counts.tolist()):
         batch.mean[row, count:] = 5.0
-    torch.testing.assert_close(module.losses(batch, module.tokens, torch.Generator())[0], first)
+    torch.testing.assert_close(module.losses(batch, module.tokens, torch.Generator())["objective"], first)
 
 
-def test_the_judge_knows_its_own() -> None:
+def test_the_scorer_knows_its_own() -> None:
     """Motions that lie where their texts are find them; those of others do not; the recorded ones have distance 0."""
     torch.manual_seed(0)
     texts = torch.randn(70, 2)
     features, lengths = torch.zeros(70, 8, 263), torch.full((70,), 8)
     features[:, :, :2] = texts[:, None]
-    made = Judge(FakeEvaluator(), texts, [f"label {n}" for n in range(70)], features, lengths)
+    made = Scorer(FakeEvaluator(), texts, [f"label {n}" for n in range(70)], features, lengths)
     own, others = made.score(made.real), made.score(made.real.roll(1, 0))
     assert own["r_precision_1"] == 1
     assert own["fid"] == pytest.approx(0, abs=1e-6)

@@ -135,7 +135,7 @@ def test_a_batch_depends_on_seed_and_step_alone(clips: ClipBank, vae: MotionVAE,
         assert torch.equal(getattr(again, name), getattr(first, name))
     assert bank.batch(16, 3, 8).captions != first.captions
     other = LatentBank(clips, vae, parts=2, seed=1)
-    assert not torch.equal(other._frames, bank._frames)
+    assert not torch.equal(other.frames, bank.frames)
 
 
 def test_no_parts_leaves_whole_clips(clips: ClipBank, vae: MotionVAE) -> None:
@@ -184,13 +184,13 @@ def test_beginnings_and_ends_are_those_of_the_entry(clips: ClipBank, reader: Mot
     """A third to two thirds of it together, something left between, and encoded as clips of their own."""
     bank = LatentBank(clips, reader, parts=2, ends=True)
     rows = torch.arange(len(bank))
-    whole, ends = bank.rows(rows, [0] * len(bank)), bank.ends(rows)
-    assert ends.mean.shape == ends.log_variance.shape == (2, len(bank), 2, 4)
-    assert ends.frames.shape == (2, len(bank))
-    given = ends.frames.sum(0)
+    whole, ends = bank.rows(rows, [0] * len(bank)), bank.frames[1:]
+    assert bank.mean.shape == bank.log_variance.shape == (3, len(bank), 2, 4)
+    assert ends.shape == (2, len(bank))
+    given = ends.sum(0)
     there = given > 0
-    assert (ends.frames.gt(0).all(0) == there).all()  # both or none
-    assert ends.frames[:, there].min() >= 8
+    assert (ends.gt(0).all(0) == there).all()  # both or none
+    assert ends[:, there].min() >= 8
     assert (whole.frames - given)[there].min() >= 5
     assert (given <= (2 / 3 * whole.frames).clamp(min=16))[there].all()
     assert not there[whole.frames < 21].any()
@@ -202,10 +202,10 @@ def test_beginnings_and_ends_are_those_of_the_entry(clips: ClipBank, reader: Mot
             for o in range(int(clips.frames[clip]))
             if torch.allclose(encoded(clips, reader, clip, o, int(whole.frames[row]), row), whole.mean[row], atol=1e-5)
         )
-        for side, length in enumerate(ends.frames[:, row].tolist()):
+        for side, length in enumerate(ends[:, row].tolist()):
             at = offset if side == 0 else offset + int(whole.frames[row]) - length
             mean = encoded(clips, reader, clip, at, length, row)
-            torch.testing.assert_close(ends.mean[side, row], mean, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(bank.mean[1 + side, row], mean, atol=1e-5, rtol=1e-5)
 
 
 def encoded(clips: ClipBank, vae: MotionVAE, clip: int, offset: int, length: int, row: int) -> torch.Tensor:

@@ -21,7 +21,7 @@ from motiongpt3.models.motiongpt3 import MotionGPT3
 from motiongpt3.models.vae import VAEConfig
 from motiongpt3.serialization import write_folder
 from motiongpt3.training.loop import fit
-from motiongpt3.training.stage1 import Stage1Config, Stage1Training, TextCache, build_model, hash_tokens, train_stage1
+from motiongpt3.training.stage1 import PromptCache, Stage1Config, Stage1Training, build_model, hash_tokens, train_stage1
 from motiongpt3.training.vae import VAETraining, VAETrainingConfig, train_vae
 
 Make = Callable[..., Stage1Training]
@@ -75,9 +75,8 @@ def test_every_trained_parameter_gets_a_gradient(make: Make) -> None:
     with torch.no_grad():
         module.model.head.no_condition.normal_()
     generator = torch.Generator().manual_seed(0)
-    diffusion, length = module.losses(module.bank.batch(32, 0, 0), module.texts, generator)
-    assert diffusion.shape == (32,)
-    (diffusion.mean() + length).backward()
+    losses = module.losses(module.bank.batch(32, 0, 0), module.prompts, generator)
+    (losses["diffusion"] + losses["length"]).backward()
     silent = {n for n, p in module.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())}
     assert silent == set()
     assert all(p.grad is None for p in [*module.model.backbone.parameters(), *module.model.vae.parameters()])
@@ -98,12 +97,12 @@ def test_overfitting_lowers_the_loss(make: Make) -> None:
     generator = torch.Generator().manual_seed(0)
     batch = module.bank.batch(64, 9, 0)
     with torch.no_grad():
-        before = [loss.mean().item() for loss in module.losses(batch, module.texts, generator)]
+        before = module.losses(batch, module.prompts, generator)
     fit(module, progress=False)
     with torch.no_grad():
-        after = [loss.mean().item() for loss in module.losses(batch, module.texts, generator.manual_seed(0))]
-    assert after[0] < 0.9 * before[0]
-    assert after[1] < 0.9 * before[1]
+        after = module.losses(batch, module.prompts, generator.manual_seed(0))
+    assert after["diffusion"] < 0.9 * before["diffusion"]
+    assert after["length"] < 0.9 * before["length"]
 
 
 def test_the_length_head_is_taught_by_whole_clips_alone(make: Make) -> None:
@@ -114,10 +113,10 @@ def test_the_length_head_is_taught_by_whole_clips_alone(make: Make) -> None:
     assert 0 < batch.whole.sum() < 16
 
     def loss(whole: Tensor) -> Tensor:
-        return module.losses(replace(batch, whole=whole), module.texts, torch.Generator().manual_seed(0))[1]
+        return module.losses(replace(batch, whole=whole), module.prompts, torch.Generator().manual_seed(0))["length"]
 
     with torch.no_grad():
-        cache, start = module.texts.read(batch.captions)
+        cache, start = module.prompts.read(batch.captions)
         logits, _ = module.model.run_queries(cache, start, batch.frames)
         classes = (batch.frames + 3) // 4 - 1
         each = torch.nn.functional.cross_entropy(logits, classes, reduction="none")
@@ -177,8 +176,8 @@ def model(stage1: Callable) -> MotionGPT3:
 def fills(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many prompts were computed each time a store was filled."""
     seen: list[int] = []
-    fill = TextCache._fill
-    monkeypatch.setattr(TextCache, "_fill", lambda self, store: (seen.append(len(self.tokens)), fill(self, store))[1])
+    fill = PromptCache._fill
+    monkeypatch.setattr(PromptCache, "_fill", lambda self, store: (seen.append(len(self.tokens)), fill(self, store))[1])
     return seen
 
 
@@ -195,7 +194,7 @@ def same(a: tuple[KVCache, torch.Tensor], b: tuple[KVCache, torch.Tensor], toler
 
 @pytest.mark.parametrize("rows", [[0], [2, 0], [1, 1, 3, 2]])
 def test_what_is_stored_is_what_would_be_computed(model: MotionGPT3, tmp_path: Path, rows: list[int]) -> None:
-    stored, computed = TextCache(model, CAPTIONS, tmp_path / "t.bin"), TextCache(model, CAPTIONS, None)
+    stored, computed = PromptCache(model, CAPTIONS, tmp_path / "t.bin"), PromptCache(model, CAPTIONS, None)
     same(stored.read(rows), computed.read(rows), 2e-2)  # bfloat16
     same(computed.read(rows), model.encode_text(model.tokens([CAPTIONS[i] for i in rows])), 0)
     frames = torch.full((len(rows),), 24)
@@ -206,28 +205,30 @@ def test_what_is_stored_is_what_would_be_computed(model: MotionGPT3, tmp_path: P
 
 def test_it_is_computed_once(model: MotionGPT3, tmp_path: Path, fills: list[int]) -> None:
     file = tmp_path / "folder" / "t.bin"
-    first = TextCache(model, CAPTIONS, file).read([0, 1, 2, 3])
-    same(TextCache(model, CAPTIONS, file).read([0, 1, 2, 3]), first, 0)
+    first = PromptCache(model, CAPTIONS, file).read([0, 1, 2, 3])
+    same(PromptCache(model, CAPTIONS, file).read([0, 1, 2, 3]), first, 0)
     assert fills == [4]
 
 
 def test_other_captions_make_it_anew(model: MotionGPT3, tmp_path: Path, fills: list[int]) -> None:
     """Also captions with as many tokens, fewer captions, and more."""
     file = tmp_path / "t.bin"
-    TextCache(model, CAPTIONS, file)
+    PromptCache(model, CAPTIONS, file)
     for captions in (CAPTIONS[::-1], CAPTIONS[:1], ["a person runs."], [*CAPTIONS, *CAPTIONS]):
         rows = list(range(len(captions)))
-        same(TextCache(model, captions, file).read(rows), TextCache(model, captions, None).read(rows), 2e-2)
+        same(PromptCache(model, captions, file).read(rows), PromptCache(model, captions, None).read(rows), 2e-2)
     assert fills == [4, 4, 1, 1, 8]
 
 
 def test_another_language_model_makes_it_anew(model: MotionGPT3, tmp_path: Path, fills: list[int]) -> None:
-    TextCache(model, CAPTIONS, tmp_path / "t.bin")
+    PromptCache(model, CAPTIONS, tmp_path / "t.bin")
     model.backbone.sha256 = "0" * 64
     with torch.no_grad():
         model.backbone.embedding.mul_(-1)
     same(
-        TextCache(model, CAPTIONS, tmp_path / "t.bin").read([0, 1]), TextCache(model, CAPTIONS, None).read([0, 1]), 2e-2
+        PromptCache(model, CAPTIONS, tmp_path / "t.bin").read([0, 1]),
+        PromptCache(model, CAPTIONS, None).read([0, 1]),
+        2e-2,
     )
     assert fills == [4, 4]
 
@@ -237,7 +238,7 @@ def test_one_that_was_interrupted_is_made_anew(
 ) -> None:
     """Killed while the store of these captions was being overwritten by another's."""
     file = tmp_path / "t.bin"
-    TextCache(model, CAPTIONS, file)
+    PromptCache(model, CAPTIONS, file)
     encode_text = MotionGPT3.encode_text
 
     def dies(self: MotionGPT3, tokens: list) -> None:
@@ -245,15 +246,15 @@ def test_one_that_was_interrupted_is_made_anew(
 
     monkeypatch.setattr(MotionGPT3, "encode_text", dies)
     with pytest.raises(KeyboardInterrupt):
-        TextCache(model, ["jumps."], file)
+        PromptCache(model, ["jumps."], file)
     monkeypatch.setattr(MotionGPT3, "encode_text", encode_text)
-    same(TextCache(model, CAPTIONS, file).read([0, 1]), TextCache(model, CAPTIONS, None).read([0, 1]), 2e-2)
+    same(PromptCache(model, CAPTIONS, file).read([0, 1]), PromptCache(model, CAPTIONS, None).read([0, 1]), 2e-2)
     assert fills == [4, 1, 4]
 
 
 def test_no_gradient_reaches_the_language_model(model: MotionGPT3, tmp_path: Path) -> None:
     for file in (tmp_path / "t.bin", None):
-        cache, _ = TextCache(model, CAPTIONS, file).read([0, 1])
+        cache, _ = PromptCache(model, CAPTIONS, file).read([0, 1])
         assert not any(tensor.requires_grad for tensor in cache.tensors().values())
 
 

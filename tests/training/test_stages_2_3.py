@@ -186,7 +186,7 @@ def test_reading_heads_apart_changes_no_loss(make: Callable) -> None:
 
 
 def test_losses_are_means_over_words_and_motions(make: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    """How lessons are grouped for padding does not matter."""
+    """How sequences are grouped for padding does not matter."""
     module = make(**STAGE_3)
     rows = torch.arange(12)
 
@@ -197,7 +197,7 @@ def test_losses_are_means_over_words_and_motions(make: Callable, monkeypatch: py
 
     for in_words in (True, False):
         grouped = losses(in_words)
-        monkeypatch.setattr(align, "by_length", lambda lessons, lengths: [lessons])
+        monkeypatch.setattr(align, "by_length", lambda sequences, bounds: [sequences])
         together = losses(in_words)
         monkeypatch.undo()
         torch.testing.assert_close(grouped["words"], together["words"], atol=2e-3, rtol=2e-3)
@@ -313,6 +313,6 @@ def test_the_vae_is_read_with_the_lengths_of_the_model(make: Callable) -> None:
     """Beginnings and ends are there for clips that are long enough for two of 8 frames."""
     module = make()
     assert isinstance(module.model.vae, MotionVAE)
-    ends = module.bank.ends(torch.arange(len(module.bank)))
-    assert ends.frames[ends.frames > 0].min() >= 8
-    assert (ends.frames > 0).any(1).all()
+    frames = module.bank.frames[1:]
+    assert frames[frames > 0].min() >= 8
+    assert (frames > 0).any(1).all()

@@ -1,4 +1,4 @@
-"""Lessons: the right motions, words to learn and lengths for each task."""
+"""Sequences to train on: the right motions, words to learn and lengths for each task."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.instructions.templates import TASKS, text_turns
 from motiongpt3.models.motiongpt3 import MotionGPT3
 from motiongpt3.models.sequence import InputMotion, OutputMotion, TextPiece
-from motiongpt3.training.task_mix import Examples, Lesson, check_tasks
+from motiongpt3.training.task_mix import TaskMix, TrainingSequence, check_tasks
 
 CAPTIONS = ["a person walks forward.", "somebody jumps."]
 FRAMES = torch.tensor([[60, 50], [20, 0], [15, 0]])
@@ -39,58 +39,58 @@ def model(tiny_reader_dir: Path) -> MotionGPT3:
     return MotionGPT3.from_pretrained(tiny_reader_dir)
 
 
-def lessons(model: MotionGPT3, task: str, stage: Any = 3, seed: int = 0, **options: Any) -> list[Lesson]:
-    return Examples(model, {task: 1.0}, stage, **options).make(CAPTIONS, FRAMES, WHOLE, seed)
+def sequences(model: MotionGPT3, task: str, stage: Any = 3, seed: int = 0, **options: Any) -> list[TrainingSequence]:
+    return TaskMix(model, {task: 1.0}, stage, **options).sequences(CAPTIONS, FRAMES, WHOLE, seed)
 
 
-def spoken(model: MotionGPT3, lesson: Lesson, learned: bool) -> str:
-    ids = [i for piece in lesson.row if isinstance(piece, TextPiece) and piece.learn == learned for i in piece.ids]
+def spoken(model: MotionGPT3, sequence: TrainingSequence, learned: bool) -> str:
+    ids = [i for piece in sequence.row if isinstance(piece, TextPiece) and piece.learn == learned for i in piece.ids]
     return model.backbone.decode(ids)
 
 
 @pytest.mark.parametrize("task", [*TASKS, "caption", "plain_text"])
 def test_each_task_shows_and_draws_what_it_is_about(model: MotionGPT3, task: str) -> None:
     for seed in range(5):
-        lesson = lessons(model, task, seed=seed)[0]
-        assert lesson.shows == SHOWS.get(task, ())
-        assert lesson.draws == (0 if task in MOTION else None)
-        kinds = [type(piece) for piece in lesson.row]
-        assert kinds.count(InputMotion) == len(lesson.shows)
+        sequence = sequences(model, task, seed=seed)[0]
+        assert sequence.shows == SHOWS.get(task, ())
+        assert sequence.draws == (0 if task in MOTION else None)
+        kinds = [type(piece) for piece in sequence.row]
+        assert kinds.count(InputMotion) == len(sequence.shows)
         assert kinds.count(OutputMotion) == (task in MOTION)
-        assert [p.motion for p in lesson.row if isinstance(p, InputMotion)] == list(range(len(lesson.shows)))
+        assert [p.motion for p in sequence.row if isinstance(p, InputMotion)] == list(range(len(sequence.shows)))
         # Questions come first and are not learned; the answer is, and a motion in it is decided upon.
-        learned = [piece.learn for piece in lesson.row if not isinstance(piece, InputMotion)]
+        learned = [piece.learn for piece in sequence.row if not isinstance(piece, InputMotion)]
         assert learned == sorted(learned)
         assert learned[-1]
-        assert all(piece.learn for piece in lesson.row if isinstance(piece, OutputMotion))
-        assert lesson.tells_length == (task in ("caption", "caption_to_motion", "caption_length_to_motion"))
+        assert all(piece.learn for piece in sequence.row if isinstance(piece, OutputMotion))
+        assert sequence.tells_length == (task in ("caption", "caption_to_motion", "caption_length_to_motion"))
 
 
 def test_captions_are_asked_with_or_answered(model: MotionGPT3) -> None:
     for task, learned in (("caption", False), ("caption_to_motion", False), ("motion_to_caption", True)):
-        for lesson, words in zip(lessons(model, task, 2), (("walks", "forward"), ("jumps",)), strict=True):
-            assert set(words) <= set(spoken(model, lesson, learned).split())
-            assert not set(words) & set(spoken(model, lesson, not learned).split())
+        for sequence, words in zip(sequences(model, task, 2), (("walks", "forward"), ("jumps",)), strict=True):
+            assert set(words) <= set(spoken(model, sequence, learned).split())
+            assert not set(words) & set(spoken(model, sequence, not learned).split())
 
 
 def test_in_stage_2_nothing_is_learned_behind_a_motion(model: MotionGPT3) -> None:
     """The end of the turn is the text stream's business, which is frozen."""
     for task in ("caption_to_motion", "predict", "inbetween_with_words"):
-        assert isinstance(lessons(model, task, 2)[0].row[-1], OutputMotion)
-        assert isinstance(lessons(model, task, 3)[0].row[-1], TextPiece)
-    assert isinstance(lessons(model, "motion_to_caption", 2)[0].row[-1], TextPiece)
+        assert isinstance(sequences(model, task, 2)[0].row[-1], OutputMotion)
+        assert isinstance(sequences(model, task, 3)[0].row[-1], TextPiece)
+    assert isinstance(sequences(model, "motion_to_caption", 2)[0].row[-1], TextPiece)
 
 
 def test_short_clips_and_parts_fall_back(model: MotionGPT3) -> None:
     for task in ("predict", "predict_with_words", "inbetween", "inbetween_with_words"):
-        lesson = lessons(model, task)[1]
-        assert (lesson.shows, lesson.draws) == ((), 1)  # text to motion instead
-        assert not lesson.tells_length  # and only a part
-        assert "jumps" in spoken(model, lesson, False)
-    part = lessons(model, "caption_to_length")[1]
+        sequence = sequences(model, task)[1]
+        assert (sequence.shows, sequence.draws) == ((), 1)  # text to motion instead
+        assert not sequence.tells_length  # and only a part
+        assert "jumps" in spoken(model, sequence, False)
+    part = sequences(model, "caption_to_length")[1]
     assert (part.shows, part.draws) == ((1,), None)  # its caption does not tell how long it is: it is shown
-    assert lessons(model, "caption_to_motion")[1].tells_length is False
-    assert lessons(model, "caption_length_to_motion")[1].tells_length is True
+    assert sequences(model, "caption_to_motion")[1].tells_length is False
+    assert sequences(model, "caption_length_to_motion")[1].tells_length is True
 
 
 def test_plain_text_is_a_turn_of_ours(model: MotionGPT3) -> None:
@@ -99,44 +99,44 @@ def test_plain_text_is_a_turn_of_ours(model: MotionGPT3) -> None:
     answers = {tuple(encode(f"{answer}<|im_end|>", add_special_tokens=False).ids) for _, answer in turns}
     seen = set()
     for seed in range(5):
-        for lesson in lessons(model, "plain_text", seed=seed):
-            assert len(lesson.row) == 2
-            assert lesson.row[1].ids in answers  # type: ignore[union-attr]
-            seen.add(lesson.row)
+        for sequence in sequences(model, "plain_text", seed=seed):
+            assert len(sequence.row) == 2
+            assert sequence.row[1].ids in answers  # type: ignore[union-attr]
+            seen.add(sequence.row)
     assert len(seen) > 5
 
 
 def test_prompts_are_learned_if_asked_for(model: MotionGPT3) -> None:
-    for lesson in lessons(model, "motion_to_caption", learn_prompts=True):
-        assert all(piece.learn for piece in lesson.row if isinstance(piece, TextPiece))
+    for sequence in sequences(model, "motion_to_caption", learn_prompts=True):
+        assert all(piece.learn for piece in sequence.row if isinstance(piece, TextPiece))
 
 
 def test_tasks_are_drawn_by_weight_and_a_step_is_of_one_kind(model: MotionGPT3) -> None:
     """Among others, so that little is padded; over many steps each task has its share."""
-    examples = Examples(model, {"caption": 2.0, "motion_to_caption": 1.0, "predict": 1.0, "random_motion": 0.0}, 3)
-    assert examples.kinds == [False, True]
+    mix = TaskMix(model, {"caption": 2.0, "motion_to_caption": 1.0, "predict": 1.0, "random_motion": 0.0}, 3)
+    assert mix.kinds == [False, True]
     seen: Counter[str] = Counter()
     for seed in range(300):
-        made = examples.make(CAPTIONS[:1] * 4, FRAMES[:, :1].expand(3, 4), WHOLE[:1].expand(4), seed)
+        made = mix.sequences(CAPTIONS[:1] * 4, FRAMES[:, :1].expand(3, 4), WHOLE[:1].expand(4), seed)
         names = ["words" if x.draws is None else "predict" if x.shows else "caption" for x in made]
         assert ("words" in names) == (set(names) == {"words"})
         seen.update(names)
     shares = {name: count / 1200 for name, count in seen.items()}
     assert shares == pytest.approx({"caption": 0.5, "words": 0.25, "predict": 0.25}, abs=0.08)
-    assert examples.make(CAPTIONS, FRAMES, WHOLE, 7) == examples.make(CAPTIONS, FRAMES, WHOLE, 7)
+    assert mix.sequences(CAPTIONS, FRAMES, WHOLE, 7) == mix.sequences(CAPTIONS, FRAMES, WHOLE, 7)
     for in_words in (True, False):
         for seed in range(5):
-            for lesson in examples.make(CAPTIONS, FRAMES, WHOLE, seed, in_words):
-                assert (lesson.draws is None) == in_words
+            for sequence in mix.sequences(CAPTIONS, FRAMES, WHOLE, seed, in_words):
+                assert (sequence.draws is None) == in_words
 
 
 def test_rows_are_renumbered_for_a_batch(model: MotionGPT3) -> None:
-    lesson = lessons(model, "inbetween")[0]
-    row = lesson.renumbered(5, 3)
+    sequence = sequences(model, "inbetween")[0]
+    row = sequence.renumbered(5, 3)
     assert [piece.motion for piece in row if isinstance(piece, InputMotion)] == [5, 6]
     assert [piece.motion for piece in row if isinstance(piece, OutputMotion)] == [3]
     assert [piece for piece in row if isinstance(piece, TextPiece)] == [
-        p for p in lesson.row if isinstance(p, TextPiece)
+        p for p in sequence.row if isinstance(p, TextPiece)
     ]
 
 

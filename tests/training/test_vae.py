@@ -21,9 +21,9 @@ from motiongpt3.training.vae import (
     VAELossWeights,
     VAETraining,
     VAETrainingConfig,
-    divergence,
+    kl_divergence,
     reconstruction_errors,
-    vae_losses,
+    reconstruction_losses,
 )
 
 Make = Callable[..., VAETraining]
@@ -84,7 +84,7 @@ def test_losses_are_means_over_real_frames(make: Make) -> None:
     generator = torch.Generator().manual_seed(0)
     output = features + 0.1 * torch.randn(features.shape, generator=generator)
     mean, log_variance = torch.randn(2, 3, 2, 4, generator=generator)
-    terms = vae_losses(vae, output, features, batch.lengths)
+    terms = reconstruction_losses(vae, output, features, batch.lengths)
     sums = dict.fromkeys(("features", "positions", "velocities", "path"), 0.0)
     for out, real, length in zip(output, features, batch.lengths.tolist(), strict=True):
         difference = (out - real)[:length]
@@ -100,16 +100,16 @@ def test_losses_are_means_over_real_frames(make: Make) -> None:
         assert terms[name].item() == pytest.approx(total / count, rel=1e-4)
     normal = torch.distributions.Normal(mean, (log_variance / 2).exp())
     expected = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0.0, 1.0)).mean()
-    assert divergence(mean, log_variance).item() == pytest.approx(expected.item(), rel=1e-5)
-    assert divergence(mean * 0, log_variance * 0).item() == 0
+    assert kl_divergence(mean, log_variance).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert kl_divergence(mean * 0, log_variance * 0).item() == 0
 
     junk = output.clone()
     for row, length in zip(junk, batch.lengths.tolist(), strict=True):
         row[length:] = 1e3
-    again = vae_losses(vae, junk, features, batch.lengths)
+    again = reconstruction_losses(vae, junk, features, batch.lengths)
     for name, value in terms.items():
         torch.testing.assert_close(again[name], value)
-    nothing = vae_losses(vae, features, features, batch.lengths)
+    nothing = reconstruction_losses(vae, features, features, batch.lengths)
     assert [value.item() for value in nothing.values()] == [0] * 4
 
 
@@ -154,7 +154,7 @@ def test_long_terms_grow_over_the_first_part_of_the_run(make: Make, monkeypatch:
     weights = []
     for step in (0, 15, 30, 99):
         monkeypatch.setattr(VAETraining, "global_step", step)
-        weights.append((module.weight("path"), module.weight("velocities"), module.weight("features")))
+        weights.append(tuple(module.weights[name] for name in ("path", "velocities", "features")))
     loss = module.config.loss
     share = [0.05, 0.55, 1.0, 1.0]
     expected = [(s * loss.path, s * loss.velocities, loss.features) for s in share]
@@ -214,4 +214,4 @@ def test_the_statistics_of_the_data_are_in_the_vae(make: Make, packed: Path) -> 
     assert torch.equal(module.vae.feature_mean, torch.from_numpy(pack.mean))
     assert torch.equal(module.vae.feature_std, torch.from_numpy(pack.std))
     assert {clip.split for clip in module.bank.clips} == {"train"}
-    assert {clip.split for clip in module.validation.clips} == {"val"}
+    assert {clip.split for clip in module.held.clips} == {"val"}

@@ -228,7 +228,7 @@ class SingleStreamCodes(SingleStream, CodeNetwork):
 Streams = Literal["dual", "single"]
 
 
-def load_tokeniser(folder: Path) -> MotionVAE | MotionVQ:
+def load_autoencoder(folder: Path) -> MotionVAE | MotionVQ:
     """The motion VAE or VQ-VAE of a folder, frozen; MotionGPT3Error if it holds neither."""
     config: dict[str, Any] = read_config(folder)
     model: MotionVAE | MotionVQ
@@ -242,30 +242,30 @@ def load_tokeniser(folder: Path) -> MotionVAE | MotionVQ:
 
 
 def build_network(
-    config: MotionGPT3Config, tokeniser: MotionVAE | MotionVQ, streams: Streams, layers: int, dropout: float
+    config: MotionGPT3Config, autoencoder: MotionVAE | MotionVQ, streams: Streams, layers: int, dropout: float
 ) -> Network:
-    """A network in which everything but the tokeniser trains, in float32.
+    """A network in which everything but the autoencoder trains, in float32.
 
     Args:
-        config: sizes; the VAE's are those of `tokeniser`.
-        tokeniser: a VAE for a diffusion head, a VQ-VAE for codes.
+        config: sizes; the VAE's are those of `autoencoder`.
+        autoencoder: a VAE for a diffusion head, a VQ-VAE for codes.
         streams: "dual" adds a motion stream to the language model, "single" does not.
         layers: the language model's first so many layers are used, with its own final norm.
         dropout: everywhere in the network, so that no part has more of it than another.
     """
     backbone = first_layers(load_backbone(config.backbone, dtype=torch.float32), layers)
     network: Network
-    if isinstance(tokeniser, MotionVQ):
+    if isinstance(autoencoder, MotionVQ):
         kind = CodeNetwork if streams == "dual" else SingleStreamCodes
-        network = kind(config, backbone, tokeniser.vq)
+        network = kind(config, backbone, autoencoder.vq)
     else:
-        sizes = replace(config, vae=tokeniser.config)
+        sizes = replace(config, vae=autoencoder.config)
         network = Network(sizes, backbone) if streams == "dual" else SingleStream(sizes, backbone)
     for module in network.modules():
         if isinstance(module, nn.Dropout):
             module.p = dropout
     network.requires_grad_(True)
-    network.vae = tokeniser  # type: ignore[assignment]
+    network.vae = autoencoder  # type: ignore[assignment]
     return network
 
 

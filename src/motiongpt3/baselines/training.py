@@ -1,7 +1,7 @@
 """Text to motion with one of the paper's four networks: dual or single stream, latents or codes.
 
 All of them see the same clips with the same captions in the same order, are trained alike, and are judged alike while
-they train. Nothing is frozen but the tokeniser, and nothing is taken from a cache of texts.
+they train. Nothing is frozen but the autoencoder, and nothing is taken from a cache of texts.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from motiongpt3.baselines.networks import CodeNetwork, Streams, build_network, load_tokeniser, trained_parameters
-from motiongpt3.baselines.validation import Held
+from motiongpt3.baselines.networks import CodeNetwork, Streams, build_network, load_autoencoder, trained_parameters
+from motiongpt3.baselines.validation import HeldOutClips
 from motiongpt3.baselines.vq import MotionVQ, VQConfig
 from motiongpt3.data.bank import ClipBank
 from motiongpt3.data.clips import PackedClips
@@ -25,11 +25,21 @@ from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.models.bimodal import Tokens, attention_kernel
 from motiongpt3.models.config import MotionGPT3Config
 from motiongpt3.models.network import Network
-from motiongpt3.models.vae import MotionVAE, frame_mask, reparameterise
+from motiongpt3.models.vae import MotionVAE, frame_mask
 from motiongpt3.serialization import atomic_path, load_weights, write_folder
-from motiongpt3.training.latents import LatentBank, LatentBatch
-from motiongpt3.training.loop import RunConfig, TrainingModule, check_settings, device, fit
-from motiongpt3.training.vae import VAELossWeights, loss_weight, reconstruction_errors, vae_losses
+from motiongpt3.training.latents import LatentBank, LatentBatch, sample_latents
+from motiongpt3.training.loop import (
+    FeatureTrainingConfig,
+    RunConfig,
+    TrainingModule,
+    check_settings,
+    device,
+    fit,
+    mean_over_clips,
+    weighted_sum,
+)
+from motiongpt3.training.stage1 import length_loss
+from motiongpt3.training.vae import AutoencoderTraining, VAELossWeights, reconstruction_losses
 
 
 @dataclass(frozen=True)
@@ -80,7 +90,7 @@ class ExperimentConfig:
         MotionGPT3Config.from_dict(asdict(self.model))
 
 
-class _Codes(torch.nn.Module):
+class _CodesAsLatents(torch.nn.Module):
     """A VQ-VAE as `LatentBank` wants it: a patch's codes are a latent's channels, without variance."""
 
     def __init__(self, vq: MotionVQ) -> None:
@@ -104,27 +114,25 @@ class ExperimentTraining(TrainingModule):
         super().__init__(config.run)
         self.config = config
         device = device or torch.device("cpu")
-        torch.manual_seed(config.run.seed)
-        tokeniser = load_tokeniser(config.tokeniser).to(device)
-        self.network: Network = build_network(
-            config.model, tokeniser, config.streams, config.layers, config.dropout
-        ).to(device)
+        autoencoder = load_autoencoder(config.tokeniser).to(device)
+        network = build_network(config.model, autoencoder, config.streams, config.layers, config.dropout)
+        self.network: Network = network.to(device)
         pack = PackedClips.open(config.data)
-        encoder: Any = _Codes(tokeniser) if isinstance(tokeniser, MotionVQ) else tokeniser
+        encoder: Any = _CodesAsLatents(autoencoder) if isinstance(autoencoder, MotionVQ) else autoencoder
         train, val = (ClipBank([pack], split).to(device) for split in ("train", "val"))
         # The parts are those of seed 0 in every run: runs with one tokeniser share their latents.
         self.bank = LatentBank(train, encoder, config.parts, 0, config.balance, cache=config.latents)
         self.held = LatentBank(val, encoder, parts=0)
         self.clips = len(train)
         self.tokens, self.held_tokens = (self.network.tokens(bank.captions) for bank in (self.bank, self.held))
-        self._sums: list[Tensor] = []
-        self.judges: dict[str, Held] = {}
+        self._unwritten: list[Tensor] = []
+        self.validation: HeldOutClips | None = None
         if config.evaluator is not None:
-            longest = tokeniser.config.max_frames
-            self.judges["val"] = Held(pack, "val", longest, config.evaluator, config.texts, device)
+            longest = autoencoder.config.max_frames
+            self.validation = HeldOutClips(pack, "val", longest, config.evaluator, config.texts, device)
 
-    def losses(self, batch: LatentBatch, tokens: list[list[int]], generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """The objective and the length loss, each a mean; words and motion go through the network together."""
+    def losses(self, batch: LatentBatch, tokens: list[list[int]], generator: torch.Generator) -> dict[str, Tensor]:
+        """Means of the objective and of the length loss; words and motion go through the network together."""
         network, frames = self.network, batch.frames
         words, start = network.text_tokens([tokens[i] for i in batch.captions])
         codes = None
@@ -135,50 +143,44 @@ class ExperimentTraining(TrainingModule):
         with attention_kernel(self.kernel):
             _, hidden = network.transformer(words, Tokens.of(inputs, start=start))
         assert hidden is not None
-        logits = network.predict_length(hidden[:, 0])
-        length = F.cross_entropy(logits.float(), network.length_classes(frames), reduction="none")
-        length = (length * batch.whole).sum() / batch.whole.sum().clamp(min=1)
+        length = length_loss(network.predict_length(hidden[:, 0]), network.length_classes(frames), batch.whole)
         if codes is not None and isinstance(network, CodeNetwork):
             real = frame_mask(network.vae.counts(frames), codes.shape[1])
             scores = network.code_head(hidden[:, 1:][real], codes[real]).float()
-            return F.cross_entropy(scores.transpose(1, 2), codes[real]), length
-        noise = torch.randn(batch.mean.shape, generator=generator, device=self.device)
-        latents = network.vae.normalise_latents(reparameterise(batch.mean, batch.log_variance, noise))
-        return network.head.loss(hidden[:, 1:], latents, self.config.noise_levels, generator).mean(), length
+            objective = F.cross_entropy(scores.transpose(1, 2), codes[real])
+        else:
+            latents = sample_latents(network.vae, batch.mean, batch.log_variance, generator)
+            objective = network.head.loss(hidden[:, 1:], latents, self.config.noise_levels, generator).mean()
+        return {"objective": objective, "length": length}
 
     def training_step(self, _: Any, index: int) -> Tensor:
         """One step on batch number `global_step`; the log holds means over the steps since the line before."""
         batch = self.bank.batch(self.config.batch, self.run.seed, self.global_step)
-        generator = torch.Generator(self.device).manual_seed(self.run.seed * 7_000_003 + self.global_step)
-        objective, length = self.losses(batch, self.tokens, generator)
-        self._sums.append(torch.stack([objective.detach(), length.detach()]))
+        generator = torch.Generator(self.device).manual_seed(self.step_seed)
+        terms = self.losses(batch, self.tokens, generator)
+        self._unwritten.append(torch.stack([terms["objective"].detach(), terms["length"].detach()]))
         if (self.global_step + 1) % self.run.log_every == 0:
-            mean = torch.stack(self._sums).mean(0)
-            self._sums = []
-            self.log_dict({"train/objective": mean[0], "train/length": mean[1]}, batch_size=1)
-            self.log("epoch_of_clips", self.epochs, batch_size=1)
-        return self.guard(objective + self.config.length_weight * length, lambda: ", ".join(batch.clips))
-
-    @property
-    def epochs(self) -> float:
-        """Clips drawn so far per clip of the training split."""
-        return (self.global_step + 1) * self.config.batch / self.clips
+            objective, length = torch.stack(self._unwritten).mean(0)
+            self._unwritten = []
+            epochs = (self.global_step + 1) * self.config.batch / self.clips
+            logged = {"train/objective": objective, "train/length": length, "epoch_of_clips": epochs}
+            self.log_dict(logged, batch_size=1)
+        loss = weighted_sum(terms, {"objective": 1.0, "length": self.config.length_weight})
+        return self.guard(loss, lambda: batch.clips)
 
     @torch.no_grad()
     def validation_step(self, _: Any, index: int) -> None:
         """Losses over the whole clips of the validation split, and scores of one motion for each; same noise always."""
         generator = torch.Generator(self.device).manual_seed(0)
-        sums, rows = [], self.held.whole_clips()
-        for part in rows.split(128):
-            batch = self.held.rows(part, self.held.first_captions(part))
-            objective, length = self.losses(batch, self.held_tokens, generator)
-            sums.append(torch.stack([objective, length]) * len(part))
-        objective, length = torch.stack(sums).sum(0) / len(rows)
-        values = {"val/objective": objective, "val/length": length, "seconds": self.seconds}
-        if "val" in self.judges:
-            scores = self.judges["val"].score(self.network, seed=0, temperature=self.config.temperature)
-            values |= {f"val/{name}": value for name, value in scores.items()}
-        self.log_dict(values, batch_size=1)
+        parts = []
+        for rows in self.held.whole_clips().split(128):
+            batch = self.held.rows(rows, self.held.first_captions(rows))
+            parts.append((len(rows), self.losses(batch, self.held_tokens, generator)))
+        values: dict[str, Any] = dict(mean_over_clips(parts))
+        if self.validation is not None:
+            values |= self.validation.score(self.network, seed=0, temperature=self.config.temperature)
+        self.log_dict({f"val/{name}": value for name, value in values.items()}, batch_size=1)
+        self.log("seconds", self.seconds, batch_size=1)
 
     def configure_optimizers(self) -> Any:
         """As everywhere, without the cosine where the schedule is constant."""
@@ -194,12 +196,12 @@ class ExperimentTraining(TrainingModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The unwritten losses go along."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint["unwritten"] = list(self._sums)
+        checkpoint["unwritten"] = list(self._unwritten)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The inverse of `on_save_checkpoint`."""
         super().on_load_checkpoint(checkpoint)
-        self._sums = [values.to(self.device) for values in checkpoint["unwritten"]]
+        self._unwritten = [values.to(self.device) for values in checkpoint["unwritten"]]
 
 
 def report(module: ExperimentTraining, folder: Path) -> dict[str, Any]:
@@ -222,11 +224,11 @@ def report(module: ExperimentTraining, folder: Path) -> dict[str, Any]:
         pack = PackedClips.open(config.data)
         guidances = {"guided": config.model.guidance, "unguided": 1.0}
         for split in ("val", "test"):
-            held = Held(pack, split, network.config.vae.max_frames, config.evaluator, config.texts, device)
+            held = HeldOutClips(pack, split, network.config.vae.max_frames, config.evaluator, config.texts, device)
             scores: dict[str, Any] = {
                 "clips": len(held.captions),
-                "recorded": held.judge.score(held.judge.real),
-                "reconstructed": held.judge.score(held.judge.embed(held.reconstruct(network), held.frames)),
+                "recorded": held.scorer.score(held.scorer.real),
+                "reconstructed": held.scorer.score(held.scorer.embed(held.reconstruct(network), held.frames)),
             }
             seeds = range(1, config.draws + 1)
             if result["tokens"] == "codes":
@@ -244,72 +246,42 @@ def report(module: ExperimentTraining, folder: Path) -> dict[str, Any]:
     return result
 
 
-# Training the quantised baseline: the VAE's data, losses and validation, with codebooks in the middle.
-
-
 @dataclass(frozen=True)
-class VQTrainingConfig:
+class VQTrainingConfig(FeatureTrainingConfig):
     """One run that trains a VQ-VAE."""
 
-    run: RunConfig
-    data: list[Path]
-    """Packed files: the recorded clips first, then pools made from them."""
     model: VQConfig = field(default_factory=VQConfig)
     loss: VAELossWeights = field(default_factory=VAELossWeights)
     """As of the VAE; `kl` and `adversarial` mean nothing here."""
     commitment: float = 0.1
     """Weight of the squared distance of encodings to their codes."""
-    batch: int = 128
-    """Clips per step."""
-    crop: float = 0.5
-    """How often a clip is cut to a random length."""
-    pool_share: float = 0.4
-    """Share of draws that go to the pools."""
-    balance: float = 0.0
-    """0 draws clips by their length, 1 draws actions alike."""
 
     def __post_init__(self) -> None:
-        check_settings(self, commitment=(0, 1e6), batch=(1, 10**6), crop=(0, 1), pool_share=(0, 1), balance=(0, 10))
+        check_settings(self, commitment=(0, 1e6))
+        super().__post_init__()
 
 
-class VQTraining(TrainingModule):
-    """The VQ-VAE, its losses and its validation."""
+class VQTraining(AutoencoderTraining):
+    """The VQ-VAE: the VAE's data, reconstruction loss and validation, with codebooks in the middle."""
+
+    config: VQTrainingConfig
 
     def __init__(self, config: VQTrainingConfig) -> None:
-        super().__init__(config.run)
-        self.config = config
-        torch.manual_seed(config.run.seed)
-        packs = [PackedClips.open(path) for path in config.data]
-        self.bank = ClipBank(packs, "train", None, config.pool_share, config.balance)
-        self.validation = ClipBank(packs[:1], "val")
-        self.vq = MotionVQ(config.model)
-        self.vq.feature_mean.copy_(torch.from_numpy(packs[0].mean.copy()))
-        self.vq.feature_std.copy_(torch.from_numpy(packs[0].std.copy()))
+        super().__init__(config)
+        self.vq = self.with_statistics(MotionVQ(config.model))
 
-    def training_step(self, _: object, index: int) -> Tensor:
-        """One step on batch number `global_step`."""
-        sizes = self.config.model.sizes
-        batch = self.bank.batch(self.config.batch, self.run.seed, self.global_step, sizes.max_frames, self.config.crop)
-        features = self.vq.normalise(batch.features)
+    @property
+    def autoencoder(self) -> MotionVQ:
+        """The VQ-VAE."""
+        return self.vq
+
+    def losses(self, features: Tensor, lengths: Tensor, seed: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Reconstruction through the codes, and how far encodings are from these; also logs how many are in use."""
         with attention_kernel(self.kernel):
-            output, _, commitment = self.vq(features, batch.lengths)
-        terms = vae_losses(self.vq, output, features, batch.lengths)
-        loss = self.config.commitment * commitment
-        for name, value in terms.items():
-            loss = loss + loss_weight(self.config.loss, name, self.global_step / self.run.steps) * value
-        self.log_dict({f"train/{name}": value for name, value in terms.items()}, batch_size=1)
-        in_use = torch.stack([book.perplexity for book in self.vq.codebooks]).mean()
-        self.log_dict({"train/commitment": commitment, "train/codes": in_use}, batch_size=1)
-        self.log("train/loss", loss, prog_bar=True, batch_size=1)
-        clips = batch.clips
-        return self.guard(loss, lambda: ", ".join(self.bank.clips[i].id for i in clips.tolist()))
-
-    @torch.no_grad()
-    def validation_step(self, _: object, index: int) -> None:
-        """Reconstruction errors over the validation split."""
-        errors = reconstruction_errors(self.vq, self.validation)
-        self.log("val/root_aligned_mm", errors["root_aligned_mm"].mean(), prog_bar=True, batch_size=1)
-        self.log("val/global_mm", errors["global_mm"].mean(), prog_bar=True, batch_size=1)
+            output, _, commitment = self.vq(features, lengths)
+        terms = {"commitment": commitment} | reconstruction_losses(self.vq, output, features, lengths)
+        loss = weighted_sum(terms, self.weights | {"commitment": self.config.commitment})
+        return loss, terms | {"codes": torch.stack([book.perplexity for book in self.vq.codebooks]).mean()}
 
 
 def train_vq(config: VQTrainingConfig, resume: bool = False, start: Path | None = None, progress: bool = True) -> Path:
@@ -319,7 +291,7 @@ def train_vq(config: VQTrainingConfig, resume: bool = False, start: Path | None 
     """
     module = VQTraining(config)
     if start is not None:
-        first = load_tokeniser(start)
+        first = load_autoencoder(start)
         if isinstance(first, MotionVAE):
             module.vq.start_from(first)
         else:

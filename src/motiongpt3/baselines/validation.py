@@ -41,7 +41,7 @@ class Evaluator(Protocol):
         ...
 
 
-class Judge:
+class Scorer:
     """R-precision in groups with one motion per label, MM-Dist, and the distance to the recorded motions.
 
     Args:
@@ -63,7 +63,7 @@ class Judge:
 
     @torch.no_grad()
     def embed(self, features: Tensor, lengths: Tensor, size: int = 128) -> Tensor:
-        """(N, D). On the CPU, as all of the judging: clip by clip it is, and would keep an accelerator waiting."""
+        """(N, D). On the CPU, as all of the scoring: clip by clip it is, and would keep an accelerator waiting."""
         parts = zip(features.cpu().float().split(size), lengths.cpu().split(size), strict=True)
         return torch.cat([self.evaluator.embed_features(part, frames).float() for part, frames in parts])
 
@@ -75,8 +75,8 @@ class Judge:
         return scores | {"fid": float(frechet_distance(made, self.real)) if enough else float("nan")}
 
 
-class Held:
-    """The clips of a split as a judge's recorded motions, each with its first caption.
+class HeldOutClips:
+    """The clips of a split as a scorer's recorded motions, each with its first caption.
 
     Args:
         pack: the clips; those without a caption are left out.
@@ -104,13 +104,13 @@ class Held:
         else:
             known = read_texts(texts, self.captions, network.sha256)
         labels = [bank.clips[row].label for row in rows]
-        self.judge = Judge(network, known, labels, self.features, self.frames)
+        self.scorer = Scorer(network, known, labels, self.features, self.frames)
 
     def score(
         self, network: Network, seed: int, temperature: float = 1.0, guidance: float | None = None
     ) -> dict[str, float]:
         """Scores of one motion per caption, each as long as the recording."""
-        return self.judge.score(self.judge.embed(self.draw(network, seed, temperature, guidance), self.frames))
+        return self.scorer.score(self.scorer.embed(self.draw(network, seed, temperature, guidance), self.frames))
 
     @torch.no_grad()
     def draw(self, network: Network, seed: int, temperature: float = 1.0, guidance: float | None = None) -> Tensor:
@@ -138,14 +138,14 @@ class Held:
 
     @torch.no_grad()
     def reconstruct(self, network: Network) -> Tensor:
-        """Features (N, T, 263) of the recordings through the tokeniser: what a perfect generator would make."""
-        tokeniser: Any = network.vae
+        """Features (N, T, 263) of the recordings through the autoencoder: what a perfect generator would make."""
+        autoencoder: Any = network.vae
         parts = []
         for features, frames in zip(self.features.split(128), self.frames.split(128), strict=True):
-            encoded = tokeniser.encode(tokeniser.normalise(features), frames)
-            if not isinstance(tokeniser, MotionVQ):
-                encoded = tokeniser.normalise_latents(encoded[0])
-            made = tokeniser.decode_features(encoded, frames)
+            encoded = autoencoder.encode(autoencoder.normalise(features), frames)
+            if not isinstance(autoencoder, MotionVQ):
+                encoded = autoencoder.normalise_latents(encoded[0])
+            made = autoencoder.decode_features(encoded, frames)
             parts.append(F.pad(made, (0, 0, 0, features.shape[1] - made.shape[1])))
         return torch.cat(parts)
 

@@ -236,6 +236,12 @@ def reparameterise(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
     return mean + torch.exp(0.5 * log_variance) * noise
 
 
+def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Mean over channels of the KL divergence of Gaussians, of any one shape, from the standard normal."""
+    mean, log_variance = mean.float(), log_variance.float()
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
+
+
 def smooth(features: Tensor, lengths: Tensor) -> Tensor:
     """(B, T, F) -> the mean (1, 2, 1) / 4 of each frame and its neighbours; both ends repeat outwards."""
     at = torch.arange(features.shape[1], device=features.device).expand(len(features), -1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
+from motiongpt3.models.vae import kl_divergence
 from motiongpt3.motion.features import feature_slices
 from motiongpt3.motion.skeleton import HUMANML3D
 from motiongpt3.official.model import OfficialMotionGPT3
@@ -20,7 +21,7 @@ def official_text_loss(model: OfficialMotionGPT3, rows: OfficialRows, words: Ten
 
     Args:
         model: the converted model.
-        rows: padded as the official code does (`official_sequence.PADDED_TOKENS`).
+        rows: padded as the official code does (`official_sequence.PADDED`).
         words: final hidden states (B, m, width) of the text stream's own tokens.
     """
     logits = model.backbone.logits(rows.scatter(words, motion=False)[:, :-1])
@@ -46,6 +47,6 @@ def official_vae_losses(output: Tensor, features: Tensor, mean: Tensor, log_vari
     terms = {
         "features": F.smooth_l1_loss(output, features),
         "positions": F.smooth_l1_loss(output[..., positions], features[..., positions]),
-        "kl": 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean(),
+        "kl": kl_divergence(mean, log_variance),
     }
     return terms | {"total": terms["features"] + 0.5 * terms["positions"] + 1e-5 * terms["kl"]}

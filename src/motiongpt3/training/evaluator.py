@@ -1,11 +1,14 @@
-"""Training the text-motion evaluator: captions and motions of a batch must find each other."""
+"""Training the text-motion evaluator: captions and motions of a batch must find each other.
+
+The sentence encoder does not train, so the vectors of all sentences are computed once (`SentenceTable`).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import KW_ONLY, asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from motiongpt3.data.bank import ClipBank
-from motiongpt3.data.clips import Clip, PackedClips
+from motiongpt3.data.clips import Clip
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.evaluation.checks.caption_check import other_direction, other_side, sides
 from motiongpt3.evaluation.recognition import recognition
@@ -26,9 +28,10 @@ from motiongpt3.models.bimodal import attention_kernel
 from motiongpt3.motion.features import mirror_features
 from motiongpt3.motion.motion import mirror_text
 from motiongpt3.serialization import atomic_path, load_weights, parse_config
-from motiongpt3.training.loop import RunConfig, TrainingModule, check_settings, fit
+from motiongpt3.training.loop import FeatureTraining, FeatureTrainingConfig, check_settings, fit
 
-# Vectors of all sentences of a run, computed once and kept on disk.
+NOT_NEGATIVE = -1e4
+"""Logit of a pair that is no negative: its share of the softmax is 0 in any precision."""
 
 
 class SentenceTable(nn.Module):
@@ -80,26 +83,17 @@ def _read(file: Path, key: str) -> tuple[Tensor | None, str]:
         return None, ""
 
 
-NEVER = -1e4
-"""Logit of a pair that is no negative."""
-
-
 @dataclass(frozen=True)
-class EvaluatorTrainingConfig:
+class EvaluatorTrainingConfig(FeatureTrainingConfig):
     """One run that trains a text-motion evaluator."""
 
-    run: RunConfig
-    data: list[Path]
-    """Packed files: the recorded clips first, then pools made from them."""
     model: TMRConfig = field(default_factory=TMRConfig)
+    _: KW_ONLY
     batch: int = 128
     """Clips per step, each with one of its captions."""
     crop: float = 0.5
     """How often a clip is cut to a random part, where its caption is true of any part."""
-    pool_share: float = 0.4
-    """Share of draws that go to the pools."""
     balance: float = 0.5
-    """0 draws clips by their length, 1 draws actions alike."""
     temperature: float = 0.07
     """What similarities are divided by at first; it is learnt."""
     alike: float = 0.85
@@ -111,8 +105,8 @@ class EvaluatorTrainingConfig:
     """Train only on clips under these licences."""
 
     def __post_init__(self) -> None:
-        check_settings(self, batch=(2, 10**6), crop=(0, 1), pool_share=(0, 1), balance=(0, 10))
-        check_settings(self, temperature=(0.005, 10), alike=(-1, 1), noise=(0, 10))
+        check_settings(self, batch=(2, 10**6), temperature=(0.005, 10), alike=(-1, 1), noise=(0, 10))
+        super().__post_init__()
         parse_config(TMRConfig, asdict(self.model))
 
 
@@ -133,22 +127,17 @@ class PairBatch:
     clips: list[str]
 
 
-class EvaluatorTraining(TrainingModule):
+class EvaluatorTraining(FeatureTraining):
     """The evaluator, its loss and its validation."""
 
     def __init__(self, config: EvaluatorTrainingConfig) -> None:
-        super().__init__(config.run)
+        super().__init__(config, config.licenses)
         self.config = config
-        torch.manual_seed(config.run.seed)
-        packs = [PackedClips.open(path) for path in config.data]
-        self.bank = ClipBank(packs, "train", config.licenses, config.pool_share, config.balance)
-        self.held = ClipBank(packs[:1], "val", config.licenses)
-        if not any(clip.captions for clip in self.bank.clips):
-            raise MotionGPT3Error(f"{packs[0].path} has no captions in its train split: there is nothing to learn from")
         self.captioned = torch.tensor([bool(clip.captions) for clip in self.bank.clips])
-        self.network = TMR(config.model)
-        self.network.feature_mean.copy_(torch.from_numpy(packs[0].mean.copy()))
-        self.network.feature_std.copy_(torch.from_numpy(packs[0].std.copy()))
+        if not self.captioned.any():
+            file = self.packs[0].path
+            raise MotionGPT3Error(f"{file} has no captions in its train split: there is nothing to learn from")
+        self.network = self.with_statistics(TMR(config.model))
         self.scale = torch.nn.Parameter(torch.tensor(float(-np.log(config.temperature))))
         texts = [text for clip in (*self.bank.clips, *self.held.clips) for text in clip.captions]
         texts += [mirror_text(text) for text in texts]
@@ -192,15 +181,13 @@ class EvaluatorTraining(TrainingModule):
         length = int(rng.integers(min(most, max(20, most // 2)), most + 1))
         return int(rng.integers(clip.frames - length + 1)), length, int(rng.choice(safe))
 
-    def training_step(self, _: Any, index: int) -> Tensor:
-        """One step on batch number `global_step`."""
+    def step(self, seed: int) -> tuple[Tensor, dict[str, Tensor], Callable[[], Iterable[str]]]:
+        """See `TrainingModule`; all that is random is in the batch."""
         batch = self.draw(self.global_step)
         with attention_kernel(self.kernel):
             motion = self.network.embed_clips(batch.motions)
         loss, right = self.loss(motion, batch)
-        self.log_dict({"train/right": right, "train/scale": self.scale.exp()}, batch_size=1)
-        self.log("train/loss", loss, prog_bar=True, batch_size=1)
-        return self.guard(loss, lambda: ", ".join(batch.clips))
+        return loss, {"right": right, "scale": self.scale.exp()}, lambda: batch.clips
 
     def loss(self, motion: Tensor, batch: PairBatch) -> tuple[Tensor, Tensor]:
         """InfoNCE both ways with filtered negatives, and how often the own caption comes first.
@@ -216,9 +203,9 @@ class EvaluatorTraining(TrainingModule):
         text = self.network.embed_sentences(sentence)
         scale = self.scale.exp().clamp(max=100)
         logits = scale * motion @ text.T
-        logits = logits.masked_fill(no_negatives(batch, sentence, self.config.alike).to(motion.device), NEVER)
+        logits = logits.masked_fill(no_negatives(batch, sentence, self.config.alike).to(motion.device), NOT_NEGATIVE)
         own = logits.diagonal()
-        opposite = torch.full((len(motion), 2), NEVER, device=motion.device)
+        opposite = torch.full((len(motion), 2), NOT_NEGATIVE, device=motion.device)
         for column, change in enumerate((other_side, other_direction)):
             rows = [row for row, said in enumerate(batch.texts) if change(said)]
             if rows:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +15,30 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from motiongpt3.data.bank import ClipBank
+from motiongpt3.data.clips import PackedClips
 from motiongpt3.data.labels import base_action
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.instructions.prompt import clean_prompt
-from motiongpt3.models.vae import MotionVAE
+from motiongpt3.models.vae import MotionVAE, reparameterise
 from motiongpt3.motion.motion import mirror_text
 from motiongpt3.serialization import atomic_path
+from motiongpt3.training.loop import TrainingConfig, check_settings
+
+
+@dataclass(frozen=True)
+class LatentTrainingConfig(TrainingConfig):
+    """What a run is told that learns from latents of clips."""
+
+    _: KW_ONLY
+    parts: int = 2
+    """Random parts of each clip that are trained on, besides the whole."""
+    balance: float = 0.5
+    """0 draws clips alike, 1 draws actions alike."""
+    pool_share: float = 0.4
+    """Share of draws that go to the pools."""
+
+    def __post_init__(self) -> None:
+        check_settings(self, parts=(0, 1000), balance=(0, 10), pool_share=(0, 1))
 
 
 @dataclass(frozen=True)
@@ -44,22 +61,8 @@ class LatentBatch:
     clips: list[str]
 
 
-@dataclass(frozen=True)
-class EndsBatch:
-    """The beginnings and the ends of B clips, each as a latent distribution of its own.
-
-    Attributes:
-        mean, log_variance: (2, B, N, D), beginnings first.
-        frames: (2, B) frames of each; 0 where the clip is too short to leave anything between.
-    """
-
-    mean: Tensor
-    log_variance: Tensor
-    frames: Tensor
-
-
 class LatentBank(nn.Module):
-    """Latent distributions of clips, of their mirror images and of random parts of them.
+    """Latent distributions of clips, of their mirror images and of random parts of them: its entries.
 
     A part is described only by captions that are true of any part; a whole clip by all its captions and by its short
     label. Mirror images take the mirrored captions.
@@ -73,11 +76,20 @@ class LatentBank(nn.Module):
         pool_share: of the draws, how many go to clips made by `data augment` (ids that begin with "pool").
         ends: also encode a random beginning and a random end of every entry, for prediction and in-betweening.
         cache: keep the latents in this file and take them from it.
-        labels: a clip's short label is one of its captions. `labels` holds that of every entry, "" where it has none.
+        labels: a clip's short label is one of its captions.
+
+    Attributes:
+        mean, log_variance: (1, E, N, D), of E entries, not normalised; with `ends` (3, E, N, D): the whole entry, its
+            beginning, its end.
+        frames: (1, E) or (3, E) of each; 0 for beginnings and ends of what is too short to leave anything between.
+        whole: (E,) whether the entry is a whole clip.
+        captions: cleaned captions of all entries.
     """
 
     mean: Tensor
     log_variance: Tensor
+    frames: Tensor
+    whole: Tensor
 
     def __init__(
         self,
@@ -95,26 +107,21 @@ class LatentBank(nn.Module):
         rng = np.random.default_rng(seed)
         longest = vae.config.max_frames
         index: dict[str, int] = {}
-        rows, self._options, self._ids, self.labels = [], [], [], []
-
-        def options(captions: Sequence[str]) -> list[int]:
-            return [index.setdefault(clean_prompt(text), len(index)) for text in captions]
-
+        rows: list[tuple[int, int, int, bool, bool, int]] = []
+        self._options: list[list[int]] = []
         for number, clip in enumerate(bank.clips):
-            whole = [*clip.captions, *([clip.short] if clip.short and labels else [])]
+            every = [*clip.captions, *([clip.short] if clip.short and labels else [])]
             safe = [text for text, fine in zip(clip.captions, clip.crop_safe, strict=True) if fine]
-            pieces = [(0, clip.frames, True)] if whole and clip.frames <= longest else []
+            pieces = [(0, clip.frames, True)] if every and clip.frames <= longest else []
             for _ in range(parts + clip.frames // longest * 2 if safe else 0):
-                shortest = min(clip.frames, longest, max(20, int(0.4 * min(clip.frames, longest))))
-                length = int(rng.integers(shortest, min(clip.frames, longest) + 1))
+                most = min(clip.frames, longest)
+                length = int(rng.integers(min(most, max(20, int(0.4 * most))), most + 1))
                 pieces.append((int(rng.integers(0, clip.frames - length + 1)), length, False))
-            for offset, length, is_whole in pieces:
-                for mirrored in (False, True):
-                    texts = whole if is_whole else safe
-                    rows.append((number, offset, length, mirrored, is_whole, len(pieces)))
-                    self._options.append(options([mirror_text(t) for t in texts] if mirrored else texts))
-                    self._ids.append(clip.id)
-                    self.labels.append(mirror_text(clip.short) if mirrored else clip.short)
+            for offset, length, whole in pieces:
+                texts = every if whole else safe
+                for mirrored, said in ((False, texts), (True, [mirror_text(text) for text in texts])):
+                    rows.append((number, offset, length, mirrored, whole, len(pieces)))
+                    self._options.append([index.setdefault(clean_prompt(text), len(index)) for text in said])
         if not rows:
             split = bank.clips[0].split
             raise MotionGPT3Error(
@@ -122,21 +129,22 @@ class LatentBank(nn.Module):
             )
         self.captions = list(index)
         table = np.array(rows)
-        self._frames, self._whole = torch.from_numpy(table[:, 2]), torch.from_numpy(table[:, 4].astype(bool))
+        clips, offsets, lengths, mirror = table[:, :4].T
+        self._ids = [bank.clips[number].id for number in clips]
         self._weights = torch.from_numpy(_weights(bank, table, balance, pool_share))
-        spans = [table[:, :3]]
+        spans, frames = [(offsets, lengths)], lengths[None]
         if ends:
             least = vae.config.min_frames
-            lengths = _ends(table[:, 2], least, rng)
-            self._ends_frames = torch.from_numpy(lengths)
-            spare = np.where(lengths > 0, lengths, np.minimum(table[:, 2], least))  # encoded, never used
-            beginnings = np.stack([table[:, 0], table[:, 1], spare[0]], 1)
-            spans += [beginnings, np.stack([table[:, 0], table[:, 1] + table[:, 2] - spare[1], spare[1]], 1)]
-        swapped = table[:, 3:4]
-        wanted = torch.from_numpy(np.concatenate([np.concatenate([part, swapped], 1) for part in spans]))
-        latents = self._stored(cache, bank, vae, wanted)
-        for name, tensor in zip(("mean", "log_variance"), latents, strict=True):
-            self.register_buffer(name, tensor.view(len(spans), len(table), *tensor.shape[1:]), persistent=False)
+            parted = _ends(lengths, least, rng)
+            frames = np.concatenate([frames, parted])
+            first, last = np.where(parted > 0, parted, np.minimum(lengths, least))  # those of 0 are encoded, never used
+            spans += [(offsets, first), (offsets + lengths - last, last)]
+        wanted = np.concatenate([np.stack([clips, offset, length, mirror], 1) for offset, length in spans])
+        mean, log_variance = self._stored(cache, bank, vae, torch.from_numpy(wanted))
+        self.register_buffer("mean", mean.unflatten(0, (len(spans), -1)), persistent=False)
+        self.register_buffer("log_variance", log_variance.unflatten(0, (len(spans), -1)), persistent=False)
+        self.register_buffer("frames", torch.from_numpy(frames).to(mean.device), persistent=False)
+        self.register_buffer("whole", torch.from_numpy(table[:, 4] == 1).to(mean.device), persistent=False)
 
     def _stored(self, file: Path | None, bank: ClipBank, vae: MotionVAE, table: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance (E, N, D), from the file if it holds those of this table."""
@@ -188,27 +196,15 @@ class LatentBank(nn.Module):
         """Entries (B,) of batch number `step` and a caption of each."""
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         picked = torch.multinomial(self._weights, size, replacement=True, generator=generator)
-        draw = torch.rand(size, generator=generator).tolist()
-        return picked, [options[int(u * len(options))] for u, options in self._choices(picked, draw)]
-
-    def ends(self, picked: Tensor) -> EndsBatch:
-        """Beginnings and ends of entries (B,)."""
-        there = picked.to(self.mean.device)
-        frames = self._ends_frames[:, picked].to(there.device)
-        return EndsBatch(self.mean[1:, there], self.log_variance[1:, there], frames)
+        shares = torch.rand(size, generator=generator).tolist()
+        options = [self._options[entry] for entry in picked.tolist()]
+        return picked, [some[int(share * len(some))] for some, share in zip(options, shares, strict=True)]
 
     def rows(self, picked: Tensor, captions: list[int]) -> LatentBatch:
         """Entries (B,) with the given captions."""
-        device = self.mean.device
-        there = picked.to(device)
-        return LatentBatch(
-            self.mean[0, there],
-            self.log_variance[0, there],
-            self._frames[picked].to(device),
-            self._whole[picked].to(device),
-            captions,
-            self.names(picked),
-        )
+        there = picked.to(self.mean.device)
+        latents = self.mean[0, there], self.log_variance[0, there]
+        return LatentBatch(*latents, self.frames[0, there], self.whole[there], captions, self.names(picked))
 
     def names(self, picked: Tensor) -> list[str]:
         """Clip ids of entries (B,)."""
@@ -220,10 +216,38 @@ class LatentBank(nn.Module):
 
     def whole_clips(self) -> Tensor:
         """Entries that are whole clips, unmirrored."""
-        return torch.nonzero(self._whole)[::2, 0]
+        return torch.nonzero(self.whole.cpu())[::2, 0]
 
-    def _choices(self, picked: Tensor, draw: list[float]) -> list[tuple[float, list[int]]]:
-        return [(u, self._options[i]) for u, i in zip(draw, picked.tolist(), strict=True)]
+
+def latent_banks(
+    config: LatentTrainingConfig,
+    vae: MotionVAE,
+    licenses: list[str] | None,
+    cache: Path | None,
+    ends: bool = False,
+    labels: bool = True,
+) -> tuple[LatentBank, LatentBank]:
+    """The latents to train on and those of the validation split's whole clips, on the VAE's device.
+
+    Args:
+        config: the run.
+        vae: encodes the clips.
+        licenses: keep only clips that need no other licences than these; None keeps all.
+        cache: file that keeps the training latents.
+        ends, labels: see `LatentBank`.
+    """
+    packs, device = [PackedClips.open(path) for path in config.data], vae.feature_mean.device
+    clips = ClipBank(packs, "train", licenses, config.pool_share).to(device)
+    held = ClipBank(packs[:1], "val", licenses).to(device)
+    draws = config.parts, config.run.seed, config.balance, config.pool_share
+    bank = LatentBank(clips, vae, *draws, ends, cache, labels)
+    return bank, LatentBank(held, vae, parts=0, ends=ends, labels=labels)
+
+
+def sample_latents(vae: MotionVAE, mean: Tensor, log_variance: Tensor, generator: torch.Generator) -> Tensor:
+    """Draws from latent distributions, normalised; all (..., N, D)."""
+    noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+    return vae.normalise_latents(reparameterise(mean, log_variance, noise))
 
 
 def _ends(frames: np.ndarray, least: int, rng: np.random.Generator) -> np.ndarray:

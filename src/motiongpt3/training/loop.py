@@ -1,96 +1,45 @@
-"""The training loop around every trained thing: Lightning, with checkpoints that survive a kill at any moment."""
+"""The loop around every trained thing: Lightning, with checkpoints that survive a kill at any moment.
+
+A trained thing is a `TrainingModule`. Its `step` makes batch number `global_step` and the loss; whatever is random in
+it follows from the seed and that number alone, so a resumed run ends with the weights of one that was never stopped.
+`fit` runs it as its `RunConfig` says, and leaves the averaged weights in it.
+"""
 
 from __future__ import annotations
 
 import os
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import KW_ONLY, dataclass
 from datetime import timedelta
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, IterableDataset
 
+from motiongpt3.data.bank import ClipBank
+from motiongpt3.data.clips import PackedClips
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.serialization import atomic_path
 
-# Averaged weights of what trains.
 
-
-class EMA(pl.Callback):
-    """Exponential moving average of the parameters that require gradients.
-
-    Lightning's own average copies the whole module, frozen language model included, and averages all of it at every
-    step. The average takes the place of the weights during validation and in what is exported.
-
-    Args:
-        decay: of the average; in the first steps it is (1 + step) / (10 + step), so that the start is forgotten.
-    """
-
-    def __init__(self, decay: float) -> None:
-        self.decay = decay
-        self.average: dict[str, Tensor] = {}
-        self.stored: dict[str, Tensor] = {}
-
-    def _trained(self, module: pl.LightningModule) -> dict[str, Tensor]:
-        return {name: p.data for name, p in module.named_parameters() if p.requires_grad}
-
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin with the weights themselves, or go on from a checkpoint's average."""
-        trained = self._trained(pl_module)
-        for name, value in trained.items():
-            self.average[name] = self.stored[name].to(value) if name in self.stored else value.clone()
-        self.stored = {}
-
-    @torch.no_grad()
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """Move the average towards the weights."""
-        step = trainer.global_step
-        decay = min(self.decay, (1 + step) / (10 + step))
-        update = get_ema_multi_avg_fn(decay)
-        trained = self._trained(pl_module)
-        update([self.average[name] for name in trained], list(trained.values()), step)
-
-    @contextmanager
-    def applied(self, module: pl.LightningModule) -> Iterator[None]:
-        """The average in place of the weights."""
-        trained = self._trained(module)
-        kept = {name: value.clone() for name, value in trained.items()}
-        for name, value in trained.items():
-            value.copy_(self.average[name])
-        try:
-            yield
-        finally:
-            for name, value in trained.items():
-                value.copy_(kept[name])
-
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Validate the average."""
-        self._context = self.applied(pl_module)
-        self._context.__enter__()
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Train on with the weights."""
-        self._context.__exit__(None, None, None)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The average, for the checkpoint."""
-        return dict(self.average)
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The average of a checkpoint; it is put on its device when training starts."""
-        self.stored = dict(state_dict)
+def check_settings(config: Any, **bounds: tuple[float, float]) -> None:
+    """Raise MotionGPT3Error if one of a configuration's numbers lies outside its (least, most)."""
+    for name, (least, most) in bounds.items():
+        value = getattr(config, name)
+        if not least <= value <= most:
+            raise MotionGPT3Error(f"{name} must be {least:g} to {most:g}, not {value}")
 
 
 @dataclass(frozen=True)
@@ -125,30 +74,95 @@ class RunConfig:
     """Steps between lines of metrics.csv."""
 
     def __post_init__(self) -> None:
-        check_settings(
-            self,
-            steps=(1, 10**9),
-            seed=(0, 2**31 - 1),
-            learning_rate=(0, 1e3),
-            warmup=(0, 10**9),
-            weight_decay=(0, 1e3),
-            clip=(1e-9, 1e9),  # 0 would make every gradient 0
-            ema=(0, 0.999999),
-            validate_every=(1, 10**9),
-            checkpoint_minutes=(0, 1e6),
-            log_every=(1, 10**9),
-        )
+        check_settings(self, steps=(1, 10**9), seed=(0, 2**31 - 1), learning_rate=(0, 1e3), warmup=(0, 10**9))
+        check_settings(self, weight_decay=(0, 1e3), clip=(1e-9, 1e9), ema=(0, 0.999999))  # clip 0 zeroes gradients
+        check_settings(self, validate_every=(1, 10**9), checkpoint_minutes=(0, 1e6), log_every=(1, 10**9))
 
 
-def check_settings(config: Any, **bounds: tuple[float, float]) -> None:
-    """Raise MotionGPT3Error if one of a configuration's numbers lies outside its (least, most)."""
-    for name, (least, most) in bounds.items():
-        value = getattr(config, name)
-        if not least <= value <= most:
-            raise MotionGPT3Error(f"{name} must be {least:g} to {most:g}, not {value}")
+@dataclass(frozen=True)
+class TrainingConfig:
+    """What every run is told. A subclass's own fields come before those that are inherited by keyword."""
+
+    run: RunConfig
+    data: list[Path]
+    """Packed files: the recorded clips first, then pools made from them."""
 
 
-class Steps(IterableDataset):
+@dataclass(frozen=True)
+class FeatureTrainingConfig(TrainingConfig):
+    """What a run is told that learns from the features of clips."""
+
+    _: KW_ONLY
+    batch: int = 128
+    """Clips per step."""
+    crop: float = 0.5
+    """How often a clip is cut to a random length."""
+    pool_share: float = 0.4
+    """Share of draws that go to the pools."""
+    balance: float = 0.0
+    """0 draws clips by their length, 1 draws actions alike."""
+
+    def __post_init__(self) -> None:
+        check_settings(self, batch=(1, 10**6), crop=(0, 1), pool_share=(0, 1), balance=(0, 10))
+
+
+class EMA(pl.Callback):
+    """Exponential moving average of the parameters that require gradients.
+
+    Lightning's own average copies the whole module, frozen language model included, and averages all of it at every
+    step. The average takes the place of the weights during validation and in what is exported.
+
+    Args:
+        decay: of the average; in the first steps it is (1 + step) / (10 + step), so that the start is forgotten.
+    """
+
+    def __init__(self, decay: float) -> None:
+        self.decay = decay
+        self.average: dict[str, Tensor] = {}
+        self._loaded: dict[str, Tensor] = {}
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin with the weights themselves, or go on from a checkpoint's average."""
+        for name, value in _trained(pl_module).items():
+            self.average[name] = self._loaded[name].to(value) if name in self._loaded else value.clone()
+        self._loaded = {}
+
+    @torch.no_grad()
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        """Move the average towards the weights."""
+        step, trained = trainer.global_step, _trained(pl_module)
+        update = get_ema_multi_avg_fn(min(self.decay, (1 + step) / (10 + step)))
+        update([self.average[name] for name in trained], list(trained.values()), step)
+
+    def swap(self, module: pl.LightningModule) -> None:
+        """Put the average in place of the weights and keep these, or the other way round."""
+        for name, value in _trained(module).items():
+            kept = value.clone()
+            value.copy_(self.average[name])
+            self.average[name] = kept
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Validate the average."""
+        self.swap(pl_module)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Train on with the weights."""
+        self.swap(pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The average, for the checkpoint."""
+        return dict(self.average)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The average of a checkpoint; it is put on its device when training starts."""
+        self._loaded = dict(state_dict)
+
+
+def _trained(module: pl.LightningModule) -> dict[str, Tensor]:
+    return {name: p.data for name, p in module.named_parameters() if p.requires_grad}
+
+
+class EndlessSteps(IterableDataset):
     """An endless stream of nothing: the module makes batch number `global_step` itself, on the device that trains."""
 
     def __iter__(self) -> Iterator[int]:
@@ -157,31 +171,67 @@ class Steps(IterableDataset):
 
 
 class TrainingModule(pl.LightningModule):
-    """What the three trained things share: optimiser, schedule and the stop at a loss that is no number."""
+    """What all trained things share: a step, optimiser, schedule and the stop at a loss that is no number.
+
+    A subclass has `step` and Lightning's `validation_step`.
+    """
 
     def __init__(self, run: RunConfig) -> None:
         super().__init__()
         self.run = run
         self.seconds = 0.0
         """Of training; validation and checkpoints do not count."""
-        self._last: tuple[Tensor, Any] | None = None
+        self._last: tuple[Tensor, Callable[[], Iterable[str]]] | None = None
+        torch.manual_seed(run.seed)
 
     @property
     def kernel(self) -> Literal["auto", "math"]:
         """The attention kernel: on a CPU the fused backward pass is many times slower than plain matrix products."""
         return "math" if self.device.type == "cpu" else "auto"
 
+    @property
+    def step_seed(self) -> int:
+        """Seed of whatever is random on the device in this step."""
+        return self.run.seed * 7_000_003 + self.global_step
+
+    def step(self, seed: int) -> tuple[Tensor, dict[str, Tensor], Callable[[], Iterable[str]]]:
+        """The loss of batch number `global_step`, what else to log of it, and a function that names its clips.
+
+        `seed` is the `step_seed`.
+        """
+        raise NotImplementedError
+
+    def training_step(self, _: Any, index: int) -> Tensor:
+        """One step: log its terms and its loss, and stop the run if the loss of the step before was not finite."""
+        loss, terms, clips = self.step(self.step_seed)
+        self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=1)
+        self.log("train/loss", loss, prog_bar=True, batch_size=1)
+        return self.guard(loss, clips)
+
+    def guard(self, loss: Tensor, clips: Callable[[], Iterable[str]]) -> Tensor:
+        """Stop when the previous step's loss was not finite, naming its clips; looking back a step costs no wait."""
+        self.check()
+        self._last = (loss.detach(), clips)
+        return loss
+
+    def check(self) -> None:
+        """Raise MotionGPT3Error if the loss of the last finished step was not finite."""
+        if self._last is not None and not torch.isfinite(self._last[0]):
+            held = ", ".join(self._last[1]())
+            raise MotionGPT3Error(f"the loss of step {self.global_step - 1} is not finite; the batch held {held}")
+
     def configure_optimizers(self) -> Any:
         """AdamW over what requires gradients; no weight decay on vectors."""
+        run, warmup = self.run, max(self.run.warmup, 1)
         trained = [p for p in self.parameters() if p.requires_grad]
         groups = [
-            {"params": [p for p in trained if p.ndim > 1], "weight_decay": self.run.weight_decay},
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": run.weight_decay},
             {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        optimizer = torch.optim.AdamW(groups, lr=self.run.learning_rate, betas=(0.9, 0.99), fused=True)
-        warmup = torch.optim.lr_scheduler.LinearLR(optimizer, 1e-3, 1.0, max(self.run.warmup, 1))
-        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(self.run.steps - self.run.warmup, 1))
-        schedule = torch.optim.lr_scheduler.SequentialLR(optimizer, [warmup, cosine], [max(self.run.warmup, 1)])
+        optimizer = torch.optim.AdamW(groups, lr=run.learning_rate, betas=(0.9, 0.99), fused=True)
+        rise = LinearLR(optimizer, 1e-3, 1.0, warmup)
+        fall = CosineAnnealingLR(optimizer, max(run.steps - run.warmup, 1))
+        schedule = SequentialLR(optimizer, [rise, fall], [warmup])
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
@@ -189,24 +239,12 @@ class TrainingModule(pl.LightningModule):
         torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], self.run.clip)
 
     def train_dataloader(self) -> DataLoader:
-        """See `Steps`."""
-        return DataLoader(Steps(), batch_size=None)
+        """See `EndlessSteps`."""
+        return DataLoader(EndlessSteps(), batch_size=None)
 
     def val_dataloader(self) -> DataLoader:
         """One item: validation goes over its split by itself."""
         return DataLoader([0], batch_size=None)  # type: ignore[arg-type]
-
-    def guard(self, loss: Tensor, names: Any) -> Tensor:
-        """Stop when the previous step's loss was not finite, naming its clips; looking back a step costs no wait."""
-        self.check()
-        self._last = (loss.detach(), names)
-        return loss
-
-    def check(self) -> None:
-        """Raise MotionGPT3Error if the loss of the last finished step was not finite."""
-        if self._last is not None and not torch.isfinite(self._last[0]):
-            step = self.global_step - 1
-            raise MotionGPT3Error(f"the loss of step {step} is not finite; the batch held {self._last[1]()}")
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Dropout, too, is a function of seed and step alone."""
@@ -217,6 +255,15 @@ class TrainingModule(pl.LightningModule):
         """Stop the watch and write down what it shows."""
         self.seconds += time.perf_counter() - self._started
         self.log("seconds", self.seconds, batch_size=1)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """What a checkpoint holds: all but the frozen part of a language model (`model.backbone`)."""
+        state, trained = super().state_dict(*args, **kwargs), _trained(self)
+        return {name: v for name, v in state.items() if not name.startswith("model.backbone.") or name in trained}
+
+    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
+        """The inverse of `state_dict`; `on_load_checkpoint` has compared the names."""
+        return super().load_state_dict(state_dict, strict=False, assign=assign)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Never overwrite a good checkpoint with weights that a bad loss has spoilt."""
@@ -230,6 +277,46 @@ class TrainingModule(pl.LightningModule):
         ours, theirs = ({name: tensor.shape for name, tensor in state.items()} for state in states)
         if other := sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)):
             raise MotionGPT3Error(f"the checkpoint is of a run with other sizes ({other[0]}); start without resuming")
+
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+class FeatureTraining(TrainingModule):
+    """A module that learns from the features of clips.
+
+    Attributes:
+        bank: the training clips.
+        held: the clips of the validation split.
+    """
+
+    def __init__(self, config: FeatureTrainingConfig, licenses: list[str] | None = None) -> None:
+        super().__init__(config.run)
+        self.packs = [PackedClips.open(path) for path in config.data]
+        self.bank = ClipBank(self.packs, "train", licenses, config.pool_share, config.balance)
+        self.held = ClipBank(self.packs[:1], "val", licenses)
+
+    def with_statistics(self, network: Network) -> Network:
+        """The network, with the mean and the deviation of the data's features in it."""
+        network.get_buffer("feature_mean").copy_(torch.from_numpy(self.packs[0].mean.copy()))
+        network.get_buffer("feature_std").copy_(torch.from_numpy(self.packs[0].std.copy()))
+        return network
+
+
+def weighted_sum(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
+    """The loss: the sum of its terms, each times its weight."""
+    return sum((weights[name] * value for name, value in terms.items()), torch.zeros(()))
+
+
+def mean_over_clips(parts: Iterable[tuple[int, dict[str, Tensor]]]) -> dict[str, Tensor]:
+    """Means of losses over all clips, from each part's number of clips and means; a term counts where it occurs."""
+    sums: dict[str, Any] = defaultdict(int)
+    counts: dict[str, int] = defaultdict(int)
+    for count, terms in parts:
+        for name, value in terms.items():
+            sums[name] = sums[name] + value * count
+            counts[name] += count
+    return {name: total / counts[name] for name, total in sums.items()}
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
@@ -258,8 +345,7 @@ def fit(module: TrainingModule, resume: bool = False, progress: bool = True) -> 
         resume: go on from the run's last checkpoint, with the result an uninterrupted run would have had.
         progress: show a progress bar.
     """
-    run = module.run
-    folder = Path(run.out)
+    run, folder = module.run, Path(module.run.out)
     last = folder / "checkpoints" / "last.ckpt"
     if resume and not last.is_file():
         raise MotionGPT3Error(f"nothing to resume: no {last}")
@@ -274,9 +360,6 @@ def fit(module: TrainingModule, resume: bool = False, progress: bool = True) -> 
         enable_version_counter=False,
     )
     ema = EMA(run.ema)
-    callbacks: list[pl.Callback] = [checkpoints, ema]
-    if progress:
-        callbacks.append(TQDMProgressBar(refresh_rate=20))
     trainer = pl.Trainer(
         default_root_dir=folder,
         accelerator=run.accelerator,
@@ -288,7 +371,7 @@ def fit(module: TrainingModule, resume: bool = False, progress: bool = True) -> 
         num_sanity_val_steps=0,
         log_every_n_steps=run.log_every,
         logger=_logger(folder, last if resume else None),
-        callbacks=callbacks,
+        callbacks=[checkpoints, ema, *([TQDMProgressBar(refresh_rate=20)] if progress else [])],
         plugins=[AtomicCheckpoints()],
         enable_progress_bar=progress,
         enable_model_summary=False,
@@ -296,10 +379,7 @@ def fit(module: TrainingModule, resume: bool = False, progress: bool = True) -> 
     )
     trainer.fit(module, ckpt_path=os.fspath(last) if resume else None, weights_only=True)
     module.check()
-    with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            if parameter.requires_grad:
-                parameter.copy_(ema.average[name])
+    ema.swap(module)
 
 
 def _logger(folder: Path, checkpoint: Path | None) -> CSVLogger:

@@ -1,9 +1,15 @@
-"""Stage 1: text to motion. The text stream is frozen; the motion stream and the heads learn."""
+"""Stage 1: text to motion. The text stream is frozen; the motion stream and the heads learn.
+
+Since the text stream is frozen and comes first, the keys and values of a prompt never change: `PromptCache` can compute
+those of all prompts once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import KW_ONLY, asdict, dataclass, field, replace
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,22 +18,45 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from motiongpt3.data.bank import ClipBank
-from motiongpt3.data.clips import PackedClips
 from motiongpt3.models.backbone import load_backbone
 from motiongpt3.models.bimodal import KVCache, attention_kernel
 from motiongpt3.models.config import MotionGPT3Config
 from motiongpt3.models.motiongpt3 import MotionGPT3
-from motiongpt3.models.vae import VAEConfig, reparameterise
+from motiongpt3.models.vae import VAEConfig
 from motiongpt3.serialization import load_weights, parse_config, read_config
-from motiongpt3.training.latents import LatentBank, LatentBatch
-from motiongpt3.training.loop import RunConfig, TrainingModule, check_settings, device, fit
-
-# Keys and values of prompts. The text stream is frozen and comes first, so they never change: compute them once.
+from motiongpt3.training.latents import LatentBatch, LatentTrainingConfig, latent_banks, sample_latents
+from motiongpt3.training.loop import TrainingModule, check_settings, device, fit, mean_over_clips, weighted_sum
 
 
-class TextCache:
-    """What motion queries see of each prompt.
+@dataclass(frozen=True)
+class Stage1Config(LatentTrainingConfig):
+    """One run of stage 1."""
+
+    vae: Path
+    """Folder that `motiongpt3 train vae` wrote."""
+    model: MotionGPT3Config = field(default_factory=MotionGPT3Config)
+    batch: int = 64
+    """Clips per step."""
+    noise_levels: int = 4
+    """Noise levels per clip and step."""
+    length_weight: float = 0.1
+    """Weight of the length head's cross entropy."""
+    _: KW_ONLY
+    text_cache: Literal["disk", "none"] = "disk"
+    """Keep the prompts' keys and values on disk, or compute them in every step."""
+    latents: Path | None = None
+    """File that keeps the training clips' latents from one run to the next; made if it is not there."""
+    licenses: list[str] | None = None
+    """Train only on clips under these licences."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_settings(self, batch=(1, 10**6), noise_levels=(1, 1000), length_weight=(0, 1e6))
+        MotionGPT3Config.from_dict(asdict(self.model))
+
+
+class PromptCache:
+    """What motion queries see of each prompt: the text stream's keys and values.
 
     Args:
         model: its text stream reads the prompts.
@@ -48,11 +77,10 @@ class TextCache:
         """The stored tensor (tokens, 2, layers, kv heads, head size), filled first if it is not there yet."""
         config = self.model.backbone.stream.config
         shape = (int(self.starts[-1]), 2, config.layers, config.kv_heads, config.head_size)
-        size = shape[0] * shape[1] * shape[2] * shape[3] * shape[4]
         done = file.with_suffix(".done")
         file.parent.mkdir(parents=True, exist_ok=True)
         fingerprint = f"{shape} {hash_tokens(self.tokens)} {self.model.backbone.sha256}"
-        store = torch.from_file(str(file), shared=True, size=size, dtype=torch.bfloat16).view(shape)
+        store = torch.from_file(str(file), shared=True, size=prod(shape), dtype=torch.bfloat16).view(shape)
         if not (done.is_file() and done.read_text() == fingerprint):
             done.unlink(missing_ok=True)
             self._fill(store)
@@ -62,7 +90,7 @@ class TextCache:
     @torch.no_grad()
     def _fill(self, store: Tensor, size: int = 64) -> None:
         order = sorted(range(len(self.tokens)), key=lambda i: len(self.tokens[i]))
-        batches: Iterable[list[int]] = [order[i : i + size] for i in range(0, len(order), size)]
+        batches = [order[i : i + size] for i in range(0, len(order), size)]
         for rows in tqdm(batches, desc="text cache", disable=None):
             cache, lengths = self.model.encode_text([self.tokens[i] for i in rows])
             tensors = cache.tensors()
@@ -88,47 +116,8 @@ class TextCache:
 
 def hash_tokens(tokens: Sequence[Sequence[int]]) -> str:
     """A fingerprint of all prompts, to know whether a stored cache is theirs."""
-    import hashlib
-
-    digest = hashlib.sha256()
-    for row in tokens:
-        digest.update(",".join(map(str, row)).encode() + b"\n")
-    return digest.hexdigest()[:16]
-
-
-@dataclass(frozen=True)
-class Stage1Config:
-    """One run of stage 1."""
-
-    run: RunConfig
-    data: list[Path]
-    """Packed files: the recorded clips first, then pools made from them."""
-    vae: Path
-    """Folder that `motiongpt3 train vae` wrote."""
-    model: MotionGPT3Config = field(default_factory=MotionGPT3Config)
-    batch: int = 64
-    """Clips per step."""
-    noise_levels: int = 4
-    """Noise levels per clip and step."""
-    length_weight: float = 0.1
-    """Weight of the length head's cross entropy."""
-    parts: int = 2
-    """Random parts of each clip that are trained on, besides the whole."""
-    balance: float = 0.5
-    """0 draws clips alike, 1 draws actions alike."""
-    pool_share: float = 0.4
-    """Share of draws that go to the pools."""
-    text_cache: Literal["disk", "none"] = "disk"
-    """Keep the prompts' keys and values on disk, or compute them in every step."""
-    latents: Path | None = None
-    """File that keeps the training clips' latents from one run to the next; made if it is not there."""
-    licenses: list[str] | None = None
-    """Train only on clips under these licences."""
-
-    def __post_init__(self) -> None:
-        check_settings(self, batch=(1, 10**6), noise_levels=(1, 1000), length_weight=(0, 1e6), parts=(0, 1000))
-        check_settings(self, pool_share=(0, 1), balance=(0, 10))
-        MotionGPT3Config.from_dict(asdict(self.model))
+    lines = (",".join(map(str, row)) + "\n" for row in tokens)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
 
 
 class Stage1Training(TrainingModule):
@@ -137,62 +126,46 @@ class Stage1Training(TrainingModule):
     def __init__(self, config: Stage1Config, device: torch.device | None = None) -> None:
         super().__init__(config.run)
         self.config = config
-        device = device or torch.device("cpu")
-        torch.manual_seed(config.run.seed)
-        self.model = build_model(config.model, config.vae).to(device)
-        packs = [PackedClips.open(path) for path in config.data]
-        clips = ClipBank(packs, "train", config.licenses, config.pool_share).to(device)
-        held = ClipBank(packs[:1], "val", config.licenses).to(device)
-        vae, seed = self.model.vae, config.run.seed
-        self.bank = LatentBank(clips, vae, config.parts, seed, config.balance, config.pool_share, cache=config.latents)
-        self.held = LatentBank(held, vae, parts=0)
-        folder = Path(config.run.out) / "text"
-        on_disk = config.text_cache == "disk"
-        self.texts = TextCache(self.model, self.bank.captions, folder / "train.bin" if on_disk else None)
-        self.held_texts = TextCache(self.model, self.held.captions, folder / "val.bin" if on_disk else None)
+        self.model = build_model(config.model, config.vae).to(device or torch.device("cpu"))
+        self.bank, self.held = latent_banks(config, self.model.vae, config.licenses, config.latents)
+        folder = Path(config.run.out) / "text" if config.text_cache == "disk" else None
+        self.prompts = PromptCache(self.model, self.bank.captions, folder and folder / "train.bin")
+        self.held_prompts = PromptCache(self.model, self.held.captions, folder and folder / "val.bin")
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """What trains; the frozen language model is not copied into every checkpoint."""
-        state = super().state_dict(*args, **kwargs)
-        return {name: value for name, value in state.items() if not name.startswith("model.backbone.")}
-
-    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
-        """The inverse of `state_dict`."""
-        return super().load_state_dict(state_dict, strict=False, assign=assign)
-
-    def losses(self, batch: LatentBatch, texts: TextCache, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Diffusion loss (B,) and length loss, a mean over whole clips."""
-        noise = torch.randn(batch.mean.shape, generator=generator, device=self.device)
-        latents = self.model.vae.normalise_latents(reparameterise(batch.mean, batch.log_variance, noise))
-        cache, start = texts.read(batch.captions)
+    def losses(self, batch: LatentBatch, prompts: PromptCache, generator: torch.Generator) -> dict[str, Tensor]:
+        """Means of the diffusion loss over clips and of the length loss over whole clips."""
+        latents = sample_latents(self.model.vae, batch.mean, batch.log_variance, generator)
+        cache, start = prompts.read(batch.captions)
         with attention_kernel(self.kernel):
             logits, hidden = self.model.run_queries(cache, start, batch.frames)
         diffusion = self.model.head.loss(hidden, latents, self.config.noise_levels, generator)
-        length = F.cross_entropy(logits.float(), self.model.length_classes(batch.frames), reduction="none")
-        return diffusion, (length * batch.whole).sum() / batch.whole.sum().clamp(min=1)
+        length = length_loss(logits, self.model.length_classes(batch.frames), batch.whole)
+        return {"diffusion": diffusion.mean(), "length": length}
 
-    def training_step(self, _: Any, index: int) -> Tensor:
-        """One step on batch number `global_step`."""
+    def step(self, seed: int) -> tuple[Tensor, dict[str, Tensor], Callable[[], Iterable[str]]]:
+        """See `TrainingModule`."""
         batch = self.bank.batch(self.config.batch, self.run.seed, self.global_step)
-        generator = torch.Generator(self.device).manual_seed(self.run.seed * 7_000_003 + self.global_step)
-        diffusion, length = self.losses(batch, self.texts, generator)
-        loss = diffusion.mean() + self.config.length_weight * length
-        self.log_dict({"train/diffusion": diffusion.mean(), "train/length": length}, batch_size=1)
-        self.log("train/loss", loss, prog_bar=True, batch_size=1)
-        return self.guard(loss, lambda: ", ".join(batch.clips))
+        terms = self.losses(batch, self.prompts, torch.Generator(self.device).manual_seed(seed))
+        loss = weighted_sum(terms, {"diffusion": 1.0, "length": self.config.length_weight})
+        return loss, terms, lambda: batch.clips
 
     @torch.no_grad()
     def validation_step(self, _: Any, index: int) -> None:
         """Both losses over the whole clips of the validation split, with the same noise every time."""
         generator = torch.Generator(self.device).manual_seed(0)
-        sums = []
+        parts = []
         for rows in self.held.whole_clips().split(64):
             batch = self.held.rows(rows, self.held.first_captions(rows))
-            diffusion, length = self.losses(batch, self.held_texts, generator)
-            sums.append(torch.stack([diffusion.mean(), length]) * len(rows))
-        diffusion, length = torch.stack(sums).sum(0) / len(self.held.whole_clips())
-        self.log("val/diffusion", diffusion, prog_bar=True, batch_size=1)
-        self.log("val/length", length, batch_size=1)
+            parts.append((len(rows), self.losses(batch, self.held_prompts, generator)))
+        means = mean_over_clips(parts)
+        self.log("val/diffusion", means["diffusion"], prog_bar=True, batch_size=1)
+        self.log("val/length", means["length"], batch_size=1)
+
+
+def length_loss(logits: Tensor, classes: Tensor, whole: Tensor) -> Tensor:
+    """Mean cross entropy of the length head over whole clips, 0 without any; logits (B, classes), the others (B,)."""
+    each = F.cross_entropy(logits.float(), classes, reduction="none")
+    return (each * whole).sum() / whole.sum().clamp(min=1)
 
 
 def build_model(config: MotionGPT3Config, vae: Path) -> MotionGPT3:

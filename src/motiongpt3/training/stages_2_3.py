@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,8 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from motiongpt3.data.bank import ClipBank
-from motiongpt3.data.clips import PackedClips
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.models.backbone import load_backbone
 from motiongpt3.models.bimodal import attention_kernel
@@ -21,23 +20,19 @@ from motiongpt3.models.lora import lora_layers
 from motiongpt3.models.motiongpt3 import MotionGPT3, backbone_names, read_settings
 from motiongpt3.models.network import EncodedMotions
 from motiongpt3.models.sequence import IGNORE, pack, split_at_motion
-from motiongpt3.models.vae import reparameterise
 from motiongpt3.serialization import load_weights
-from motiongpt3.training.latents import LatentBank
-from motiongpt3.training.loop import RunConfig, TrainingModule, check_settings, device, fit
-from motiongpt3.training.task_mix import Examples, Lesson, check_tasks
+from motiongpt3.training.latents import LatentBank, LatentTrainingConfig, latent_banks, sample_latents
+from motiongpt3.training.loop import TrainingModule, check_settings, device, fit, mean_over_clips, weighted_sum
+from motiongpt3.training.task_mix import TaskMix, TrainingSequence, check_tasks
 
-LENGTHS = {"cpu": (0, 12, 26, 52, 104, 208), "cuda": (0, 40, 208)}
-"""Most words of the lessons that run together: padding costs a CPU most, passes cost a GPU most."""
+MAX_WORDS = {"cpu": (0, 12, 26, 52, 104, 208), "cuda": (0, 40, 208)}
+"""Bounds of words between which sequences run together: padding costs a CPU most, passes cost a GPU most."""
 
 
 @dataclass(frozen=True)
-class AlignConfig:
+class AlignConfig(LatentTrainingConfig):
     """One run of stage 2 or 3."""
 
-    run: RunConfig
-    data: list[Path]
-    """Packed files: the recorded clips first, then pools made from them."""
     tasks: dict[str, float] = field(default_factory=lambda: {"caption_to_motion": 1.0, "motion_to_caption": 1.0})
     """Tasks and how often each is drawn, in any unit."""
     stage: Literal["2", "3"] = "2"
@@ -58,27 +53,18 @@ class AlignConfig:
     """Weight of the length head's cross entropy."""
     learn_prompts: bool = False
     """Also learn to write the prompts; otherwise only the answers."""
+    _: KW_ONLY
     parts: int = 1
-    """Random parts of each clip that are trained on, besides the whole."""
-    balance: float = 0.5
-    """0 draws clips alike, 1 draws actions alike."""
     pool_share: float = 0.2
-    """Share of draws that go to the pools."""
     latents: Path | None = None
     """File that keeps the training clips' latents from one run to the next; made if it is not there."""
     licenses: list[str] | None = None
     """Train only on clips under these licences."""
 
     def __post_init__(self) -> None:
-        check_settings(
-            self,
-            text_rank=(1, 1024),
-            batch=(1, 10**6),
-            noise_levels=(1, 1000),
-            parts=(0, 1000),
-        )
+        super().__post_init__()
+        check_settings(self, text_rank=(1, 1024), batch=(1, 10**6), noise_levels=(1, 1000))
         check_settings(self, text_weight=(0, 1e6), motion_weight=(0, 1e6), length_weight=(0, 1e6))
-        check_settings(self, pool_share=(0, 1), balance=(0, 10))
         check_tasks(self.tasks, self.stage, self.text != "frozen")
 
 
@@ -94,38 +80,11 @@ class AlignTraining(TrainingModule):
     def __init__(self, config: AlignConfig, start: Path, device: torch.device | None = None) -> None:
         super().__init__(config.run)
         self.config = config
-        torch.manual_seed(config.run.seed)
         self.model = start_model(config, start).to(device or torch.device("cpu"))
-        packs = [PackedClips.open(path) for path in config.data]
-        clips = ClipBank(packs, "train", config.licenses, config.pool_share).to(self.model.queries.device)
-        held = ClipBank(packs[:1], "val", config.licenses).to(self.model.queries.device)
-        vae, seed = self.model.vae, config.run.seed
-        self.bank = LatentBank(
-            clips,
-            vae,
-            config.parts,
-            seed,
-            config.balance,
-            config.pool_share,
-            ends=True,
-            cache=config.latents,
-            labels=False,
+        self.bank, self.held = latent_banks(
+            config, self.model.vae, config.licenses, config.latents, ends=True, labels=False
         )
-        self.held = LatentBank(held, vae, parts=0, ends=True, labels=False)
-        stage: Literal[2, 3] = 2 if config.stage == "2" else 3
-        self.examples = Examples(self.model, config.tasks, stage, config.learn_prompts)
-
-    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """What trains and what ships; the frozen language model is not copied into every checkpoint."""
-        state = super().state_dict(*args, **kwargs)
-        trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
-        return {
-            name: value for name, value in state.items() if not name.startswith("model.backbone.") or name in trained
-        }
-
-    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
-        """The inverse of `state_dict`."""
-        return super().load_state_dict(state_dict, strict=False, assign=assign)
+        self.mix = TaskMix(self.model, config.tasks, 2 if config.stage == "2" else 3, config.learn_prompts)
 
     def losses(
         self, bank: LatentBank, picked: Tensor, captions: list[int], seed: int, in_words: bool | None = None
@@ -137,40 +96,35 @@ class AlignTraining(TrainingModule):
             picked: (B,) entries.
             captions: (B,) a caption of each.
             seed: decides tasks, phrasings and noise.
-            in_words: see `Examples.make`.
+            in_words: see `TaskMix.sequences`.
         """
         generator = torch.Generator(self.device).manual_seed(seed)
-        batch, ends = bank.rows(picked, captions), bank.ends(picked)
-        mean = torch.cat([batch.mean, *ends.mean])
-        spread = torch.cat([batch.log_variance, *ends.log_variance])
-        noise = torch.randn(mean.shape, generator=generator, device=self.device)
-        latents = self.model.vae.normalise_latents(reparameterise(mean, spread, noise))
-        motions = EncodedMotions(latents, torch.cat([batch.frames, *ends.frames]))
-        lessons = self.examples.make(
-            [bank.captions[i] for i in captions], motions.frames.view(3, -1), batch.whole, seed, in_words
-        )
+        there = picked.to(self.device)
+        mean, log_variance = bank.mean[:, there].flatten(0, 1), bank.log_variance[:, there].flatten(0, 1)
+        frames = bank.frames[:, there]
+        motions = EncodedMotions(sample_latents(self.model.vae, mean, log_variance, generator), frames.flatten())
+        texts = [bank.captions[i] for i in captions]
+        sequences = self.mix.sequences(texts, frames, bank.whole[there], seed, in_words)
 
-        words, targets, thoughts, drawn, whole = [], [], [], [], []
-        for group in by_length(lessons, LENGTHS[self.device.type]):
-            logits, wanted, hidden = self.run_group(group, motions)
-            words.append(logits)
-            targets.append(wanted)
-            thoughts.append(hidden)
-            drawn += [lesson.draws for lesson in group if lesson.draws is not None]
-            whole += [lesson.tells_length for lesson in group if lesson.draws is not None]
-        wanted, hidden = torch.cat(targets), torch.cat(thoughts)
+        groups = by_length(sequences, MAX_WORDS[self.device.type])
+        passes = [self.run_group(group, motions) for group in groups]
+        logits, targets, hidden = map(torch.cat, zip(*passes, strict=True))
+        drawing = [sequence for group in groups for sequence in group if sequence.draws is not None]
         terms: dict[str, Tensor] = {}
-        if len(wanted):
-            terms["words"] = F.cross_entropy(torch.cat(words).float(), wanted)
-        if drawn:
-            noise_levels = self.config.noise_levels
-            terms["diffusion"] = self.model.head.loss(hidden[:, 1:], latents[drawn], noise_levels, generator).mean()
-        if any(whole):
-            terms["length"] = self._length(hidden, motions.frames[drawn], torch.tensor(whole, device=self.device))
+        if len(targets):
+            terms["words"] = F.cross_entropy(logits.float(), targets)
+        if drawing:
+            drawn = torch.tensor([sequence.draws for sequence in drawing], device=self.device)
+            levels = self.config.noise_levels
+            terms["diffusion"] = self.model.head.loss(hidden[:, 1:], motions.latents[drawn], levels, generator).mean()
+            told = torch.tensor([sequence.tells_length for sequence in drawing], device=self.device)
+            if told.any():
+                classes = self.model.length_classes(motions.frames[drawn][told])
+                terms["length"] = F.cross_entropy(self.model.predict_length(hidden[told, 0]).float(), classes)
         return terms
 
-    def run_group(self, group: list[Lesson], motions: EncodedMotions) -> tuple[Tensor, Tensor, Tensor]:
-        """One pass over lessons of like length.
+    def run_group(self, group: list[TrainingSequence], motions: EncodedMotions) -> tuple[Tensor, Tensor, Tensor]:
+        """One pass over sequences of like length.
 
         Returns:
             logits and targets of the learned words (W, vocabulary), (W,), and hidden states of the drawn motions
@@ -179,10 +133,10 @@ class AlignTraining(TrainingModule):
         model, rows = self.model, []
         shown: list[int] = []
         drawn: list[int] = []
-        for lesson in group:
-            rows.append(lesson.renumbered(len(shown), len(drawn)))
-            shown += lesson.shows
-            drawn += [lesson.draws] if lesson.draws is not None else []
+        for sequence in group:
+            rows.append(sequence.renumbered(len(shown), len(drawn)))
+            shown += sequence.shows
+            drawn += [sequence.draws] if sequence.draws is not None else []
         cache, starts = None, None
         if self.config.text == "frozen":  # what stands before the first motion costs no backward pass
             heads, rows = split_at_motion(rows, model.backbone.start_of_motion)
@@ -199,44 +153,33 @@ class AlignTraining(TrainingModule):
         said = words[learned] if words is not None else model.backbone.embedding[:0]
         return model.backbone.logits(said), layout.targets[learned], hidden
 
-    def _length(self, hidden: Tensor, frames: Tensor, known: Tensor) -> Tensor:
-        """Cross entropy of the durations of the motions whose words tell it: hidden (R, K + 1, width), frames (R,)."""
-        logits = self.model.predict_length(hidden[known, 0]).float()
-        return F.cross_entropy(logits, self.model.length_classes(frames[known]))
-
-    def training_step(self, _: Any, index: int) -> Tensor:
-        """One step on batch number `global_step`."""
-        seed = self.run.seed * 7_000_003 + self.global_step
-        picked, captions = self.bank.draw(self.config.batch, self.run.seed, self.global_step)
-        losses = self.losses(self.bank, picked, captions, seed)
+    def step(self, seed: int) -> tuple[Tensor, dict[str, Tensor], Callable[[], Iterable[str]]]:
+        """See `TrainingModule`."""
         config = self.config
+        picked, captions = self.bank.draw(config.batch, self.run.seed, self.global_step)
+        terms = self.losses(self.bank, picked, captions, seed)
         weights = {"words": config.text_weight, "diffusion": config.motion_weight, "length": config.length_weight}
-        loss = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
-        self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()}, batch_size=1)
-        self.log("train/loss", loss, prog_bar=True, batch_size=1)
-        return self.guard(loss, lambda: ", ".join(self.bank.names(picked)))
+        return weighted_sum(terms, weights), terms, lambda: self.bank.names(picked)
 
     @torch.no_grad()
     def validation_step(self, _: Any, index: int) -> None:
         """The losses over the whole clips of the validation split, with the same tasks and noise every time.
 
-        Every clip is used for both kinds of lesson, those that are answered in words and the others.
+        Every clip is used for both kinds of sequences, those that are answered in words and the others.
         """
-        found: dict[str, list[Tensor]] = defaultdict(list)
-        for number, rows in enumerate(self.held.whole_clips().split(64)):
-            for kind in self.examples.kinds:
-                losses = self.losses(self.held, rows, self.held.first_captions(rows), number, kind)
-                for name, value in losses.items():
-                    found[name].append(torch.stack([value * len(rows), torch.tensor(len(rows), device=self.device)]))
-        means = {name: torch.stack(values).sum(0) for name, values in found.items()}
-        self.log_dict({f"val/{name}": total / count for name, (total, count) in means.items()}, batch_size=1)
+        means = mean_over_clips(
+            (len(rows), self.losses(self.held, rows, self.held.first_captions(rows), number, kind))
+            for number, rows in enumerate(self.held.whole_clips().split(64))
+            for kind in self.mix.kinds
+        )
+        self.log_dict({f"val/{name}": value for name, value in means.items()}, batch_size=1)
 
 
-def by_length(lessons: list[Lesson], lengths: tuple[int, ...]) -> list[list[Lesson]]:
-    """Lessons of like length together, so that little is padded."""
+def by_length(sequences: list[TrainingSequence], bounds: tuple[int, ...]) -> list[list[TrainingSequence]]:
+    """Sequences of like length together, so that little is padded."""
     groups = defaultdict(list)
-    for lesson in lessons:
-        groups[bisect_left(lengths, lesson.words)].append(lesson)
+    for sequence in sequences:
+        groups[bisect_left(bounds, sequence.words)].append(sequence)
     return [groups[key] for key in sorted(groups)]
 
 

@@ -1,4 +1,4 @@
-"""Clips to lessons: which task, in which words, on which motions."""
+"""From clips to sequences to train on: which task, in which words, on which motions."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ WITHOUT_MOTION = ("caption_to_length", "length_to_caption", PLAIN)
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """One sequence to learn from.
+class TrainingSequence:
+    """One sequence to learn from: a question and its answer.
 
     Attributes:
         row: its pieces; motions are numbered within the sequence.
-        shows: for each motion that is read, its number among the batch's (see `Examples.make`).
+        shows: for each motion that is read, its number among the batch's (see `TaskMix.sequences`).
         draws: number of the motion that is drawn, if one is.
         tells_length: whether the words tell how long that motion is.
     """
@@ -65,8 +65,8 @@ class Lesson:
         return [p if isinstance(p, TextPiece) else replace(p, motion=p.motion + offset[type(p)]) for p in self.row]
 
 
-class Examples:
-    """Makes lessons.
+class TaskMix:
+    """Makes training sequences of tasks that are drawn by weight.
 
     Args:
         model: its tokenizer and chat format.
@@ -89,10 +89,10 @@ class Examples:
         self.in_words = np.array([name in (*IN_WORDS, PLAIN) for name in tasks])
         self.kinds = [kind for kind in (False, True) if self.shares[self.in_words == kind].any()]
 
-    def make(
+    def sequences(
         self, captions: Sequence[str], frames: Tensor, whole: Tensor, seed: int, in_words: bool | None = None
-    ) -> list[Lesson]:
-        """A lesson for each of B clips, all answered in words or none: so little is padded.
+    ) -> list[TrainingSequence]:
+        """A sequence for each of B clips, all answered in words or none: so little is padded.
 
         Args:
             captions: what happens in each.
@@ -108,13 +108,13 @@ class Examples:
         shares = np.where(self.in_words == (kind if kind in self.kinds else not kind), self.shares, 0.0)
         drawn = [self.names[i] for i in rng.choice(len(self.names), len(captions), p=shares / shares.sum())]
         table, complete = frames.tolist(), whole.tolist()
-        lessons = []
+        sequences = []
         for clip, (task, caption) in enumerate(zip(drawn, captions, strict=True)):
             name = _possible(task, table[START][clip] > 0, complete[clip])
             prompt = self._prompt(name, caption, table[WHOLE][clip], rng)
             told = name == TOLD or (complete[clip] and name in IMPLIED)
-            lessons.append(self._lesson(prompt, clip, len(captions), told))
-        return lessons
+            sequences.append(self._sequence(prompt, clip, len(captions), told))
+        return sequences
 
     def _prompt(self, task: str, caption: str, frames: int, rng: np.random.Generator) -> Prompt:
         style = self.config.prompt_style
@@ -124,7 +124,7 @@ class Examples:
             return text_prompt(*self.turns[int(rng.integers(len(self.turns)))], style)
         return build(task, style, rng, stage=self.stage, caption=caption, frames=frames, fps=self.config.fps)  # type: ignore[arg-type]
 
-    def _lesson(self, prompt: Prompt, clip: int, clips: int, tells_length: bool) -> Lesson:
+    def _sequence(self, prompt: Prompt, clip: int, clips: int, tells_length: bool) -> TrainingSequence:
         row: list[Piece] = []
         shows: list[int] = []
         draws = None
@@ -142,7 +142,7 @@ class Examples:
                 draws = WHOLE * clips + clip
         if self.stage == 2 and isinstance(row[-1], TextPiece) and isinstance(row[-2], OutputMotion):
             row.pop()  # with the text stream frozen there is nothing to learn from the end of the turn
-        return Lesson(tuple(row), tuple(shows), draws, tells_length)
+        return TrainingSequence(tuple(row), tuple(shows), draws, tells_length)
 
     def _ids(self, text: str) -> tuple[int, ...]:
         return tuple(self.backbone.ids(text))

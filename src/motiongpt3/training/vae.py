@@ -1,8 +1,13 @@
-"""Training the motion VAE."""
+"""Training the motion VAE.
+
+`AutoencoderTraining` is what anything that gives features back is trained with: the reconstruction loss and the
+validation. The VAE adds the KL divergence of its latents and, if asked to, a discriminator.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import KW_ONLY, asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from motiongpt3.data.bank import ClipBank
-from motiongpt3.data.clips import PackedClips
 from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.evaluation.metrics.reconstruction import joint_error, root_aligned
 from motiongpt3.models.bimodal import attention_kernel
 from motiongpt3.models.vae import (
     MotionDiscriminator,
@@ -21,13 +26,15 @@ from motiongpt3.models.vae import (
     discriminator_loss,
     frame_mask,
     generator_loss,
+    kl_divergence,
 )
 from motiongpt3.motion.features import feature_slices, features_to_joints
 from motiongpt3.motion.skeleton import HUMANML3D
 from motiongpt3.serialization import load_weights, parse_config, write_folder
-from motiongpt3.training.loop import RunConfig, TrainingModule, check_settings, device, fit
+from motiongpt3.training.loop import FeatureTraining, FeatureTrainingConfig, device, fit, weighted_sum
 
 FPS = 20.0
+"""Rate of HumanML3D's features: makes differences of frames velocities."""
 DECODER = ("decoder", "from_latent", "latent_positions", "inject", "to_features")
 """How the names of the VAE's decoding parameters begin."""
 
@@ -72,74 +79,97 @@ class VAELossWeights:
 
 
 @dataclass(frozen=True)
-class VAETrainingConfig:
+class VAETrainingConfig(FeatureTrainingConfig):
     """One run that trains a VAE."""
 
-    run: RunConfig
-    data: list[Path]
-    """Packed files: the recorded clips first, then pools made from them."""
     model: VAEConfig = field(default_factory=VAEConfig)
     loss: VAELossWeights = field(default_factory=VAELossWeights)
-    batch: int = 128
-    """Clips per step."""
-    crop: float = 0.5
-    """How often a clip is cut to a random length."""
-    pool_share: float = 0.4
-    """Share of draws that go to the pools."""
-    balance: float = 0.0
-    """0 draws clips by their length, 1 draws actions alike."""
+    _: KW_ONLY
     licenses: list[str] | None = None
     """Train only on clips under these licences."""
     decoder_only: bool = False
     """Leave the encoder and the statistics as they are: latents keep their meaning for whatever learnt them."""
 
     def __post_init__(self) -> None:
-        check_settings(self, batch=(1, 10**6), crop=(0, 1), pool_share=(0, 1), balance=(0, 10))
+        super().__post_init__()
         parse_config(VAEConfig, asdict(self.model))
 
 
-class VAETraining(TrainingModule):
+class AutoencoderTraining(FeatureTraining):
+    """An autoencoder, its losses and its validation. A subclass has the network and `losses`.
+
+    Args:
+        config: the run; it has `loss`, the weights, too.
+        licenses: see `ClipBank`.
+    """
+
+    def __init__(self, config: Any, licenses: list[str] | None = None) -> None:
+        super().__init__(config, licenses)
+        self.config = config
+
+    @property
+    def autoencoder(self) -> Autoencoder:
+        """The network that is trained."""
+        raise NotImplementedError
+
+    def losses(self, features: Tensor, lengths: Tensor, seed: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch and what to log of it: normalised features (B, T, F), lengths (B,) frames."""
+        raise NotImplementedError
+
+    def step(self, seed: int) -> tuple[Tensor, dict[str, Tensor], Callable[[], Iterable[str]]]:
+        """See `TrainingModule`."""
+        config, longest = self.config, self.autoencoder.config.max_frames
+        batch = self.bank.batch(config.batch, self.run.seed, self.global_step, longest, config.crop)
+        loss, terms = self.losses(self.autoencoder.normalise(batch.features), batch.lengths, seed)
+        return loss, terms, lambda: [self.bank.clips[i].id for i in batch.clips.tolist()]
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weights of the terms of the loss at this step."""
+        weights = asdict(self.config.loss)
+        if ramp := weights.pop("ramp"):
+            grown = min(1.0, 0.05 + self.global_step / self.run.steps / ramp)
+            weights |= {name: weights[name] * grown for name in ("velocities", "path")}
+        return weights
+
+    @torch.no_grad()
+    def validation_step(self, _: Any, index: int) -> None:
+        """Reconstruction errors over the validation split."""
+        errors = reconstruction_errors(self.autoencoder, self.held)
+        self.log_dict({f"val/{name}": each.mean() for name, each in errors.items()}, prog_bar=True, batch_size=1)
+
+
+class VAETraining(AutoencoderTraining):
     """The VAE, its losses and its validation."""
 
+    config: VAETrainingConfig
+
     def __init__(self, config: VAETrainingConfig) -> None:
-        super().__init__(config.run)
-        self.config = config
-        torch.manual_seed(config.run.seed)
-        packs = [PackedClips.open(path) for path in config.data]
-        self.bank = ClipBank(packs, "train", config.licenses, config.pool_share, config.balance)
-        self.validation = ClipBank(packs[:1], "val", config.licenses)
-        self.vae = MotionVAE(config.model)
-        self.vae.feature_mean.copy_(torch.from_numpy(packs[0].mean.copy()))
-        self.vae.feature_std.copy_(torch.from_numpy(packs[0].std.copy()))
+        super().__init__(config, config.licenses)
+        self.vae = self.with_statistics(MotionVAE(config.model))
         if config.decoder_only:
             for name, parameter in self.vae.named_parameters():
                 parameter.requires_grad_(name.startswith(DECODER))
         self.discriminator = MotionDiscriminator(config.model.features) if config.loss.adversarial else None
 
-    def training_step(self, _: Any, index: int) -> Tensor:
-        """One step on batch number `global_step`."""
-        batch = self.bank.batch(
-            self.config.batch, self.run.seed, self.global_step, self.config.model.max_frames, self.config.crop
-        )
-        features = self.vae.normalise(batch.features)
-        generator = torch.Generator(self.device).manual_seed(self.run.seed * 7_000_003 + self.global_step)
+    @property
+    def autoencoder(self) -> MotionVAE:
+        """The VAE."""
+        return self.vae
+
+    def losses(self, features: Tensor, lengths: Tensor, seed: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Reconstruction of sampled latents, their divergence from the prior, and what the discriminator thinks."""
+        generator = torch.Generator(self.device).manual_seed(seed)
         shape = (len(features), self.config.model.latent_tokens, self.config.model.latent_channels)
         noise = torch.randn(shape, generator=generator, device=self.device)
         with attention_kernel(self.kernel):
-            output, mean, log_variance = self.vae(features, batch.lengths, noise)
-        terms = vae_losses(self.vae, output, features, batch.lengths)
-        terms["kl"] = divergence(mean, log_variance)
-        loss = sum((self.weight(name) * value for name, value in terms.items()), torch.zeros_like(terms["kl"]))
+            output, mean, log_variance = self.vae(features, lengths, noise)
+        terms = reconstruction_losses(self.vae, output, features, lengths)
+        terms["kl"] = kl_divergence(mean, log_variance)
+        loss = weighted_sum(terms, self.weights)
         if self.discriminator is not None:
             loss = loss + self._adversarial(features, output, terms)
-        self.log_dict({f"train/{name}": value for name, value in terms.items()}, batch_size=1)
-        self.log("train/loss", loss, prog_bar=True, batch_size=1)
-        clips = batch.clips
-        return self.guard(loss, lambda: ", ".join(self.bank.clips[i].id for i in clips.tolist()))
-
-    def weight(self, name: str) -> float:
-        """Weight of a term of the loss at this step."""
-        return loss_weight(self.config.loss, name, self.global_step / self.run.steps)
+        return loss, terms
 
     def _adversarial(self, real: Tensor, fake: Tensor, terms: dict[str, Tensor]) -> Tensor:
         """Both sides of the hinge loss in one backward pass: each sees the other without gradients."""
@@ -149,13 +179,6 @@ class VAETraining(TrainingModule):
         self.discriminator.requires_grad_(True)
         terms["discriminator"] = discriminator_loss(self.discriminator(real), self.discriminator(fake.detach()))
         return self.config.loss.adversarial * terms["adversarial"] + terms["discriminator"]
-
-    @torch.no_grad()
-    def validation_step(self, _: Any, index: int) -> None:
-        """Reconstruction errors over the validation split."""
-        errors = reconstruction_errors(self.vae, self.validation)
-        self.log("val/root_aligned_mm", errors["root_aligned_mm"].mean(), prog_bar=True, batch_size=1)
-        self.log("val/global_mm", errors["global_mm"].mean(), prog_bar=True, batch_size=1)
 
     @torch.no_grad()
     def measure_latents(self, size: int = 64, batches: int = 200) -> None:
@@ -172,25 +195,13 @@ class VAETraining(TrainingModule):
         self.vae.latent_std.copy_((second - mean.square()).sqrt())
 
 
-def loss_weight(weights: VAELossWeights, name: str, done: float) -> float:
-    """Weight of a term of the loss when a share `done` of the run lies behind."""
-    weight: float = getattr(weights, name)
-    if name in ("velocities", "path") and weights.ramp:
-        weight *= min(1.0, 0.05 + done / weights.ramp)
-    return weight
-
-
-def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Mean over channels of the KL divergence of a Gaussian (B, N, D) from the standard normal."""
-    mean, log_variance = mean.float(), log_variance.float()
-    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
-
-
-def vae_losses(vae: Autoencoder, output: Tensor, features: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+def reconstruction_losses(
+    autoencoder: Autoencoder, output: Tensor, features: Tensor, lengths: Tensor
+) -> dict[str, Tensor]:
     """The terms of the reconstruction loss, each a mean over real frames only.
 
     Args:
-        vae: for its statistics.
+        autoencoder: for its statistics.
         output: (B, T, F) reconstruction, normalised.
         features: (B, T, F) target, normalised.
         lengths: (B,) frames.
@@ -204,7 +215,7 @@ def vae_losses(vae: Autoencoder, output: Tensor, features: Tensor, lengths: Tens
 
     with torch.autocast(output.device.type, enabled=False):
         output = output.float()
-        made, real = vae.denormalise(output), vae.denormalise(features)
+        made, real = autoencoder.denormalise(output), autoencoder.denormalise(features)
         slices = feature_slices(HUMANML3D)
         pose = slice(slices.root_height.start, slices.positions.stop)
         error = made[..., pose] - real[..., pose]
@@ -217,8 +228,8 @@ def vae_losses(vae: Autoencoder, output: Tensor, features: Tensor, lengths: Tens
 
 
 @torch.no_grad()
-def reconstruction_errors(vae: Autoencoder, bank: ClipBank, size: int = 64) -> dict[str, Tensor]:
-    """Errors of encode-and-decode per clip in millimetres; clips longer than the VAE's maximum are cut there.
+def reconstruction_errors(autoencoder: Autoencoder, bank: ClipBank, size: int = 64) -> dict[str, Tensor]:
+    """Errors of encode-and-decode per clip in millimetres; clips longer than the autoencoder's maximum are cut there.
 
     Returns:
         root_aligned_mm: (C,) mean joint error with the pelvis moved onto the real one in every frame.
@@ -227,16 +238,15 @@ def reconstruction_errors(vae: Autoencoder, bank: ClipBank, size: int = 64) -> d
     local, world = [], []
     for first in range(0, len(bank), size):
         clips = torch.arange(first, min(first + size, len(bank)), device=bank.frames.device)
-        lengths = bank.frames[clips].clamp(max=vae.config.max_frames)
+        lengths = bank.frames[clips].clamp(max=autoencoder.config.max_frames)
         nothing = torch.zeros_like(clips)
         features = bank.take(clips, nothing, lengths, nothing.bool())
-        output, _, _ = vae(vae.normalise(features), lengths)
-        made, real = features_to_joints(vae.denormalise(output.float())), features_to_joints(features)
+        output, _, _ = autoencoder(autoencoder.normalise(features), lengths)
+        made, real = features_to_joints(autoencoder.denormalise(output.float())), features_to_joints(features)
         mask = frame_mask(lengths, features.shape[1])
-        error = (made - real).norm(dim=-1).mean(-1)
-        aligned = ((made - made[:, :, :1]) - (real - real[:, :, :1])).norm(dim=-1).mean(-1)
-        world.append((error * mask).sum(1) / lengths * 1000)
+        aligned = joint_error(root_aligned(made), root_aligned(real))
         local.append((aligned * mask).sum(1) / lengths * 1000)
+        world.append((joint_error(made, real) * mask).sum(1) / lengths * 1000)
     return {"root_aligned_mm": torch.cat(local), "global_mm": torch.cat(world)}
 
 
