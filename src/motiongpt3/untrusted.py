@@ -1,7 +1,12 @@
-"""Checks that every format shares."""
+"""Bounded reading of files that nobody vouches for: nothing is unpickled, and nothing is allocated before it is checked.
+
+What is wrong with a file is one line that names it (MotionGPT3Error). numpy's own reader takes whatever size a header
+declares and stops in a dozen ways, so headers are read here and the rest is left to numpy.
+"""
 
 from __future__ import annotations
 
+import json
 import math
 import tokenize
 import zipfile
@@ -15,30 +20,43 @@ from numpy.typing import NDArray
 
 from motiongpt3.errors import MotionGPT3Error
 
+MAX_ARRAY_BYTES = 2**29
+"""Half a gigabyte: 200,000 frames of 22 joints in float64 are a fifth of it."""
 
-def read_text(path: Path, limit: int) -> str:
-    """The text of a file of at most `limit` bytes; raises MotionGPT3Error when it is larger or no text."""
+
+def read_bytes(path: Path, limit: int, refusal: str) -> bytes:
+    """A file's bytes; raises MotionGPT3Error, `refusal` after the name, when there are more than `limit`."""
     try:
         with path.open("rb") as file:
             data = file.read(limit + 1)
     except OSError as error:
         raise MotionGPT3Error(f"cannot read {path}: {error.strerror or error}") from None
     if len(data) > limit:
-        raise MotionGPT3Error(f"{path.name} is larger than {limit // 2**20} MB: too long for one motion")
+        raise MotionGPT3Error(f"{path.name} {refusal}")
+    return data
+
+
+def read_text(path: Path, limit: int) -> str:
+    """The text of a file of at most `limit` bytes; raises MotionGPT3Error when it is larger or no text."""
+    data = read_bytes(path, limit, f"is larger than {limit // 2**20} MB: too long for one motion")
     if b"\0" in data[:4096]:
         raise MotionGPT3Error(f"{path.name} is not a text file")
     return data.decode("utf-8", errors="replace")
 
 
-def snap_fps(fps: float) -> float:
-    """The whole number of frames per second that a rounded frame time such as 0.0083333 stands for."""
-    return float(round(fps)) if abs(fps - round(fps)) < 1e-4 * fps else fps
+def json_object(data: bytes, name: str) -> dict[str, Any]:
+    """The object of a JSON text; raises MotionGPT3Error when it is another value, damaged, too deep or has a NaN."""
 
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no number")
 
-# Reading numpy's files when nobody can be trusted: nothing is unpickled, nothing is allocated before it is checked.
-
-MAX_ARRAY_BYTES = 2**29
-"""Half a gigabyte: 200,000 frames of 22 joints in float64 are a fifth of it."""
+    try:
+        found = json.loads(data.decode("utf-8"), parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise MotionGPT3Error(f"{name} is damaged: its JSON cannot be read: {str(error)[:80]}") from None
+    if not isinstance(found, dict):
+        raise MotionGPT3Error(f"{name} is damaged: its JSON is no object")
+    return found
 
 
 def read_npy(path: Path) -> NDArray[Any]:

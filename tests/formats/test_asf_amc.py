@@ -13,7 +13,7 @@ from clips import aligned_error, recording
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.formats import load
-from motiongpt3.formats.asf_amc import find_asf, parse_amc, parse_asf, positions
+from motiongpt3.formats.asf_amc import bone_ends, find_asf, parse_amc, parse_asf
 from motiongpt3.motion.kinematics import bone_vectors
 from motiongpt3.motion.skeleton import HUMANML3D
 
@@ -25,7 +25,7 @@ def test_positions_equal_an_independent_readers(samples_dir: Path, name: str) ->
     wanted = json.loads((samples_dir / "reference.json").read_text())[f"{name}.amc"]
     skeleton = parse_asf((samples_dir / wanted["skeleton"]).read_text(), name)
     values = parse_amc((samples_dir / f"{name}.amc").read_text(), skeleton, name)
-    found = positions(skeleton, values, list(wanted["bone_ends"]))
+    found = bone_ends(skeleton, values, list(wanted["bone_ends"]))
     assert len(found) == wanted["frames"]
     ends = np.array(list(wanted["bone_ends"].values())).transpose(1, 0, 2)
     np.testing.assert_allclose(found[wanted["at"]], ends, atol=1e-4)
@@ -103,14 +103,14 @@ AMC = "#!comment\n:FULLY-SPECIFIED\n:DEGREES\n1\nroot 1 2 3 0 0 0\nthigh 0 0\n2\
 
 def test_a_minimal_pair() -> None:
     skeleton = parse_asf(ASF, "x")
-    found = positions(skeleton, parse_amc(AMC, skeleton, "x"), ["root", "thigh"])
+    found = bone_ends(skeleton, parse_amc(AMC, skeleton, "x"), ["root", "thigh"])
     np.testing.assert_allclose(found, [[[1, 2, 3], [1, -2, 3]], [[0, 0, 0], [0, 0, -4]]], atol=1e-9)
 
 
 def test_radians_are_followed() -> None:
     skeleton = parse_asf(ASF, "x")
     text = AMC.replace(":DEGREES", ":RADIANS").replace("90", str(np.pi / 2))
-    found = positions(skeleton, parse_amc(text, skeleton, "x"))
+    found = bone_ends(skeleton, parse_amc(text, skeleton, "x"))
     np.testing.assert_allclose(found[1, 1], [0, 0, -4], atol=1e-9)
 
 

@@ -113,12 +113,12 @@ def test_angles_go_on_without_jumps(tmp_path: Path) -> None:
 def test_the_file_is_what_other_tools_expect(tmp_path: Path) -> None:
     text = save(invented(), tmp_path / "clip.bvh").read_text()
     bvh = parse(text, "clip")
-    names = [node.name for node in bvh.nodes if not node.is_end]
+    names = [joint.name for joint in bvh.joints if not joint.is_end]
     assert {"Hips", "Spine2", "LeftArm", "RightHand", "LeftToeBase", "LHipJoint", "LowerBack"} <= set(names)
     assert text.splitlines()[1] == "ROOT Hips"
-    assert {node.order for node in bvh.nodes if not node.is_end} == {"ZXY"}
+    assert {joint.order for joint in bvh.joints if not joint.is_end} == {"ZXY"}
     bvh.values[:] = 0
-    rest = dict(zip([node.name for node in bvh.nodes], bvh.positions()[0], strict=True))
+    rest = dict(zip([joint.name for joint in bvh.joints], bvh.positions()[0], strict=True))
     assert abs(rest["LeftHand"][1] - rest["LeftArm"][1]) < 1e-6 < rest["LeftHand"][0] - rest["LeftArm"][0]
     assert 110 < rest["Head"][1] - rest["LeftFoot"][1] < 160, "centimetres"
 
@@ -282,7 +282,7 @@ def test_other_dialects_come_back(mocap_dir: Path, tmp_path: Path, dialect: BvhD
 def test_dialects_have_their_programs_names(tmp_path: Path) -> None:
     motion = invented(0, wildness=0.3)
     names = {
-        dialect: [node.name for node in parse(save(motion, path, bvh_dialect=dialect).read_text(), "x").nodes]
+        dialect: [joint.name for joint in parse(save(motion, path, bvh_dialect=dialect).read_text(), "x").joints]
         for dialect in ("ours", "mixamo", "cmu")
         for path in [tmp_path / "clip.bvh"]
     }

@@ -242,7 +242,7 @@ def test_names_are_those_of_our_bvh_files(tmp_path: Path) -> None:
     motion = invented()
     glb = written(motion, tmp_path)
     nodes = glb.json["nodes"]
-    tree = bvh.parse(save(motion, tmp_path / "clip.bvh").read_text(), "clip").nodes
+    tree = bvh.parse(save(motion, tmp_path / "clip.bvh").read_text(), "clip").joints
     wanted = {node.name: tree[node.parent].name if node.parent >= 0 else "" for node in tree if not node.is_end}
     found = {n["name"]: nodes[p]["name"] if p >= 0 else "" for n, p in zip(nodes, glb.parents, strict=True)}
     assert found == wanted | {"Mannequin": ""}

@@ -1,11 +1,13 @@
-"""Motion files: `load` and `save` by suffix. Importing this is cheap; a format's module loads when it is used."""
+"""Motion files: `load` and `save` by suffix. Importing this is cheap; a format's module loads when it is used.
+
+A further format is a module of this package with `read(path) -> Motion` or `write(motion, path)`, and a line in a table.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.motion import Motion
@@ -17,30 +19,24 @@ if TYPE_CHECKING:
 MAX_BYTES = 2**30
 """Larger files are refused: an hour of motion capture as text is smaller."""
 
-
-@dataclass(frozen=True)
-class _Format:
-    """The module with `read(path)` and `write(motion, path)`, and which of the two it has."""
-
-    module: str
-    read: str = "read"
-    write: str = "write"
-    reads: bool = True
-    writes: bool = True
-
-
-_FORMATS = {
-    ".npz": _Format("npz"),
-    ".smpl.npz": _Format("smpl", reads=False),  # Reading goes by .npz, which knows such files by their arrays.
-    ".npy": _Format("npz", read="read_humanml3d", write="write_humanml3d"),
-    ".bvh": _Format("bvh"),
-    ".amc": _Format("asf_amc", writes=False),
-    ".glb": _Format("glb"),
-    ".mp4": _Format("video", reads=False),
-    ".gif": _Format("video", reads=False),
-    ".png": _Format("png", reads=False),
+_READERS = {
+    ".npz": "npz.read",  # .smpl.npz and AMASS, too: it knows such files by their arrays
+    ".npy": "npz.read_humanml3d",
+    ".bvh": "bvh.read",
+    ".amc": "asf_amc.read",
+    ".glb": "glb.read",
 }
-_DRAWN = (".mp4", ".gif", ".png")
+_WRITERS = {
+    ".npz": "npz.write",
+    ".smpl.npz": "smpl.write",
+    ".npy": "npz.write_humanml3d",
+    ".bvh": "bvh.write",
+    ".glb": "glb.write",
+    ".mp4": "video.write",
+    ".gif": "video.write",
+    ".png": "png.write",
+}
+"""{suffix: module.function}."""
 
 
 def load(path: str | Path) -> Motion:
@@ -57,9 +53,10 @@ def load(path: str | Path) -> Motion:
     suffix = source.suffix.lower()
     if suffix == ".asf":
         raise MotionGPT3Error(f"{source.name} is a skeleton without motion; give the .amc file that goes with it")
-    form = _FORMATS.get(suffix)
-    if form is None or not form.reads:
-        raise MotionGPT3Error(f"cannot read {suffix or 'a file without suffix'}: {source}; {_known('readable')}")
+    if suffix not in _READERS:
+        raise MotionGPT3Error(
+            f"cannot read {suffix or 'a file without suffix'}: {source}; readable are {', '.join(_READERS)}"
+        )
     try:
         if source.is_dir():
             raise MotionGPT3Error(f"{source} is a folder; give a file")
@@ -72,7 +69,7 @@ def load(path: str | Path) -> Motion:
         raise MotionGPT3Error(f"{source} is empty")
     if size > MAX_BYTES:
         raise MotionGPT3Error(f"{source} has {size / 2**30:.1f} GB; files over {MAX_BYTES / 2**30:.0f} GB are refused")
-    motion: Motion = getattr(import_module(f"motiongpt3.formats.{form.module}"), form.read)(source)
+    motion: Motion = _function(_READERS[suffix])(source)
     return motion
 
 
@@ -92,35 +89,39 @@ def save(motion: Motion, path: str | Path, bvh_dialect: BvhDialect = "ours", bod
     """
     target = Path(path)
     suffix = suffix_of(target)
-    form = _FORMATS.get(suffix)
-    if form is None or not form.writes:
+    if suffix not in _WRITERS:
         raise MotionGPT3Error(
-            f"cannot write {target.suffix or 'a file without suffix'}: {target}; {_known('writable')}"
+            f"cannot write {target.suffix or 'a file without suffix'}: {target}; writable are {', '.join(_WRITERS)}"
         )
     if target.is_dir():
         raise MotionGPT3Error(f"{target} is a folder; give a file name")
-    options: dict[str, str] = {"dialect": bvh_dialect} if suffix == ".bvh" else {}
-    if suffix in _DRAWN:
-        options = {"body": body}
-    getattr(import_module(f"motiongpt3.formats.{form.module}"), form.write)(motion, target, **options)
+    drawn = suffix in (".mp4", ".gif", ".png")
+    options = {"body": body} if drawn else {"dialect": bvh_dialect} if suffix == ".bvh" else {}
+    _function(_WRITERS[suffix])(motion, target, **options)
     return target
 
 
 def suffix_of(path: Path) -> str:
     """The suffix that decides the format, in lower case; of two where these are known together (.smpl.npz)."""
     two = "".join(path.suffixes[-2:]).lower()
-    return two if two in _FORMATS else path.suffix.lower()
+    return two if two in _WRITERS else path.suffix.lower()
 
 
 def readable_suffixes() -> tuple[str, ...]:
     """Suffixes that `load` knows."""
-    return tuple(suffix for suffix, form in _FORMATS.items() if form.reads)
+    return tuple(_READERS)
 
 
 def writable_suffixes() -> tuple[str, ...]:
     """Suffixes that `save` knows."""
-    return tuple(suffix for suffix, form in _FORMATS.items() if form.writes)
+    return tuple(_WRITERS)
 
 
-def _known(what: str) -> str:
-    return f"{what} are {', '.join(readable_suffixes() if what == 'readable' else writable_suffixes())}"
+def snap_fps(fps: float) -> float:
+    """The whole number of frames per second that a rounded frame time such as 0.0083333 stands for."""
+    return float(round(fps)) if abs(fps - round(fps)) < 1e-4 * fps else fps
+
+
+def _function(name: str) -> Any:
+    module, function = name.split(".")
+    return getattr(import_module(f"motiongpt3.formats.{module}"), function)

@@ -1,4 +1,7 @@
-"""Acclaim ASF/AMC, the format of CMU's original distribution: the skeleton in one file, the motion in another."""
+"""Acclaim ASF/AMC, the format of CMU's original distribution: the skeleton in one file, the motion in another.
+
+Own code, because no package on PyPI reads the pair with its units, angles and errors; the kinematics are ours anyway.
+"""
 
 from __future__ import annotations
 
@@ -9,47 +12,53 @@ from pathlib import Path
 import numpy as np
 import roma
 import torch
-from numpy.typing import NDArray
 
 from motiongpt3.characters.bone_names import match
 from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.motion.kinematics import forward
 from motiongpt3.motion.motion import MAX_FRAMES, Motion
 from motiongpt3.motion.retarget import to_skeleton
+from motiongpt3.motion.skeleton import Float64
 from motiongpt3.untrusted import read_text
 
 CMU_FPS = 120.0
 """AMC files do not state their frame rate; CMU's (and HDM05's) are recorded at 120."""
 MAX_BYTES = 64 * 2**20
+"""CMU's longest files have a tenth of it."""
 MAX_ASF_BYTES = 2**20
+"""CMU's skeletons have 10,000 bytes."""
 MAX_BONES = 500
+"""CMU's skeletons have 31."""
 _INCH = 0.0254
+"""Metres; what the length unit of an ASF file divides."""
 _CHUNK = 2048
+"""Frames that are posed together, so that a long file does not fill the memory."""
 
 
 @dataclass
-class Bone:
-    """A bone of an ASF skeleton: it runs along `direction` for `length`, turned about its own `axis` frame.
+class AcclaimBone:
+    """A bone of an ASF skeleton.
 
     Attributes:
         name: as in the file.
         parent: index of the parent, -1 for the root (bone 0, which has no length).
-        vector: (3,) from the bone's start to its end in the rest pose.
+        vector: (3,) from the bone's start to its end in the rest pose; where the root is.
         axis: (3, 3) rest orientation of the frame its angles are about.
         dof: what each value of a frame is: rx, ry, rz, and for the root tx, ty, tz.
     """
 
     name: str
     parent: int
-    vector: NDArray[np.float64]
-    axis: NDArray[np.float64]
+    vector: Float64
+    axis: Float64
     dof: tuple[str, ...]
 
 
 @dataclass
-class Skeleton:
+class AcclaimSkeleton:
     """An ASF skeleton: bones, parents first; its length scale, in units per inch; whether angles are in degrees."""
 
-    bones: list[Bone]
+    bones: list[AcclaimBone]
     units_per_inch: float
     degrees: bool
 
@@ -74,8 +83,7 @@ def read(path: Path, fps: float = CMU_FPS) -> Motion:
     values = parse_amc(read_text(path, MAX_BYTES), skeleton, path.name)
     names = [bone.name for bone in skeleton.bones]
     dialect = match(names, asf.name)
-    ends = positions(skeleton, values, dialect.sources(names))
-    joints = dialect.assemble(ends) * skeleton.metres_per_unit
+    joints = dialect.assemble(bone_ends(skeleton, values, dialect.sources(names))) * skeleton.metres_per_unit
     if not np.isfinite(joints).all():
         raise MotionGPT3Error(f"{path.name}: joint positions are too large to compute")
     return Motion(to_skeleton(joints), fps=fps, name=path.stem)
@@ -95,9 +103,17 @@ def find_asf(amc: Path) -> Path:
     raise MotionGPT3Error(f"{amc.name} needs its skeleton: put {looked} (or a single .asf) in {amc.parent}")
 
 
-def parse_asf(text: str, name: str) -> Skeleton:
+def parse_asf(text: str, name: str) -> AcclaimSkeleton:
     """Parse the text of an ASF file; `name` is how errors call it."""
-    sections = _sections(text)
+    sections: dict[str, list[list[str]]] = {}
+    lines: list[list[str]] = []
+    for line in text.splitlines():
+        words = re.sub(r"#.*", "", line).split()
+        if words and words[0].startswith(":"):
+            lines = sections.setdefault(words[0][1:].lower(), [])
+            words = words[1:]
+        if words:
+            lines.append(words)
     if "bonedata" not in sections or "hierarchy" not in sections or "root" not in sections:
         raise MotionGPT3Error(f"{name} is not an ASF skeleton: it needs :root, :bonedata and :hierarchy")
     units = _fields(sections.get("units", []))
@@ -106,105 +122,38 @@ def parse_asf(text: str, name: str) -> Skeleton:
         raise MotionGPT3Error(f"{name}: the length unit must be above 0, not {scale}")
     degrees = not units.get("angle", ["deg"])[0].lower().startswith("rad")
 
-    root = _fields(sections["root"])
-    found = {"root": _bone("root", root, tuple(word.lower() for word in root.get("order", [])), degrees, name)}
-    for block in _blocks(sections["bonedata"]):
-        fields = _fields(block)
+    found = {"root": _bone("root", _fields(sections["root"]), degrees, name)}
+    blocks: list[list[list[str]]] = []
+    for words in sections["bonedata"]:
+        if words[0].lower() == "begin":
+            blocks.append([])
+        elif words[0].lower() != "end" and blocks:
+            blocks[-1].append(words)
+    for fields in map(_fields, blocks):
         label = " ".join(fields.get("name", []))
         if not label or label in found:
             raise MotionGPT3Error(f"{name}: bone {label[:60]!r} {'appears twice' if label else 'has no name'}")
-        found[label] = _bone(label, fields, tuple(word.lower() for word in fields.get("dof", [])), degrees, name)
+        found[label] = _bone(label, fields, degrees, name)
         if len(found) > MAX_BONES:
             raise MotionGPT3Error(f"{name} has more than {MAX_BONES} bones")
 
-    order, place = [found["root"]], {"root": 0}
-    for line in sections["hierarchy"]:
-        if line[0].lower() in ("begin", "end"):
-            continue
-        for child in line[1:]:
-            if line[0] not in place or child not in found or child in place:
-                raise MotionGPT3Error(f"{name}: the hierarchy's {line[0][:40]} -> {child[:40]} is unknown or a cycle")
-            found[child].parent = place[line[0]]
-            place[child] = len(order)
-            order.append(found[child])
-    return Skeleton(order, scale, degrees)
+    place = {"root": 0}
+    for parent, *children in sections["hierarchy"]:
+        for child in children if parent.lower() not in ("begin", "end") else []:
+            if parent not in place or child not in found or child in place:
+                raise MotionGPT3Error(f"{name}: the hierarchy's {parent[:40]} -> {child[:40]} is unknown or a cycle")
+            found[child].parent = place[parent]
+            place[child] = len(place)
+    return AcclaimSkeleton([found[label] for label in place], scale, degrees)
 
 
-def parse_amc(text: str, skeleton: Skeleton, name: str) -> dict[str, NDArray[np.float64]]:
-    """The values of each bone over time, {bone: (T, dof)}; bones without freedom are absent."""
-    moving = {bone.name: len(bone.dof) for bone in skeleton.bones if bone.dof}
-    rows: dict[str, list[list[str]]] = {bone: [] for bone in moving}
-    frames = 0
-    for number, line in enumerate(text.splitlines(), start=1):
-        words = line.split()
-        if not words or words[0][0] in "#:":
-            if words and words[0].upper() == ":RADIANS":
-                skeleton.degrees = False
-            continue
-        if len(words) == 1 and words[0].isdecimal():
-            _check_complete(rows, frames, name)
-            frames += 1
-            if frames > MAX_FRAMES:
-                raise MotionGPT3Error(f"{name} has more than {MAX_FRAMES} frames")
-            continue
-        if words[0] not in moving or len(words) - 1 != moving[words[0]] or len(rows[words[0]]) != frames - 1:
-            what = f"{words[0][:40]} with {len(words) - 1} values"
-            raise MotionGPT3Error(f"{name}, line {number}: {what} does not fit its ASF; is it another subject's?")
-        rows[words[0]].append(words[1:])
-    _check_complete(rows, frames, name)
-    if not frames:
-        raise MotionGPT3Error(f"{name} has no frames")
-    try:
-        values = {bone: np.array(numbers, dtype=np.float64) for bone, numbers in rows.items()}
-    except ValueError as error:
-        raise MotionGPT3Error(f"{name}: {str(error)[:100]}") from None
-    if not all((np.abs(numbers) < 1e9).all() for numbers in values.values()):
-        raise MotionGPT3Error(f"{name} contains NaN, infinite or impossibly large values")
-    return values
-
-
-def positions(
-    skeleton: Skeleton, values: dict[str, NDArray[np.float64]], names: list[str] | None = None
-) -> NDArray[np.float64]:
-    """(T, N, 3) ends of the named bones, or of all, in file units; the root's end is the root."""
-    index = {bone.name: i for i, bone in enumerate(skeleton.bones)}
-    wanted = list(index.values()) if names is None else [index[name] for name in names]
-    total = len(next(iter(values.values())))
-    parts = []
-    for start in range(0, total, _CHUNK):
-        chunk = {bone: numbers[start : start + _CHUNK] for bone, numbers in values.items()}
-        parts.append(_ends(skeleton, chunk, min(_CHUNK, total - start))[:, wanted])
-    return np.concatenate(parts)
-
-
-def _ends(skeleton: Skeleton, values: dict[str, NDArray[np.float64]], frames: int) -> NDArray[np.float64]:
-    ends = np.empty((frames, len(skeleton.bones), 3))
-    turned: list[NDArray[np.float64]] = []
-    for i, bone in enumerate(skeleton.bones):
-        local = np.broadcast_to(np.eye(3), (frames, 3, 3))
-        turns = [k for k, freedom in enumerate(bone.dof) if freedom[0] == "r"]
-        if turns:
-            order = "".join(bone.dof[k][1] for k in turns)
-            angles = torch.from_numpy(values[bone.name][:, turns])
-            local = roma.euler_to_rotmat(order, angles, degrees=skeleton.degrees).numpy()
-        local = bone.axis @ local @ bone.axis.T
-        turned.append(local if bone.parent < 0 else turned[bone.parent] @ local)
-        if bone.parent >= 0:
-            ends[:, i] = ends[:, bone.parent] + turned[i] @ bone.vector
-            continue
-        ends[:, i] = bone.vector
-        for k, freedom in enumerate(bone.dof):
-            if freedom[0] == "t":
-                ends[:, i, "xyz".index(freedom[1])] += values[bone.name][:, k]
-    return ends
-
-
-def _bone(label: str, fields: dict[str, list[str]], dof: tuple[str, ...], degrees: bool, name: str) -> Bone:
+def _bone(label: str, fields: dict[str, list[str]], degrees: bool, name: str) -> AcclaimBone:
     where = f"{name}: bone {label[:60]!r}"
-    known = ("rx", "ry", "rz", "tx", "ty", "tz") if label == "root" else ("rx", "ry", "rz")
-    if not set(dof) <= set(known) or len(set(dof)) != len(dof):
+    is_root = label == "root"
+    dof = tuple(word.lower() for word in fields.get("order" if is_root else "dof", []))
+    if not set(dof) <= {"rx", "ry", "rz", *(("tx", "ty", "tz") if is_root else ())} or len(set(dof)) != len(dof):
         raise MotionGPT3Error(f"{where} has impossible degrees of freedom: {' '.join(dof)[:60]}")
-    if label == "root":
+    if is_root:
         vector = np.array(_floats(fields.get("position", ["0"] * 3), 3, where))
         order = (fields.get("axis") or ["XYZ"])[0]
         angles = _floats(fields.get("orientation", ["0"] * 3), 3, where)
@@ -217,31 +166,7 @@ def _bone(label: str, fields: dict[str, list[str]], dof: tuple[str, ...], degree
     if sorted(order.lower()) != ["x", "y", "z"]:
         raise MotionGPT3Error(f"{where} has an axis order {order[:20]!r}; XYZ in some order is expected")
     turned = roma.euler_to_rotmat(order.lower(), torch.tensor(angles, dtype=torch.float64), degrees=degrees)
-    return Bone(label, -1, vector, turned.numpy(), dof)
-
-
-def _sections(text: str) -> dict[str, list[list[str]]]:
-    """{section: its lines as words}, comments and blank lines left out."""
-    sections: dict[str, list[list[str]]] = {}
-    current: list[list[str]] = []
-    for line in text.splitlines():
-        words = re.sub(r"#.*", "", line).split()
-        if words and words[0].startswith(":"):
-            current = sections.setdefault(words[0][1:].lower(), [])
-            current += [words[1:]] if len(words) > 1 else []
-        elif words:
-            current.append(words)
-    return sections
-
-
-def _blocks(lines: list[list[str]]) -> list[list[list[str]]]:
-    blocks: list[list[list[str]]] = []
-    for line in lines:
-        if line[0].lower() == "begin":
-            blocks.append([])
-        elif line[0].lower() != "end" and blocks:
-            blocks[-1].append(line)
-    return blocks
+    return AcclaimBone(label, -1, vector, turned.numpy(), dof)
 
 
 def _fields(lines: list[list[str]]) -> dict[str, list[str]]:
@@ -258,7 +183,67 @@ def _floats(words: list[str], count: int, where: str) -> list[float]:
     return numbers
 
 
-def _check_complete(rows: dict[str, list[list[str]]], frames: int, name: str) -> None:
-    for bone, numbers in rows.items():
-        if len(numbers) != frames:
-            raise MotionGPT3Error(f"{name}: frame {frames} has no values for {bone[:40]}")
+def parse_amc(text: str, skeleton: AcclaimSkeleton, name: str) -> dict[str, Float64]:
+    """The values of each bone over time, {bone: (T, dof)}; bones without freedom are absent."""
+    moving = {bone.name: len(bone.dof) for bone in skeleton.bones if bone.dof}
+    rows: dict[str, list[list[str]]] = {bone: [] for bone in moving}
+    frames = 0
+
+    def check_complete() -> None:
+        for bone, numbers in rows.items():
+            if len(numbers) != frames:
+                raise MotionGPT3Error(f"{name}: frame {frames} has no values for {bone[:40]}")
+
+    for number, line in enumerate(text.splitlines(), start=1):
+        words = line.split()
+        if not words or words[0][0] in "#:":
+            if words and words[0].upper() == ":RADIANS":
+                skeleton.degrees = False
+        elif len(words) == 1 and words[0].isdecimal():
+            check_complete()
+            frames += 1
+            if frames > MAX_FRAMES:
+                raise MotionGPT3Error(f"{name} has more than {MAX_FRAMES} frames")
+        elif words[0] not in moving or len(words) - 1 != moving[words[0]] or len(rows[words[0]]) != frames - 1:
+            what = f"{words[0][:40]} with {len(words) - 1} values"
+            raise MotionGPT3Error(f"{name}, line {number}: {what} does not fit its ASF; is it another subject's?")
+        else:
+            rows[words[0]].append(words[1:])
+    check_complete()
+    if not frames:
+        raise MotionGPT3Error(f"{name} has no frames")
+    try:
+        values = {bone: np.array(numbers, dtype=np.float64) for bone, numbers in rows.items()}
+    except ValueError as error:
+        raise MotionGPT3Error(f"{name}: {str(error)[:100]}") from None
+    if not all((np.abs(numbers) < 1e9).all() for numbers in values.values()):
+        raise MotionGPT3Error(f"{name} contains NaN, infinite or impossibly large values")
+    return values
+
+
+def bone_ends(skeleton: AcclaimSkeleton, values: dict[str, Float64], names: list[str] | None = None) -> Float64:
+    """(T, N, 3) ends of the named bones, or of all, in file units; the root's end is the root."""
+    index = {bone.name: i for i, bone in enumerate(skeleton.bones)}
+    wanted = [index[name] for name in names or index]
+    total = len(next(iter(values.values())))
+    chunks = [{bone: rows[i : i + _CHUNK] for bone, rows in values.items()} for i in range(0, total, _CHUNK)]
+    return np.concatenate([_ends(skeleton, chunk)[:, wanted] for chunk in chunks])
+
+
+def _ends(skeleton: AcclaimSkeleton, values: dict[str, Float64]) -> Float64:
+    """(T, N, 3) ends of all bones. A bone turns about its own axis frame, and goes along with its parent."""
+    bones, frames = skeleton.bones, len(next(iter(values.values())))
+    rotations = torch.eye(3, dtype=torch.float64).repeat(frames, len(bones), 1, 1)
+    for i, bone in enumerate(bones):
+        turns = [k for k, freedom in enumerate(bone.dof) if freedom[0] == "r"]
+        if turns:
+            order, angles = "".join(bone.dof[k][1] for k in turns), torch.from_numpy(values[bone.name][:, turns])
+            rotations[:, i] = roma.euler_to_rotmat(order, angles, degrees=skeleton.degrees)
+        axis = torch.from_numpy(bone.axis)
+        rotations[:, i] = axis @ rotations[:, i] @ axis.T
+    root = np.tile(bones[0].vector, (frames, 1))
+    for k, freedom in enumerate(bones[0].dof):
+        if freedom[0] == "t":
+            root[:, "xyz".index(freedom[1])] += values["root"][:, k]
+    vectors = torch.from_numpy(np.stack([bone.vector for bone in bones]))
+    return forward(rotations, vectors, torch.from_numpy(root), [bone.parent for bone in bones]).numpy()

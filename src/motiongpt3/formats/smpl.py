@@ -1,4 +1,11 @@
-"""SMPL-shaped npz files (.smpl.npz): axis-angle poses as in AMASS, by inverse kinematics; no body model is needed."""
+"""SMPL poses as npz: AMASS's recordings are read; motions are written in their shape (.smpl.npz), no body model needed.
+
+AMASS holds poses of a body model, which is needed to know where the joints are and whose licence does not let us ship
+it. It is read from the file, or folder of {gender}/model.npz, that the environment variable MOTIONGPT3_SMPLH names:
+SMPL-H as mano.is.tue.mpg.de offers it, a plain npz. Our own files hold the joints of their rest pose instead.
+
+Own code instead of the packages smplx or human_body_prior: of the model only the rest joints are wanted, not its skin.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +16,25 @@ from pathlib import Path
 import numpy as np
 import roma
 import torch
-from numpy.typing import NDArray
 
 from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.motion.kinematics import pose_joints
 from motiongpt3.motion.motion import MAX_FRAMES, Motion, require_humanml3d
 from motiongpt3.motion.retarget import own_rest_pose, to_rig, to_skeleton
-from motiongpt3.motion.skeleton import HUMANML3D
+from motiongpt3.motion.skeleton import HUMANML3D, Float64
 from motiongpt3.serialization import atomic_path
 from motiongpt3.untrusted import Npz
-
-# AMASS npz: poses of a body model, which is needed to know where the joints are.
-#
-# The model's licence does not let us ship it. It is read from the file, or folder of {gender}/model.npz, that the
-# environment variable MOTIONGPT3_SMPLH names: SMPL-H as mano.is.tue.mpg.de offers it, a plain npz.
 
 VARIABLE = "MOTIONGPT3_SMPLH"
 REST = "rest_joints"
 """Under this name our files have the (22, 3) joints of the rest pose."""
-_JOINTS = len(HUMANML3D)
+SMPL_JOINTS = 24
+"""Those of SMPL: our 22 and the hands, which stay at rest."""
+_BODY = len(HUMANML3D)
+_Z_UP = np.array([[-1.0, 0, 0], [0, 0, 1], [0, 1, 0]])
+"""From our axes to AMASS's and back: (x, y, z) -> (-x, z, y), as HumanML3D's preparation reads it."""
+_PELVIS = np.array([0.0, -0.22, 0.03])
+"""Where SMPL's body has its pelvis at rest, to the centimetre; it turns about that and is moved by `trans`."""
 
 
 def read(path: Path) -> Motion:
@@ -34,7 +42,7 @@ def read(path: Path) -> Motion:
 
     Joints of the rest body (J_regressor times v_template, shaped by betas where the model has shapedirs) are posed
     by forward kinematics, turned from z up to y up as HumanML3D does, (x, y, z) -> (-x, z, y), and given its bone
-    lengths. Files of ours (`formats.smpl`) hold the rest joints themselves and need no body model.
+    lengths. Files that `write` wrote hold the rest joints themselves and come back as they were.
 
     Raises:
         MotionGPT3Error: no body model, or arrays missing, of the wrong shape or not finite.
@@ -46,19 +54,20 @@ def read(path: Path) -> Motion:
         poses, trans, fps = file.numbers("poses"), file.numbers("trans"), file.number(rate)
         betas = file.numbers("betas").ravel() if "betas" in file else np.zeros(0)
         own = file.numbers(REST) if REST in file else None
-        caption = file.text("caption")
-        gender = (file.text("gender") or "neutral") if "gender" in file else "neutral"
+        caption, gender = file.text("caption"), file.text("gender") or "neutral"
     frames = len(poses) if poses.ndim else 0
-    if poses.ndim != 2 or poses.shape[1] < 3 * _JOINTS or trans.shape != (frames, 3) or not 1 <= frames <= MAX_FRAMES:
+    if poses.ndim != 2 or poses.shape[1] < 3 * _BODY or trans.shape != (frames, 3) or not 1 <= frames <= MAX_FRAMES:
         raise MotionGPT3Error(
-            f"{path.name}: poses {poses.shape} and trans {trans.shape} should be (frames, {3 * _JOINTS} or more) "
+            f"{path.name}: poses {poses.shape} and trans {trans.shape} should be (frames, {3 * _BODY} or more) "
             "and (frames, 3)"
         )
-    if own is not None and own.shape != (_JOINTS, 3):
-        raise MotionGPT3Error(f"{path.name}: {REST} must have shape ({_JOINTS}, 3), not {own.shape}")
+    if own is not None and own.shape != (_BODY, 3):
+        raise MotionGPT3Error(f"{path.name}: {REST} must have shape ({_BODY}, 3), not {own.shape}")
     rest = _rest_joints(_model(path, gender), betas) if own is None else own
-    turned = roma.rotvec_to_rotmat(torch.from_numpy(poses[:, : 3 * _JOINTS].reshape(frames, _JOINTS, 3))).numpy()
-    joints = (_pose(rest, turned) + trans[:, None])[..., [0, 2, 1]] * [-1, 1, 1]
+    turns = roma.rotvec_to_rotmat(torch.from_numpy(poses[:, : 3 * _BODY].reshape(frames, _BODY, 3)))
+    offsets = np.concatenate([rest[:1], rest[1:] - rest[list(HUMANML3D.parents[1:])]])
+    posed = pose_joints(turns, torch.from_numpy(offsets), HUMANML3D.parents)[1].numpy()
+    joints = (posed + trans[:, None])[..., [0, 2, 1]] * [-1, 1, 1]
     return Motion(to_skeleton(joints) if own is None else joints, fps=fps, caption=caption, name=path.stem)
 
 
@@ -79,44 +88,23 @@ def _model(path: Path, gender: str) -> Path:
     return model
 
 
-def _rest_joints(model: Path, betas: NDArray[np.float64]) -> NDArray[np.float64]:
+def _rest_joints(model: Path, betas: Float64) -> Float64:
     """(22, 3) joints of the body in its rest pose, checked to be the tree that our skeleton is."""
     with Npz(model) as file:
         regressor, vertices, tree = (file.numbers(key) for key in ("J_regressor", "v_template", "kintree_table"))
         if vertices.ndim != 2 or vertices.shape[1] != 3 or regressor.ndim != 2 or regressor.shape[1] != len(vertices):
             raise MotionGPT3Error(f"{model.name}: J_regressor {regressor.shape} and v_template {vertices.shape} differ")
-        parents = tree[0, 1:_JOINTS].tolist() if tree.ndim == 2 else []
-        if len(regressor) < _JOINTS or parents != list(HUMANML3D.parents[1:]):
-            raise MotionGPT3Error(f"{model.name}: its first {_JOINTS} joints are not SMPL's")
+        parents = tree[0, 1:_BODY].tolist() if tree.ndim == 2 else []
+        if len(regressor) < _BODY or parents != list(HUMANML3D.parents[1:]):
+            raise MotionGPT3Error(f"{model.name}: its first {_BODY} joints are not SMPL's")
         if "shapedirs" in file and betas.size:
             directions = file.numbers("shapedirs")
             if directions.shape[:2] != vertices.shape or directions.ndim != 3:
                 raise MotionGPT3Error(f"{model.name}: shapedirs {directions.shape} does not fit its vertices")
             count = min(directions.shape[2], betas.size)
             vertices = vertices + directions[..., :count] @ betas[:count]
-    rest: NDArray[np.float64] = regressor[:_JOINTS] @ vertices
+    rest: Float64 = regressor[:_BODY] @ vertices
     return rest
-
-
-def _pose(rest: NDArray[np.float64], rotations: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(T, 22, 3) by SMPL's forward kinematics: a joint's rotation turns all below it; the root is where it rests."""
-    turned = np.empty_like(rotations)
-    joints = np.empty((len(rotations), _JOINTS, 3))
-    for joint, parent in enumerate(HUMANML3D.parents):
-        if parent < 0:
-            turned[:, 0], joints[:, 0] = rotations[:, 0], rest[0]
-            continue
-        turned[:, joint] = turned[:, parent] @ rotations[:, joint]
-        joints[:, joint] = joints[:, parent] + turned[:, parent] @ (rest[joint] - rest[parent])
-    return joints
-
-
-JOINTS = 24
-"""Those of SMPL: our 22 and the hands, which stay at rest."""
-_Z_UP = np.array([[-1.0, 0, 0], [0, 0, 1], [0, 1, 0]])
-"""From our axes to AMASS's: (x, y, z) -> (-x, z, y), as HumanML3D reads it."""
-_PELVIS = np.array([0.0, -0.22, 0.03])
-"""Where SMPL's body has its pelvis at rest, to the centimetre; it turns about that and is moved by `trans`."""
 
 
 @dataclass(frozen=True)
@@ -130,9 +118,9 @@ class SmplPoses:
         error: metres, mean distance of the posed joints from the motion's.
     """
 
-    poses: NDArray[np.float64]
-    trans: NDArray[np.float64]
-    rest: NDArray[np.float64]
+    poses: Float64
+    trans: Float64
+    rest: Float64
     error: float
 
 
@@ -144,11 +132,10 @@ def smpl_poses(motion: Motion) -> SmplPoses:
     """
     own = own_rest_pose(motion)
     played = to_rig(motion, own, same_body=True)
-    turns = played.turns.clone()
-    local = torch.zeros(len(motion), JOINTS, 3, dtype=torch.float64)
+    local = torch.zeros(len(motion), SMPL_JOINTS, 3, dtype=torch.float64)
     for joint, parent in enumerate(HUMANML3D.parents):
-        below = torch.from_numpy(_Z_UP) @ turns[:, 0] if parent < 0 else turns[:, parent].mT @ turns[:, joint]
-        local[:, joint] = roma.rotmat_to_rotvec(below)
+        above = torch.from_numpy(_Z_UP) if parent < 0 else played.turns[:, parent].mT
+        local[:, joint] = roma.rotmat_to_rotvec(above @ played.turns[:, joint])
     rest = own.places - own.places[0] + _PELVIS
     trans = played.joints[:, 0] @ _Z_UP.T - _PELVIS
     error = float(np.linalg.norm(played.joints - motion.joints, axis=-1).mean())
@@ -156,7 +143,7 @@ def smpl_poses(motion: Motion) -> SmplPoses:
 
 
 def write(motion: Motion, path: Path) -> None:
-    """Write `poses`, `trans`, `mocap_framerate`, `betas` (zero), `gender` and the rest joints for `load`.
+    """Write `poses`, `trans`, `mocap_framerate`, `betas` (zero), `gender` and the rest joints for `read`.
 
     Raises:
         MotionGPT3Error: another skeleton than HumanML3D's, or the folder cannot be written.
