@@ -1,4 +1,4 @@
-"""Bounded reading of files that nobody vouches for: nothing is unpickled, and nothing is allocated before it is checked.
+"""Bounded reading of files that nobody vouches for: nothing is unpickled, nothing allocated before it is checked.
 
 What is wrong with a file is one line that names it (MotionGPT3Error). numpy's own reader takes whatever size a header
 declares and stops in a dozen ways, so headers are read here and the rest is left to numpy.

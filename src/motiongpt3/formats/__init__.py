@@ -1,6 +1,6 @@
 """Motion files: `load` and `save` by suffix. Importing this is cheap; a format's module loads when it is used.
 
-A further format is a module of this package with `read(path) -> Motion` or `write(motion, path)`, and a line in a table.
+A further format is a module here with `read(path) -> Motion` or `write(motion, path)`, and a line in a table.
 """
 
 from __future__ import annotations

@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 
 from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.formats import snap_fps
 from motiongpt3.motion.motion import MAX_FRAMES
 from motiongpt3.motion.skeleton import Float64
-from motiongpt3.formats import snap_fps
 
 MAX_BYTES = 512 * 2**20
 """Larger files are refused; characters with all their textures have 5 to 100 MB."""
