@@ -125,7 +125,7 @@ def official(repeats: int, clock: Callable[[], float]) -> dict[str, float]:
     from motiongpt3.models.diffusion_head import HeadConfig
     from motiongpt3.models.vae import VAEConfig
     from motiongpt3.official.model import OfficialMotionGPT3, with_profile
-    from motiongpt3.official.sequence import PADDED
+    from motiongpt3.official.sequence import PADDED_TOKENS
 
     words = {word: number for number, word in enumerate(dict.fromkeys(f"{PROMPT} Generate motion :".split()))}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="a"))
@@ -142,7 +142,7 @@ def official(repeats: int, clock: Callable[[], float]) -> dict[str, float]:
             tensor.fill_(1.0) if tensor.dim() == 1 else tensor.normal_(std=0.02)
     frames, nothing = torch.tensor([120]), torch.zeros(1, 1, 256)
     apart = BimodalTransformer(model.backbone.stream, model.motion, shared_layers=0)
-    padded = Tokens.of(torch.zeros(1, PADDED, 768))
+    padded = Tokens.of(torch.zeros(1, PADDED_TOKENS, 768))
     results: dict[str, float] = {"parameters in millions": sum(p.numel() for p in model.parameters()) / 1e6}
 
     def features() -> object:

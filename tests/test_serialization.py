@@ -15,7 +15,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.serialization import CONFIG, WEIGHTS, atomic_path, load_weights, read_config, write_folder
+from motiongpt3.serialization import (
+    CONFIG,
+    WEIGHTS,
+    atomic_folder,
+    atomic_path,
+    load_weights,
+    read_config,
+    write_folder,
+)
 
 
 def module(seed: int = 0) -> nn.Module:
@@ -226,3 +234,41 @@ def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "clip.npz").stat().st_mode) == 0o640
+
+
+def test_a_folder_appears_when_it_is_whole(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "new"
+    with atomic_folder(target) as folder:
+        (folder / "name").write_text("new")
+        assert not target.exists()
+    assert (target / "name").read_text() == "new"
+
+    def interrupted() -> None:
+        with atomic_folder(target) as folder:
+            (folder / "name").write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert (target / "name").read_text() == "new"
+    with atomic_folder(target):
+        pass
+    assert os.listdir(target.parent) == ["new"]
+    assert os.listdir(target) == []
+
+
+def test_a_failed_replacement_puts_the_old_folder_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "name").write_text("old")
+    rename = Path.rename
+
+    def failing(source: Path, target: Path) -> Path:
+        if source.name == "made":
+            raise OSError("no")
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(MotionGPT3Error, match=r"cannot write .*: no"), atomic_folder(tmp_path / "out"):
+        pass
+    assert (tmp_path / "out" / "name").read_text() == "old"
+    assert os.listdir(tmp_path) == ["out"]

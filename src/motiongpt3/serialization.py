@@ -1,4 +1,8 @@
-"""A model as a folder: config.json and model.safetensors. Nothing in it is ever unpickled."""
+"""Writing files and folders so that a reader never sees half of one, and models as folders.
+
+A model folder holds config.json and model.safetensors; nothing in it is ever unpickled. Whatever is read is checked
+against what the code expects, and every fault is one line.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,12 @@ from torch import Tensor, nn
 
 from motiongpt3.errors import MotionGPT3Error
 
-# Writing files so that a reader never sees half of one.
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CARD = "README.md"
+"""The model card beside them; the licence of the weights is in its YAML header."""
+MAX_CONFIG_BYTES = 1_000_000
+"""Far more than any configuration needs; a larger file is none."""
+Config = TypeVar("Config")
 
 
 @contextmanager
@@ -51,11 +60,29 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
-CARD = "README.md"
-"""The model card beside them; the licence of the weights is in its YAML header."""
-MAX_CONFIG = 1_000_000
-"""Bytes of the largest config.json that is read."""
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """An empty folder that becomes `path` on success; what was there is put aside first and put back if that fails.
+
+    On any error `path` is as it was. Raises MotionGPT3Error when it cannot be written.
+    """
+    target = Path(path).absolute()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name[:40]}-", dir=target.parent) as work:
+            made, old = Path(work) / "made", Path(work) / "old"
+            made.mkdir()
+            yield made
+            if target.exists():
+                target.rename(old)
+            try:
+                made.rename(target)
+            except OSError:
+                if old.exists():
+                    old.rename(target)
+                raise
+    except OSError as error:
+        raise MotionGPT3Error(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def write_folder(
@@ -81,7 +108,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     """The configuration of a model folder."""
     path = Path(folder) / CONFIG
     try:
-        if path.stat().st_size > MAX_CONFIG:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
             raise MotionGPT3Error(f"{path} is damaged: it is far too large")
         config = json.loads(path.read_text())
     except FileNotFoundError:
@@ -93,9 +120,6 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise MotionGPT3Error(f"{path} is damaged: it holds no JSON object")
     return config
-
-
-Config = TypeVar("Config")
 
 
 def parse_config(kind: type[Config], values: Any) -> Config:

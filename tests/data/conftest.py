@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from motiongpt3.data.augment import Captioned
 from motiongpt3.motion.skeleton import HUMANML3D
 
 SPLITS = ("train", "train", "train", "val", "test")
@@ -70,3 +71,18 @@ def walk() -> Callable[..., NDArray[np.float32]]:
 def write_mocap() -> Callable[..., Path]:
     """`write_mocap(folder, clips, fps, **changes)`: a mocap folder."""
     return make_mocap
+
+
+@pytest.fixture(scope="session")
+def real_clips(mocap_dir: Path) -> list[Captioned]:
+    """Every fourth training clip of the real data."""
+    with np.load(mocap_dir / "joints.npz") as arrays:
+        root, offsets, unit = arrays["root"], arrays["offsets"], np.float32(arrays["metres_per_unit"])
+    out = []
+    for line in (mocap_dir / "clips.jsonl").read_text().splitlines()[::4]:
+        record = json.loads(line)
+        if record["split"] == "train":
+            span = slice(record["offset"], record["offset"] + record["frames"])
+            joints = root[span, None] + offsets[span] * unit
+            out.append(Captioned(record["id"], record["short"], record["captions"], record["crop_safe"], joints))
+    return out

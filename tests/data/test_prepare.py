@@ -165,23 +165,6 @@ def test_an_existing_folder_is_kept_unless_told(write_mocap: Callable, tmp_path:
     assert sorted(file.name for file in tmp_path.iterdir()) == ["in", "out"]
 
 
-def test_a_failed_replacement_puts_the_old_folder_back(tmp_path: Path) -> None:
-    new, old = tmp_path / "new", tmp_path / "old"
-    for folder in (new, old):
-        folder.mkdir()
-        (folder / "name").write_text(folder.name)
-
-    def failing(source: Path, target: Path) -> None:
-        if source == new:
-            raise OSError("no")
-        source.rename(target)
-
-    with pytest.raises(OSError, match="no"):
-        module._put(new, old, failing)
-    assert (old / "name").read_text() == "old"
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["new", "old"]
-
-
 @pytest.mark.parametrize("make", [lambda f: None, lambda f: f.mkdir(), lambda f: f.write_text("x")])
 def test_no_data_set_is_one_clear_line(tmp_path: Path, make) -> None:
     make(tmp_path / "in")

@@ -15,8 +15,8 @@ import torch
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.evaluation.metrics.retrieval import make_groups, r_precision
 from motiongpt3.evaluation.protocols import PROTOCOLS
-from motiongpt3.evaluation.runner import EvaluationRequest, PreparedEvaluation, evaluate, prepare_evaluation
-from motiongpt3.evaluation.session import Recipe
+from motiongpt3.evaluation.runner import evaluate, prepare_evaluation
+from motiongpt3.evaluation.session import EvaluationRequest, PreparedEvaluation
 from motiongpt3.evaluation.tasks import EVALUATION_TASKS, EvaluationTask
 from motiongpt3.evaluation.tmr import load_evaluator
 from motiongpt3.models.motiongpt3 import MotionGPT3
@@ -38,8 +38,8 @@ def tools(tiny_model_dir: Path, tiny_evaluator_dir: Path) -> Any:
 @pytest.fixture(scope="module")
 def prepared(pack_dir: Path, tiny_model_dir: Path, tiny_evaluator_dir: Path) -> PreparedEvaluation:
     """Two repeats of text to motion."""
-    recipe = Recipe(str(tiny_model_dir), str(tiny_evaluator_dir))
-    ready = prepare_evaluation(EvaluationRequest("t2m", str(pack_dir), recipe=recipe, repeats=2, seed=5), None)
+    load = {"model": str(tiny_model_dir), "evaluator": str(tiny_evaluator_dir)}
+    ready = prepare_evaluation(EvaluationRequest("t2m", str(pack_dir), repeats=2, seed=5, **load), None)
     return replace(ready, protocol=SMALL)
 
 

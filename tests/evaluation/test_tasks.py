@@ -16,8 +16,8 @@ from motiongpt3.errors import MotionGPT3Error, NotFiniteError
 from motiongpt3.evaluation.metrics import CaptionScores, lemma_tokens, lower_tokens
 from motiongpt3.evaluation.metrics.retrieval import r_precision
 from motiongpt3.evaluation.protocols import PROTOCOLS, TaskName, labels_of
-from motiongpt3.evaluation.runner import EvaluationRequest, PreparedEvaluation, evaluate, prepare_evaluation
-from motiongpt3.evaluation.session import Recipe
+from motiongpt3.evaluation.runner import evaluate, prepare_evaluation
+from motiongpt3.evaluation.session import EvaluationRequest, PreparedEvaluation
 from motiongpt3.evaluation.tmr import load_evaluator
 from motiongpt3.models.motiongpt3 import MotionGPT3
 from motiongpt3.motion.motion import Motion
@@ -35,8 +35,8 @@ def tools(tiny_reader_dir: Path, tiny_evaluator_dir: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def prepared(pack_dir: Path, tiny_reader_dir: Path, tiny_evaluator_dir: Path) -> PreparedEvaluation:
-    recipe = Recipe(str(tiny_reader_dir), str(tiny_evaluator_dir))
-    ready = prepare_evaluation(EvaluationRequest("m2t", str(pack_dir), recipe=recipe, repeats=2), None)
+    load = {"model": str(tiny_reader_dir), "evaluator": str(tiny_evaluator_dir)}
+    ready = prepare_evaluation(EvaluationRequest("m2t", str(pack_dir), repeats=2, **load), None)
     return replace(ready, protocol=replace(PROTOCOLS["mocap"], group=4))
 
 
@@ -110,7 +110,7 @@ def completion_tools(tiny_model_dir: Path, tiny_evaluator_dir: Path) -> Any:
 
 
 def ready(task: TaskName, pack_dir: Path) -> PreparedEvaluation:
-    prepared = prepare_evaluation(EvaluationRequest(task, str(pack_dir), recipe=Recipe(), repeats=1, limit=4), None)
+    prepared = prepare_evaluation(EvaluationRequest(task, str(pack_dir), repeats=1, limit=4), None)
     return replace(prepared, protocol=SMALL)
 
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.official import torch_files as unpickle
+from motiongpt3.official import torch_files
 from motiongpt3.official.torch_files import TorchFile, open_torch_file
 from motiongpt3.official.torch_files_worker import Refused, main
 
@@ -228,9 +228,9 @@ def test_what_takes_too_much_memory(tmp_path: Path) -> None:
 
 def test_a_process_that_dies_or_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(tmp_path / "a.ckpt", {"x": torch.ones(2)})
-    monkeypatch.setattr(unpickle, "SECONDS", 0.01)
+    monkeypatch.setattr(torch_files, "TIMEOUT", 0.01)
     assert "takes longer" in refusal(path)
     monkeypatch.undo()
     monkeypatch.setenv("BOMB", str(tmp_path / "exploded"))
-    monkeypatch.setattr(unpickle.sys, "executable", "/bin/false")
+    monkeypatch.setattr(torch_files.sys, "executable", "/bin/false")
     assert "died" in refusal(path)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from motiongpt3.models.bimodal import KVCache, Tokens
 from motiongpt3.official.model import DECODING, OfficialMotionGPT3
-from motiongpt3.official.sequence import END, MOTION_TOKENS, PADDED, START, OfficialRows, question, token_ids
+from motiongpt3.official.sequence import END, MOTION_TOKENS, PADDED_TOKENS, START, OfficialRows, question, token_ids
 
 BAR = 1e-4
 Read = Callable[[str], Any]
@@ -31,7 +31,7 @@ def captions(official: OfficialMotionGPT3, ids: Tensor, mask: Tensor) -> list[st
     rows = []
     for row, real in zip(ids, mask.bool(), strict=True):
         start = row.tolist().index(official.backbone.start_of_motion)
-        assert real.sum() < PADDED
+        assert real.sum() < PADDED_TOKENS
         text = official.backbone.tokenizer.decode(row[:start].tolist(), skip_special_tokens=False)
         assert text.startswith(before)
         assert text.endswith(after)
@@ -66,7 +66,7 @@ def test_words_to_motion(
 def test_motion_to_words(official: OfficialMotionGPT3, record: dict[str, Tensor], close: Close) -> None:
     given = list(record["m2t_motion_tokens"][:, 0])
     rows = official.rows("m2t", [""] * len(given))
-    left = OfficialRows.of(official.backbone, [row.tolist() for row in rows.ids], PADDED, left=True)
+    left = OfficialRows.of(official.backbone, [row.tolist() for row in rows.ids], PADDED_TOKENS, left=True)
     real = left.mask
     assert torch.equal(real.long(), record["m2t_attention_mask"])
     assert torch.equal(left.motion.long(), record["m2t_type_ids"])

@@ -14,7 +14,16 @@ from motiongpt3.models.bimodal import BimodalTransformer, Tokens
 from motiongpt3.models.diffusion_head import DiffusionHead
 from motiongpt3.official.losses import official_text_loss
 from motiongpt3.official.model import OfficialMotionGPT3
-from motiongpt3.official.sequence import END, INPUT, MASKED, MOTION_TOKENS, OUTPUT, START, OfficialRows, token_ids
+from motiongpt3.official.sequence import (
+    END,
+    INPUT_KIND,
+    MASKED_KIND,
+    MOTION_TOKENS,
+    OUTPUT_KIND,
+    START,
+    OfficialRows,
+    token_ids,
+)
 
 BAR = 1e-5
 TASKS = ["t2m", "m2t", "pred", "mix", "inb"]
@@ -42,16 +51,16 @@ def example(model: OfficialMotionGPT3, record: dict[str, Tensor], task: str) -> 
     labels, kinds = record[f"{task}.labels"], record[f"{task}.type_ids"].bool()
     first = model.backbone.vocabulary + 2
     ids = torch.where(labels == IGNORED, model.backbone.end_of_motion, labels)
-    asked_rows = (record[f"{task}.inputs_embeds_motion"] - model.holders.rows[OUTPUT]).abs().amax(-1) == 0
-    motion_ids = torch.where(labels == IGNORED, torch.where(asked_rows, OUTPUT, INPUT), MASKED) + first
+    asked_rows = (record[f"{task}.inputs_embeds_motion"] - model.holders.rows[OUTPUT_KIND]).abs().amax(-1) == 0
+    motion_ids = torch.where(labels == IGNORED, torch.where(asked_rows, OUTPUT_KIND, INPUT_KIND), MASKED_KIND) + first
     ids = torch.where(kinds, motion_ids, ids)
     rows = OfficialRows(ids, record[f"{task}.attention_mask"].bool(), first)
     samples = iter(record[f"{task}.vae_samples"].view(-1, model.config.vae.latent_channels) * LATENT_SCALE)
     given, asked = [], []
     for row in ids:
-        count = int((row == first + INPUT).sum()) // model.config.queries
+        count = int((row == first + INPUT_KIND).sum()) // model.config.queries
         given.append(torch.stack([next(samples) for _ in range(count)]) if count else torch.zeros(0, 1))
-        if (row == first + OUTPUT).any():
+        if (row == first + OUTPUT_KIND).any():
             asked.append(next(samples))
     assert next(samples, None) is None
     sparse = [latents if len(latents) else latents.new_zeros(0, model.config.vae.latent_channels) for latents in given]

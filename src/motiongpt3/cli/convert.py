@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +43,7 @@ def official(argv: Sequence[str]) -> int:
     from motiongpt3.models.backbone import write_backbone
     from motiongpt3.official.convert import convert_evaluator, convert_official, read_statistics, read_tokenizer_folder
     from motiongpt3.official.torch_files import open_torch_file
-    from motiongpt3.serialization import write_folder
+    from motiongpt3.serialization import atomic_folder, write_folder
 
     _check_new(options.out)
     if (options.evaluator_mean is None) != (options.evaluator_std is None):
@@ -57,7 +55,7 @@ def official(argv: Sequence[str]) -> int:
         made = convert_official(file.tensors, statistics[0], statistics[1], tokenizer, heads)
         evaluator = convert_evaluator(file.tensors, *judging) if judging else None
         mapped, ignored = dict(made.mapped), made.ignored
-        with _new_folder(options.out) as folder:
+        with atomic_folder(options.out) as folder:
             write_backbone(folder, made.backbone, tokenizer)
             write_folder(folder, made.config, made.tensors)
             if evaluator is not None:
@@ -82,13 +80,13 @@ def gpt2(argv: Sequence[str]) -> int:
 
     from motiongpt3.official.convert import convert_gpt2, read_tokenizer_folder
     from motiongpt3.official.torch_files import open_torch_file
-    from motiongpt3.serialization import write_folder
+    from motiongpt3.serialization import atomic_folder, write_folder
 
     _check_new(options.out)
     tokenizer, heads = read_tokenizer_folder(options.tokenizer)
     with open_torch_file(options.checkpoint) as file:
         made = convert_gpt2(file.tensors, tokenizer, heads)
-        with _new_folder(options.out) as folder:
+        with atomic_folder(options.out) as folder:
             tokenizer.save(str(folder / "tokenizer.json"))
             write_folder(folder, made.config, made.tensors)
     return _report(options, made.mapped, made.ignored, file.left_out)
@@ -151,32 +149,15 @@ def _add_tokenizer(parser: Parser, whose: str) -> None:
 def _convert(options: Any, convert: Convert) -> int:
     from motiongpt3.official.convert import read_statistics
     from motiongpt3.official.torch_files import open_torch_file
-    from motiongpt3.serialization import write_folder
+    from motiongpt3.serialization import atomic_folder, write_folder
 
     _check_new(options.out)
     statistics = read_statistics(options.mean), read_statistics(options.std)
     with open_torch_file(options.checkpoint) as file:
         made = convert(file.tensors, *statistics)
-        with _new_folder(options.out) as folder:
+        with atomic_folder(options.out) as folder:
             write_folder(folder, made.config, made.tensors)
     return _report(options, made.mapped, made.ignored, file.left_out)
-
-
-@contextmanager
-def _new_folder(out: str) -> Iterator[Path]:
-    """A folder that becomes `out` if all goes well."""
-    target = Path(out).absolute()
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{target.name[:40]}-", dir=target.parent) as work:
-            folder = Path(work) / "made"
-            folder.mkdir()
-            yield folder
-            if target.exists():
-                target.rmdir()
-            folder.rename(target)
-    except OSError as error:
-        raise MotionGPT3Error(f"cannot write {out}: {error.strerror or error}") from None
 
 
 def _check_new(out: str) -> None:

@@ -298,16 +298,19 @@ def inbetween(argv: Sequence[str]) -> int:
 def _evaluate(task: Any, argv: Sequence[str]) -> int:
     options = _parser(task).parse_args(argv)
 
-    from motiongpt3.evaluation.runner import EvaluationRequest, evaluate, prepare_evaluation
-    from motiongpt3.evaluation.session import Recipe
+    from motiongpt3.evaluation.runner import evaluate, prepare_evaluation
+    from motiongpt3.evaluation.session import EvaluationRequest
     from motiongpt3.models.motiongpt3 import download, read_settings
 
-    load = {"model": options.model, "profile": options.profile, "device": options.device}
     request = EvaluationRequest(
         task,
         options.data,
         options.protocol,
-        Recipe(**load, evaluator=options.evaluator, words=options.words),
+        options.model,
+        options.evaluator,
+        options.words,
+        options.profile,
+        options.device,
         options.split,
         options.repeats,
         options.limit,

@@ -1,6 +1,8 @@
-"""More training examples from the same clips: joined in time, layered, stretched, with captions that say so.
+"""More training examples made from recorded clips, as a second packed file beside them.
 
-Everything here is decided by a seed: the same clips and the same seed give the same examples.
+An example is a motion with captions that say what happens in it. There are four kinds: actions joined in time, a
+gesture layered on a walk, short clips made longer, and exercises with relaxed arms. Everything is decided by a seed:
+the same clips and the same seed give the same examples, whatever the number of processes.
 """
 
 from __future__ import annotations
@@ -8,13 +10,14 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from itertools import pairwise
+from functools import partial
+from itertools import islice, pairwise
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -23,425 +26,53 @@ from tqdm import tqdm
 
 from motiongpt3.data.captions import (
     LOWER_ONLY,
+    UPPER_ONLY,
+    counts,
+    join_predicates,
+    layer_predicates,
+    parse_sentence,
+)
+from motiongpt3.data.clips import LICENSE_JOINT, Clip, PackedClips
+from motiongpt3.data.labels import (
+    GESTURE,
+    LOCOMOTION,
     LOWER_SHARE,
     PHRASES,
     RAISES,
-    UPPER_ONLY,
     UPPER_SHARE,
     WAVES,
     asked_pairs,
-    counts,
-    join_captions,
-    join_predicates,
-    layer_captions,
-    layer_predicates,
-    parse,
+    base_action,
 )
-from motiongpt3.data.clips import LICENSE_JOINT, Clip, PackedClips
-from motiongpt3.data.labels import base_action
-from motiongpt3.data.time_stretch import extend, lasting_captions, modes, speed, time_warp, turning, warped_captions
+from motiongpt3.data.time_stretch import extend, lasting_captions, modes, speed, turning
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.blend import Part, best_cut, hold_pose, join, layer
 from motiongpt3.motion.features import joints_to_features
 from motiongpt3.motion.poses import align, smooth_heading
 from motiongpt3.motion.skeleton import Array
 
-__all__ = [
-    "Captioned",
-    "Example",
-    "extend",
-    "find_locomotion",
-    "find_upper_body",
-    "join_captions",
-    "lasting_captions",
-    "layer_captions",
-    "make_extended_pool",
-    "make_joined_pool",
-    "make_layered_pool",
-    "make_relaxed_pool",
-    "modes",
-    "time_warp",
-    "warped_captions",
-]
-
-Example = tuple[NDArray[np.float32], list[str]]
+Kind = Literal["joined", "layered", "extended", "relaxed"]
+Array32 = NDArray[np.float32]
+Example = tuple[Array32, list[str]]
+Made = tuple[Array32, Array32, list[str]]
 Groups = dict[str, list["Captioned"]]
 
+CHUNK = 100
+"""Examples that one process makes from one seed; a change changes all pools."""
+MIN_FRAMES = 16
+"""Frames (0.8 s) of the shortest clip or piece that still shows an action."""
+MAX_WORDS = 24
+"""Words of the longest caption of two actions; human captions are seldom longer."""
 _SUBJECTS = (
     "a person", "a person", "the person", "someone", "somebody", "a human", "this person", "a figure", "an individual",
 )  # fmt: skip
-_LONGEST_CAPTION = 24  # words
-_POSED = re.compile(r"^UIPRMD_")  # exercises with the hands held up: odd neighbours for everything else
-_LOCOMOTION = re.compile(
-    r"(walk|run)( forward| backward| diagonally (left|right)|, turn (left|right)| and turn (left|right)| turning "
-    r"(left|right)| veering (left|right)| to the (left|right)|s? with turns)"
-)
-_UPPER = re.compile(r"(wave|raise) ((left|right) hand|both hands)")
-
-
-class Captioned(NamedTuple):
-    """A clip with its joints.
-
-    Attributes:
-        id: name of the clip.
-        short: its action in a few words, such as "walk forward energetically".
-        captions: sentences.
-        crop_safe: for each caption, whether it is true of any part of the clip.
-        joints: (T, 22, 3) metres, 20 fps, y up.
-    """
-
-    id: str
-    short: str
-    captions: Sequence[str]
-    crop_safe: Sequence[bool]
-    joints: Array
-
-
-class _Piece(NamedTuple):
-    """Some frames of a clip: what it is, and predicates that are true of it."""
-
-    action: str
-    joints: Array
-    predicates: list[str]
-    phrases: list[str]
-
-
-def find_locomotion(clips: Sequence[Captioned]) -> Groups:
-    """Clips of walking and running, turns and curves included, by base action."""
-    return _grouped(clips, lambda clip: _LOCOMOTION.fullmatch(base_action(clip.short)) is not None)
-
-
-def find_upper_body(clips: Sequence[Captioned]) -> Groups:
-    """Clips of waving and of raising hands while standing, by base action."""
-    return _grouped(clips, lambda clip: _UPPER.fullmatch(base_action(clip.short)) is not None)
-
-
-def make_joined_pool(clips: Sequence[Captioned], count: int, seed: int, max_frames: int = 200) -> list[Example]:
-    """`count` motions of two actions one after the other, one in twelve of three, with captions.
-
-    Two thirds are pairs that people ask for (walk then wave, run then stop, walk then sit …), all such pairs alike;
-    the rest are pairs of any two actions, drawn by the square root of how many clips an action has. A clip is cropped
-    only where captions allow it. Half the examples are about four seconds long. Fewer are returned only if the clips
-    hold too little to pair.
-
-    Returns:
-        ((T, 22, 3) float32, captions) each, T <= max_frames, facing +z over the origin at first, on the floor y = 0.
-    """
-    rng = np.random.default_rng(seed)
-    stock = _Stock(clips)
-    pairs = [(a, b) for a, b in asked_pairs() if stock.has(a) and stock.has(b)]
-    out: list[Example] = []
-    for _ in range(6 * count):
-        if len(out) == count:
-            break
-        triple = rng.random() < 1 / 12
-        total = int(rng.integers(70, 100) if rng.random() < 0.5 else rng.integers(90, max(max_frames, 91) + 1))
-        total = min(max_frames, total + 40 * triple)
-        if pairs and rng.random() < 2 / 3:
-            actions = list(pairs[int(rng.integers(len(pairs)))])
-        else:
-            actions = [stock.any_action(rng), stock.any_action(rng)]
-        if triple:
-            actions.append(stock.any_action(rng))
-        example = _joined(stock, actions, total, max_frames, rng)
-        if example is not None:
-            out.append(example)
-    return out
-
-
-def make_layered_pool(clips: Sequence[Captioned], count: int, seed: int, max_frames: int = 200) -> list[Example]:
-    """`count` walks and runs (also turning, backward) with a wave or raised hands on top, as `make_joined_pool`."""
-    rng = np.random.default_rng(seed)
-    lowers, uppers = _weights(find_locomotion(clips), LOWER_SHARE), _weights(find_upper_body(clips), UPPER_SHARE)
-    stock = _Stock(clips)
-    out: list[Example] = []
-    if not lowers or not uppers:
-        return out
-    for _ in range(6 * count):
-        if len(out) == count:
-            break
-        total = min(max_frames, int(rng.integers(72, 92) if rng.random() < 0.5 else rng.integers(50, 161)))
-        legs = stock.piece(_draw(lowers, rng), total, rng)
-        gesture = stock.piece(_draw(uppers, rng), total, rng)
-        if legs is None or gesture is None:
-            continue
-        example = _layered(legs, gesture, total, rng)
-        if example is not None:
-            out.append(example)
-    return out
-
-
-def make_extended_pool(clips: Sequence[Captioned], count: int, seed: int, max_frames: int = 200) -> list[Example]:
-    """`count` clips shorter than four seconds made 70 to 100 frames long, drawn evenly by base action.
-
-    Walks and runs go on, gestures are repeated or wait before and after; captions that count are left out.
-    """
-    rng = np.random.default_rng(seed)
-    groups = _grouped(clips, lambda clip: 16 <= len(clip.joints) < 70 and not _POSED.match(clip.id))
-    weights = _weights(groups)
-    out: list[Example] = []
-    if not weights:
-        return out
-    for _ in range(6 * count):
-        if len(out) == count:
-            break
-        group = groups[_draw(weights, rng)]
-        clip = group[int(rng.integers(len(group)))]
-        longer = extend(clip.joints, min(max_frames, int(rng.integers(70, 101))), rng)
-        if longer is None:
-            continue
-        joints, mode = longer
-        captions = lasting_captions(clip.captions, clip.crop_safe, mode)
-        if captions:
-            out.append((_grounded(joints), captions))
-    return out
-
-
-def make_relaxed_pool(clips: Sequence[Captioned], count: int, seed: int) -> list[Example]:
-    """`count` squats, seats and lunges of the rehabilitation clips, whose hands are held up, with arms that hang.
-
-    Half of them are made 70 to 100 frames long.
-    """
-    rng = np.random.default_rng(seed)
-    groups = _grouped(clips, lambda clip: bool(_POSED.match(clip.id)) and base_action(clip.short) in _LEG_EXERCISES)
-    stock, weights = _Stock(clips), _weights(groups)
-    out: list[Example] = []
-    if not weights or not stock.resting:
-        return out
-    for _ in range(3 * count):
-        if len(out) == count:
-            break
-        group = groups[_draw(weights, rng)]
-        clip = group[int(rng.integers(len(group)))]
-        captions = [text for text in clip.captions if not _HANDS.search(text)]
-        if not captions:
-            continue
-        joints = stock.relaxed(clip.joints, rng)
-        longer = extend(joints, int(rng.integers(70, 101)), rng) if rng.random() < 0.5 and len(joints) < 70 else None
-        if longer is not None:
-            lasting = lasting_captions(captions, [True] * len(captions), longer[1])
-            joints, captions = (longer[0], lasting) if lasting else (joints, captions)
-        out.append((_grounded(joints), captions))
-    return out
-
-
-_LEG_EXERCISES = {
+_POSED = re.compile(r"^UIPRMD_")
+"""Ids of exercises with the hands held up: odd neighbours for everything else."""
+_EXERCISES = {
     "sit and stand", "deep squat", "side lunge right", "side lunge left", "lunge right forward", "lunge left forward",
 }  # fmt: skip
 _HANDS = re.compile(r"\b(arms?|hands?|elbows?|fists?|wrists?|forearms?|overhead|stick|bar|poor|incorrect\w*)\b")
-
-
-class _Stock:
-    """The clips by action, and pieces of them at the wanted length."""
-
-    def __init__(self, clips: Sequence[Captioned]) -> None:
-        usable = [clip for clip in clips if not _POSED.match(clip.id) and len(clip.joints) >= 16]
-        self.groups = _grouped(usable, lambda clip: True)
-        self.weights = _weights({name: group for name, group in self.groups.items() if len(group) > 2} or self.groups)
-        self.resting = [clip for name in (*WAVES, *RAISES) for clip in self.groups.get(name, [])]
-        self.seats = [clip for clip in clips if _POSED.match(clip.id) and base_action(clip.short) == "sit and stand"]
-
-    def has(self, action: str) -> bool:
-        if action == "stop":
-            return bool(self.resting)
-        if action == "sit down":
-            return bool(self.resting and self.seats)
-        return action in self.groups
-
-    def any_action(self, rng: np.random.Generator) -> str:
-        return _draw(self.weights, rng)
-
-    def relaxed(self, joints: Array, rng: np.random.Generator) -> NDArray[np.float32]:
-        """(T, 22, 3) the same motion with the arms of somebody who stands and waits."""
-        rest = self.resting[int(rng.integers(len(self.resting)))]
-        waiting = hold_pose(rest.joints[0], len(joints), sway=0.01, phase=float(rng.uniform(0, 6)))
-        return layer(joints, waiting, "arms").astype(np.float32)
-
-    @staticmethod
-    def _croppable(action: str) -> bool:
-        """Whether a part of the action is still the action: not of a squat or of lying down."""
-        return action not in PHRASES or bool(_LOCOMOTION.fullmatch(action) or _UPPER.fullmatch(action))
-
-    def piece(self, action: str, frames: int, rng: np.random.Generator, need: int = 16) -> _Piece | None:
-        """About `frames` frames of an action, cropped only where captions stay true; None if that cannot be had."""
-        phrases = list(PHRASES.get(action, ()))
-        if action == "stop" and self.resting:
-            rest = self.resting[int(rng.integers(len(self.resting)))]
-            pose = hold_pose(
-                rest.joints[0], int(rng.integers(24, max(25, min(frames, 60)) + 1)), phase=rng.uniform(0, 6)
-            )
-            return _Piece(action, pose, [], phrases)
-        if action == "sit down" and self.seats and self.resting:
-            clip = self.seats[int(rng.integers(len(self.seats)))]
-            seated = int(clip.joints[:, 0, 1].argmin()) + 1
-            joints = self.relaxed(clip.joints[:seated], rng)
-            wait = int(rng.integers(8, 30))
-            return _Piece(action, join(joints, hold_pose(joints[-1], wait)), [], phrases)
-        group = self.groups.get(action)
-        if not group:
-            return None
-        clip = group[int(rng.integers(len(group)))]
-        joints, captions, spare = clip.joints, list(clip.captions), len(clip.joints) - frames
-        if spare > 0:
-            if action.startswith("walk and turn"):
-                joints, captions = _turn(joints), []
-                if len(joints) > 1.4 * frames:
-                    return None
-            elif not self._croppable(action):
-                if len(joints) > max(150, 1.8 * frames):
-                    return None
-            elif any(clip.crop_safe) and frames >= need:
-                begin = 0 if not _LOCOMOTION.fullmatch(action) else int(rng.integers(spare + 1))
-                if action.startswith("wave") and spare > 20 and rng.random() < 0.3:
-                    begin = int(rng.integers(20, spare + 1))
-                joints = joints[begin : begin + frames]
-                captions = [text for text, safe in zip(captions, clip.crop_safe, strict=True) if safe]
-                if action.startswith("raise") and frames < 0.5 * len(clip.joints):
-                    return None
-            else:
-                return None
-        if phrases and not _shows(action, joints):
-            return None
-        sentences = [parse(text) for text in captions]
-        return _Piece(action, joints, [s.predicate for s in sentences if s is not None], phrases)
-
-
-def _joined(stock: _Stock, actions: list[str], total: int, limit: int, rng: np.random.Generator) -> Example | None:
-    share = rng.uniform(0.4, 0.6) if len(actions) == 2 else 0.36
-    pieces: list[_Piece] = []
-    left = total
-    for index, action in enumerate(actions):
-        last = index == len(actions) - 1
-        piece = stock.piece(action, left if last else max(24, int(total * share)), rng)
-        if piece is None or not (piece.predicates or piece.phrases):
-            return None
-        pieces.append(piece)
-        left = max(24, left - len(piece.joints))
-    if sum(len(piece.joints) for piece in pieces) > limit:
-        return None
-    joints = pieces[0].joints
-    for before, after in pairwise(pieces):
-        if not (_upright(joints[-1]) and _upright(after.joints[0])):
-            return None
-        end, start = best_cut(joints, after.joints, _slack(before), _slack(after))
-        joints = join(joints[:end], after.joints[start:])
-    captions = []
-    for _ in range(6):
-        words = [_predicate(piece, rng) for piece in pieces]
-        subject = str(rng.choice(_SUBJECTS))
-        if len(words) == 3:
-            text = f"{subject} {words[0]}, then {words[1]} and then {words[2]}."
-        else:
-            text = join_predicates(subject, words[0], words[1], rng)
-        if len(text.split()) <= _LONGEST_CAPTION + 8 * (len(words) - 2):
-            captions.append(text)
-    captions = list(dict.fromkeys(captions))
-    return (_grounded(joints), captions) if captions else None
-
-
-def _layered(legs: _Piece, gesture: _Piece, total: int, rng: np.random.Generator) -> Example | None:
-    lower, upper = legs.joints, gesture.joints
-    if len(lower) < total and legs.action in ("walk forward", "run forward"):
-        longer = extend(lower, total, rng, "loop") if modes(lower) else None
-        if longer:
-            lower = longer[0]
-            legs = legs._replace(predicates=[text for text in legs.predicates if not counts(text)])
-    if len(lower) < 30:
-        return None
-    one_arm = "right arm" if "right" in gesture.action else "left arm" if "left" in gesture.action else "arms"
-    part: Part = "upper" if rng.random() < 0.25 else one_arm  # type: ignore[assignment]
-    if len(upper) >= len(lower):
-        joints = layer(lower, upper, part)
-    else:
-        joints = layer(lower, upper, part, start=int(rng.integers(len(lower) - len(upper) + 1)))
-    if not _shows(gesture.action, joints):
-        return None
-    lowers = [text for text in legs.predicates if not LOWER_ONLY.search(text) and len(text.split()) < 10]
-    uppers = [text for text in gesture.predicates if not UPPER_ONLY.search(text) and len(text.split()) < 10]
-    captions = []
-    for _ in range(8):
-        a = str(rng.choice(legs.phrases if legs.phrases and (not lowers or rng.random() < 0.5) else lowers or [""]))
-        b = str(rng.choice(gesture.phrases if not uppers or rng.random() < 0.5 else uppers))
-        text = layer_predicates(str(rng.choice(_SUBJECTS)), a, b, rng) if a else None
-        if text is not None and len(text.split()) <= _LONGEST_CAPTION:
-            captions.append(text)
-    captions = list(dict.fromkeys(captions))[:6]
-    return (_grounded(joints), captions) if captions else None
-
-
-def _predicate(piece: _Piece, rng: np.random.Generator) -> str:
-    short = [text for text in piece.predicates if len(text.split()) <= 10] or piece.predicates
-    if piece.phrases and (not short or rng.random() < 0.5):
-        return str(rng.choice(piece.phrases))
-    return str(rng.choice(short))
-
-
-def _shows(action: str, joints: Array) -> bool:
-    """Whether the crop still shows what the phrases of its action say."""
-    if action.startswith("walk and turn"):
-        return turning(joints) * (1 if action.endswith("left") else -1) > 0.8
-    if action in ("walk forward", "run forward"):
-        return speed(joints) > 0.4 and abs(turning(joints)) < 0.6
-    if _UPPER.fullmatch(action):
-        high = (joints[:, [20, 21], 1] > joints[:, [16, 17], 1] - 0.05).sum(axis=0)
-        sides = (True, True) if "both" in action else ("left" in action, "right" in action)
-        return all(int(frames) >= 6 for frames, side in zip(high, sides, strict=True) if side)
-    return True
-
-
-def _turn(joints: Array) -> Array:
-    """The part of a walk in which the person turns, with half a second before and after."""
-    yaw = smooth_heading(joints)
-    done = (yaw - yaw[0]) / (yaw[-1] - yaw[0] + 1e-9)
-    begin, end = int((done < 0.1).nonzero()[0].max(initial=0)), int((done < 0.9).nonzero()[0].max(initial=0))
-    return joints[max(0, begin - 10) : end + 11]
-
-
-def _slack(piece: _Piece) -> int:
-    straight = piece.action in ("walk forward", "run forward", "walk backward")
-    return min(20, len(piece.joints) // 4) if straight else 0
-
-
-def _upright(pose: Array) -> bool:
-    """Whether somebody stands, (22, 3): pelvis high above the feet, neck above the pelvis."""
-    feet = pose[[7, 8, 10, 11], 1].min()
-    return bool(pose[0, 1] - feet > 0.72 and pose[12, 1] - pose[0, 1] > 0.35)
-
-
-def _grounded(joints: Array) -> NDArray[np.float32]:
-    """(T, 22, 3) facing +z over the origin at first, lowest joint at y = 0."""
-    moved = align(joints, (0.0, 0.0), 0.0)
-    moved[..., 1] -= moved[..., 1].min()
-    return moved.astype(np.float32)
-
-
-def _grouped(clips: Sequence[Captioned], keep: Callable[[Captioned], bool]) -> Groups:
-    groups: Groups = defaultdict(list)
-    for clip in clips:
-        if clip.captions and not (_POSED.match(clip.id) and _UPPER.fullmatch(base_action(clip.short))) and keep(clip):
-            groups[base_action(clip.short)].append(clip)
-    return dict(sorted(groups.items()))
-
-
-def _weights(groups: Groups, share: dict[str, float] | None = None) -> dict[str, float]:
-    """How often each action is drawn: as `share` says (others 0.5), or by the square root of its number of clips."""
-    raw = {name: (share.get(name, 0.5) if share else float(np.sqrt(len(group)))) for name, group in groups.items()}
-    total = sum(raw.values())
-    return {name: weight / total for name, weight in raw.items()}
-
-
-def _draw(weights: dict[str, float], rng: np.random.Generator) -> str:
-    return list(weights)[int(rng.choice(len(weights), p=list(weights.values())))]
-
-
-# A pool of examples made from the recorded clips, as a second packed file beside them.
-
-MAKERS: dict[str, Callable[[list[Captioned], int, int], list[Example]]] = {
-    "joined": make_joined_pool,
-    "layered": make_layered_pool,
-    "extended": make_extended_pool,
-    "relaxed": make_relaxed_pool,
-}
+"""Words that make a caption of an exercise unfit once its arms hang."""
 
 
 @dataclass(frozen=True)
@@ -482,52 +113,347 @@ def make_pool(
     if not rows:
         raise MotionGPT3Error(f"{source} has no train clips{' under these licences' if licenses else ''}")
     license = LICENSE_JOINT.join(sorted({name for i in rows for name in pack.clips[i].license.split(LICENSE_JOINT)}))
-    chunk = 100
-    jobs = [
-        (str(pack.path), rows, kind, min(chunk, count - first), seed * 1_000_003 + first * 31 + number)
+    chunks = [
+        (kind, min(CHUNK, count - first), seed * 1_000_003 + first * 31 + number)
         for number, (kind, count) in enumerate(asdict(sizes or PoolSizes()).items())
-        for first in range(0, count, chunk)
+        for first in range(0, count, CHUNK)
     ]
+
+    def records(done: Iterable[list[Made]]) -> Iterator[tuple[Clip, Array32, Array32]]:
+        number = 0
+        for made, (kind, _, _) in zip(done, chunks, strict=True):
+            about = {"source": f"made from recorded clips ({kind})", "license": license, "label": kind}
+            for features, joints, captions in made:
+                unsafe = (False,) * len(captions)
+                clip = Clip(f"pool_{kind}_{number:06d}", "train", 0, len(joints), tuple(captions), unsafe, **about)
+                number += 1
+                yield clip, features, joints
+
     with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        done = tqdm(pool.map(_make, jobs), total=len(jobs), desc="pool", disable=None)
-        return PackedClips.write(out, _records(done, jobs, license), pack.fps, pack.skeleton, (pack.mean, pack.std))
+        done = pool.map(partial(_make_chunk, pack.path, rows), chunks)
+        bar = tqdm(done, total=len(chunks), desc="pool", disable=None)
+        return PackedClips.write(out, records(bar), pack.fps, pack.skeleton, (pack.mean, pack.std))
 
 
-Record = tuple[Clip, NDArray[np.float32], NDArray[np.float32]]
-Job = tuple[str, list[int], str, int, int]
-
-
-Made = list[tuple[NDArray[np.float32], NDArray[np.float32], list[str]]]
-
-
-def _records(done: Iterable[Made], jobs: list[Job], license: str) -> Iterator[Record]:
-    number = 0
-    for examples, job in zip(done, jobs, strict=True):
-        for features, joints, captions in examples:
-            clip = Clip(
-                id=f"pool_{job[2]}_{number:06d}",
-                split="train",
-                start=0,
-                frames=len(joints),
-                captions=tuple(captions),
-                crop_safe=(False,) * len(captions),
-                source=f"made from recorded clips ({job[2]})",
-                license=license,
-                label=job[2],
-            )
-            number += 1
-            yield clip, features, joints
-
-
-def _make(job: Job) -> Made:
-    path, rows, kind, count, seed = job
+def _make_chunk(path: Path, rows: list[int], chunk: tuple[Kind, int, int]) -> list[Made]:
+    """Features, joints and captions of some examples; chunk is their kind, number and seed."""
     torch.set_num_threads(1)
     pack = PackedClips.open(path)
-    clips = [
-        Captioned(clip.id, clip.short, clip.captions, clip.crop_safe, np.array(pack.clip_joints(i)))
-        for i, clip in ((i, pack.clips[i]) for i in rows)
-    ]
-    return [
-        (joints_to_features(torch.from_numpy(joints)).numpy(), joints, captions)
-        for joints, captions in MAKERS[kind](clips, count, seed)
-    ]
+    clips = []
+    for i in rows:
+        clip = pack.clips[i]
+        joints = np.array(pack.clip_joints(i))
+        clips.append(Captioned(clip.id, clip.short, clip.captions, clip.crop_safe, joints))
+    examples = make_examples(clips, *chunk)
+    return [(joints_to_features(torch.from_numpy(joints)).numpy(), joints, texts) for joints, texts in examples]
+
+
+class Captioned(NamedTuple):
+    """A clip with its joints.
+
+    Attributes:
+        id: name of the clip.
+        short: its action in a few words, such as "walk forward energetically".
+        captions: sentences.
+        crop_safe: for each caption, whether it is true of any part of the clip.
+        joints: (T, 22, 3) metres, 20 fps, y up.
+    """
+
+    id: str
+    short: str
+    captions: Sequence[str]
+    crop_safe: Sequence[bool]
+    joints: Array
+
+
+def make_examples(
+    clips: Sequence[Captioned], kind: Kind, count: int, seed: int, max_frames: int = 200
+) -> list[Example]:
+    """`count` examples of a kind; fewer only if the clips hold too little to make them from.
+
+    Returns:
+        ((T, 22, 3) float32, captions) each, facing +z over the origin at first, on the floor y = 0; T <= max_frames.
+    """
+    maker = _Maker(clips, seed, max_frames)
+    attempts = (3 if kind == "relaxed" else 6) * count  # few relaxed ones fail
+    made = (getattr(maker, kind)() for _ in range(attempts))
+    return list(islice((example for example in made if example is not None), count))
+
+
+class _Piece(NamedTuple):
+    """Some frames of a clip: what it is, and predicates that are true of it."""
+
+    action: str
+    joints: Array
+    predicates: list[str]
+    phrases: list[str]
+
+
+class _Maker:
+    """Draws examples from clips; each kind is a method that makes one, or None where what it drew does not fit."""
+
+    def __init__(self, clips: Sequence[Captioned], seed: int, max_frames: int) -> None:
+        self.rng, self.max_frames = np.random.default_rng(seed), max_frames
+        posed = [clip for clip in clips if _POSED.match(clip.id)]
+        free = [clip for clip in clips if not _POSED.match(clip.id) and len(clip.joints) >= MIN_FRAMES]
+        self.groups = by_action(free)
+        self.weights = _weights({name: group for name, group in self.groups.items() if len(group) > 2} or self.groups)
+        self.short = by_action(clip for clip in free if len(clip.joints) < 70)
+        self.exercises = by_action(clip for clip in posed if base_action(clip.short) in _EXERCISES)
+        self.seats = [clip for clip in posed if base_action(clip.short) == "sit and stand"]
+        self.resting = [clip for name in (*WAVES, *RAISES) for clip in self.groups.get(name, [])]
+        had = set(self.groups) | ({"stop"} if self.resting else set())
+        had |= {"sit down"} if self.resting and self.seats else set()
+        self.pairs = [pair for pair in asked_pairs() if had.issuperset(pair)]
+        actions = by_action(clips)
+        self.lowers = _weights({name: actions[name] for name in actions if LOCOMOTION.fullmatch(name)}, LOWER_SHARE)
+        self.uppers = _weights({name: actions[name] for name in actions if GESTURE.fullmatch(name)}, UPPER_SHARE)
+
+    def joined(self) -> Example | None:
+        """Two actions one after the other, one time in twelve three.
+
+        Two thirds are pairs that people ask for (walk then wave, run then stop, walk then sit ...), all such pairs
+        alike; the rest are pairs of any two actions. A clip is cropped only where captions allow it. Half the examples
+        are about four seconds long.
+        """
+        rng = self.rng
+        triple = rng.random() < 1 / 12
+        total = self._frames((70, 100), (90, max(self.max_frames, 91) + 1))
+        total = min(self.max_frames, total + 40 * triple)
+        if self.pairs and rng.random() < 2 / 3:
+            actions = list(self.pairs[int(rng.integers(len(self.pairs)))])
+        else:
+            actions = [self._action(self.weights), self._action(self.weights)]
+        if triple:
+            actions.append(self._action(self.weights))
+        pieces = self._pieces(actions, total)
+        if pieces is None:
+            return None
+        joints = pieces[0].joints
+        for before, after in pairwise(pieces):
+            if not (_upright(joints[-1]) and _upright(after.joints[0])):
+                return None
+            end, start = best_cut(joints, after.joints, _slack(before), _slack(after))
+            joints = join(joints[:end], after.joints[start:])
+        captions = []
+        for _ in range(6):
+            words = [self._predicate(piece) for piece in pieces]
+            subject = self._any(_SUBJECTS)
+            if len(words) == 3:
+                text = f"{subject} {words[0]}, then {words[1]} and then {words[2]}."
+            else:
+                text = join_predicates(subject, words[0], words[1], rng)
+            if len(text.split()) <= MAX_WORDS + 8 * (len(words) - 2):
+                captions.append(text)
+        return _example(joints, list(dict.fromkeys(captions)))
+
+    def layered(self) -> Example | None:
+        """A walk or a run (also turning, backward) with a wave or raised hands on top."""
+        if not self.lowers or not self.uppers:
+            return None
+        total = min(self.max_frames, self._frames((72, 92), (50, 161)))
+        legs, gesture = self._piece(self._action(self.lowers), total), self._piece(self._action(self.uppers), total)
+        if legs is None or gesture is None:
+            return None
+        lower, upper, predicates = legs.joints, gesture.joints, legs.predicates
+        straight = legs.action in ("walk forward", "run forward") and modes(lower)
+        if len(lower) < total and straight and (longer := extend(lower, total, self.rng, "loop")):
+            lower, predicates = longer[0], [text for text in predicates if not counts(text)]
+        if len(lower) < 30:
+            return None
+        one_arm: Part = "right arm" if "right" in gesture.action else "left arm" if "left" in gesture.action else "arms"
+        part = "upper" if self.rng.random() < 0.25 else one_arm
+        start = None if len(upper) >= len(lower) else int(self.rng.integers(len(lower) - len(upper) + 1))
+        joints = layer(lower, upper, part, start)
+        if not _shows(gesture.action, joints):
+            return None
+        lowers = [text for text in predicates if not LOWER_ONLY.search(text) and len(text.split()) < 10]
+        uppers = [text for text in gesture.predicates if not UPPER_ONLY.search(text) and len(text.split()) < 10]
+        captions = []
+        for _ in range(8):
+            plain = legs.phrases and (not lowers or self.rng.random() < 0.5)
+            low = self._any(legs.phrases if plain else lowers or [""])
+            high = self._any(gesture.phrases if not uppers or self.rng.random() < 0.5 else uppers)
+            text = layer_predicates(self._any(_SUBJECTS), low, high, self.rng) if low else None
+            if text is not None and len(text.split()) <= MAX_WORDS:
+                captions.append(text)
+        return _example(joints, list(dict.fromkeys(captions))[:6])
+
+    def extended(self) -> Example | None:
+        """A clip shorter than four seconds made 70 to 100 frames long.
+
+        Actions are drawn by the square root of how many clips they have. Walks and runs go on, gestures are
+        repeated or wait before and after; captions that count are left out.
+        """
+        if not self.short:
+            return None
+        clip = self._clip(self.short)
+        longer = extend(clip.joints, min(self.max_frames, int(self.rng.integers(70, 101))), self.rng)
+        if longer is None:
+            return None
+        return _example(longer[0], lasting_captions(clip.captions, clip.crop_safe, longer[1]))
+
+    def relaxed(self) -> Example | None:
+        """A squat, seat or lunge of the exercises, whose hands are held up, with arms that hang.
+
+        Half of them are made 70 to 100 frames long.
+        """
+        if not self.exercises or not self.resting:
+            return None
+        clip = self._clip(self.exercises)
+        captions = [text for text in clip.captions if not _HANDS.search(text)]
+        if not captions:
+            return None
+        joints = self._relax(clip.joints)
+        if self.rng.random() < 0.5 and len(joints) < 70:
+            longer = extend(joints, int(self.rng.integers(70, 101)), self.rng)
+            if longer is not None and (lasting := lasting_captions(captions, [True] * len(captions), longer[1])):
+                joints, captions = longer[0], lasting
+        return _example(joints, captions)
+
+    def _action(self, weights: dict[str, float]) -> str:
+        return list(weights)[int(self.rng.choice(len(weights), p=list(weights.values())))]
+
+    def _clip(self, groups: Groups) -> Captioned:
+        group = groups[self._action(_weights(groups))]
+        return group[int(self.rng.integers(len(group)))]
+
+    def _any(self, texts: Sequence[str]) -> str:
+        return str(self.rng.choice(texts))
+
+    def _frames(self, short: tuple[int, int], long: tuple[int, int]) -> int:
+        """Half of the time from the first range, else from the second, ends left out."""
+        return int(self.rng.integers(*(short if self.rng.random() < 0.5 else long)))
+
+    def _resting_pose(self) -> Array:
+        return self.resting[int(self.rng.integers(len(self.resting)))].joints[0]
+
+    def _relax(self, joints: Array) -> NDArray[np.float32]:
+        """(T, 22, 3) the same motion with the arms of somebody who stands and waits."""
+        pose = self._resting_pose()
+        waiting = hold_pose(pose, len(joints), sway=0.01, phase=float(self.rng.uniform(0, 6)))
+        return layer(joints, waiting, "arms").astype(np.float32)
+
+    def _pieces(self, actions: list[str], total: int) -> list[_Piece] | None:
+        """A piece of each action, `total` frames or a little more together."""
+        share = self.rng.uniform(0.4, 0.6) if len(actions) == 2 else 0.36
+        pieces: list[_Piece] = []
+        left = total
+        for index, action in enumerate(actions):
+            last = index == len(actions) - 1
+            piece = self._piece(action, left if last else max(24, int(total * share)))
+            if piece is None or not (piece.predicates or piece.phrases):
+                return None
+            pieces.append(piece)
+            left = max(24, left - len(piece.joints))
+        return pieces if sum(len(piece.joints) for piece in pieces) <= self.max_frames else None
+
+    def _piece(self, action: str, frames: int) -> _Piece | None:
+        """About `frames` frames of an action, cropped only where captions stay true; None if that cannot be had."""
+        rng, phrases = self.rng, list(PHRASES.get(action, ()))
+        if action == "stop" and self.resting:
+            pose = self._resting_pose()
+            wait = int(rng.integers(24, max(25, min(frames, 60)) + 1))
+            return _Piece(action, hold_pose(pose, wait, phase=rng.uniform(0, 6)), [], phrases)
+        if action == "sit down" and self.seats and self.resting:
+            clip = self.seats[int(rng.integers(len(self.seats)))]
+            seated = int(clip.joints[:, 0, 1].argmin()) + 1
+            joints = self._relax(clip.joints[:seated])
+            return _Piece(action, join(joints, hold_pose(joints[-1], int(rng.integers(8, 30)))), [], phrases)
+        if action not in self.groups:
+            return None
+        group = self.groups[action]
+        clip = group[int(rng.integers(len(group)))]
+        joints, captions = clip.joints, clip.captions
+        if len(joints) > frames:
+            if action.startswith("walk and turn"):
+                joints, captions = _turn(joints), []
+                if len(joints) > 1.4 * frames:
+                    return None
+            elif action in PHRASES and not LOCOMOTION.fullmatch(action) and not GESTURE.fullmatch(action):
+                # A part of it is no longer the action: half a squat, or half of lying down.
+                if len(joints) > max(150, 1.8 * frames):
+                    return None
+            elif any(clip.crop_safe) and frames >= MIN_FRAMES:
+                joints = self._crop(action, joints, frames)
+                captions = [text for text, safe in zip(captions, clip.crop_safe, strict=True) if safe]
+                if action.startswith("raise") and frames < 0.5 * len(clip.joints):
+                    return None
+            else:
+                return None
+        if phrases and not _shows(action, joints):
+            return None
+        sentences = [parse_sentence(text) for text in captions]
+        return _Piece(action, joints, [s.predicate for s in sentences if s is not None], phrases)
+
+    def _crop(self, action: str, joints: Array, frames: int) -> Array:
+        """The first frames; of walks and runs, and now and then of a wave, frames from anywhere."""
+        spare, begin = len(joints) - frames, 0
+        if LOCOMOTION.fullmatch(action):
+            begin = int(self.rng.integers(spare + 1))
+        if action.startswith("wave") and spare > 20 and self.rng.random() < 0.3:
+            begin = int(self.rng.integers(20, spare + 1))
+        return joints[begin : begin + frames]
+
+    def _predicate(self, piece: _Piece) -> str:
+        short = [text for text in piece.predicates if len(text.split()) <= 10] or piece.predicates
+        return self._any(piece.phrases if piece.phrases and (not short or self.rng.random() < 0.5) else short)
+
+
+def by_action(clips: Iterable[Captioned]) -> Groups:
+    """Clips with captions by their base action, in order; posed gestures are left out."""
+    groups: Groups = defaultdict(list)
+    for clip in clips:
+        action = base_action(clip.short)
+        if clip.captions and not (_POSED.match(clip.id) and GESTURE.fullmatch(action)):
+            groups[action].append(clip)
+    return dict(sorted(groups.items()))
+
+
+def _weights(groups: Groups, share: dict[str, float] | None = None) -> dict[str, float]:
+    """How often each action is drawn: as `share` says (others 0.5), or by the square root of its number of clips."""
+    raw = {name: (share.get(name, 0.5) if share else float(np.sqrt(len(group)))) for name, group in groups.items()}
+    total = sum(raw.values())
+    return {name: weight / total for name, weight in raw.items()}
+
+
+def _shows(action: str, joints: Array) -> bool:
+    """Whether the crop still shows what the phrases of its action say."""
+    if action.startswith("walk and turn"):
+        return turning(joints) * (1 if action.endswith("left") else -1) > 0.8
+    if action in ("walk forward", "run forward"):
+        return speed(joints) > 0.4 and abs(turning(joints)) < 0.6
+    if GESTURE.fullmatch(action):
+        high = (joints[:, [20, 21], 1] > joints[:, [16, 17], 1] - 0.05).sum(axis=0)
+        sides = (True, True) if "both" in action else ("left" in action, "right" in action)
+        return all(int(frames) >= 6 for frames, side in zip(high, sides, strict=True) if side)
+    return True
+
+
+def _turn(joints: Array) -> Array:
+    """The part of a walk in which the person turns, with half a second before and after."""
+    yaw = smooth_heading(joints)
+    done = (yaw - yaw[0]) / (yaw[-1] - yaw[0] + 1e-9)
+    begin, end = int((done < 0.1).nonzero()[0].max(initial=0)), int((done < 0.9).nonzero()[0].max(initial=0))
+    return joints[max(0, begin - 10) : end + 11]
+
+
+def _slack(piece: _Piece) -> int:
+    """Frames of a straight walk or run that may be dropped at a seam."""
+    straight = piece.action in ("walk forward", "run forward", "walk backward")
+    return min(20, len(piece.joints) // 4) if straight else 0
+
+
+def _upright(pose: Array) -> bool:
+    """Whether somebody stands, (22, 3): pelvis high above the feet, neck above the pelvis."""
+    feet = pose[[7, 8, 10, 11], 1].min()
+    return bool(pose[0, 1] - feet > 0.72 and pose[12, 1] - pose[0, 1] > 0.35)
+
+
+def _example(joints: Array, captions: list[str]) -> Example | None:
+    """The motion facing +z over the origin at first, its lowest joint at y = 0; None without captions."""
+    if not captions:
+        return None
+    moved = align(joints, (0.0, 0.0), 0.0)
+    moved[..., 1] -= moved[..., 1].min()
+    return moved.astype(np.float32), captions

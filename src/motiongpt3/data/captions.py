@@ -21,10 +21,6 @@ _COUNT = re.compile(
     r"fifty|times?|steps|meters?|metres?|seconds?|degrees?|quarter|total|distance|stretch|long|short|many|several|few|"
     r"moment|pause)\b"
 )
-_SPEED = re.compile(
-    r"\b(slow\w*|quick\w*|fast\w*|swift\w*|rapid\w*|speed\w*|pace\w*|brisk\w*|seconds?|sprint\w*|hurr\w*|rush\w*|"
-    r"gradual\w*|sluggish\w*|tempo|dash\w*|haste\w*|sudden\w*|abrupt\w*|leisure\w*|gingerly|moment)\b"
-)
 _VERB_LIST = """
     raises lifts walks waves does runs moves puts takes swings makes holds brings goes sits performs lunges turns bends
     squats jogs reaches stretches lowers stands shows rotates heads steps exercises signals changes throws gives extends
@@ -60,7 +56,7 @@ class Sentence(NamedTuple):
     predicate: str
 
 
-def parse(caption: str) -> Sentence | None:
+def parse_sentence(caption: str) -> Sentence | None:
     """Subject and finite predicate of a caption, or None where it begins otherwise or speaks of he or she.
 
     "is walking" becomes "walks" where the sentence has one verb; without a full stop.
@@ -91,14 +87,6 @@ def gerund(predicate: str) -> str | None:
     return _ing(verb) + space + rest
 
 
-def join_captions(first: str, second: str, rng: np.random.Generator) -> str | None:
-    """A sentence for two motions one after the other, or None where one of the captions cannot be parsed."""
-    a, b = parse(first), parse(second)
-    if a is None or b is None:
-        return None
-    return join_predicates(a.subject, a.predicate, b.predicate, rng)
-
-
 def join_predicates(subject: str, first: str, second: str, rng: np.random.Generator) -> str:
     """ "a person", "walks", "waves" -> "a person walks and then waves." and many other ways to say it."""
     forms = [
@@ -119,17 +107,6 @@ def join_predicates(subject: str, first: str, second: str, rng: np.random.Genera
     if first_ing:
         forms.append(f"after {first_ing}, {subject} {second}")
     return str(rng.choice(forms)) + "."
-
-
-def layer_captions(lower: str, upper: str, rng: np.random.Generator) -> str | None:
-    """A sentence for a gesture made while moving, or None where the captions do not allow it.
-
-    A caption of the legs that speaks of arms and one of the gesture that speaks of standing are refused.
-    """
-    a, b = parse(lower), parse(upper)
-    if a is None or b is None or LOWER_ONLY.search(a.predicate) or UPPER_ONLY.search(b.predicate):
-        return None
-    return layer_predicates(a.subject, a.predicate, b.predicate, rng)
 
 
 def layer_predicates(subject: str, lower: str, upper: str, rng: np.random.Generator) -> str | None:
@@ -156,11 +133,6 @@ def counts(caption: str) -> bool:
     return bool(_COUNT.search(caption.lower()))
 
 
-def names_speed(caption: str) -> bool:
-    """Whether a caption speaks of speed or duration, and so may be false of a slower or faster motion."""
-    return bool(_SPEED.search(caption.lower()))
-
-
 def _again(subject: str) -> str:
     noun = subject.split(" ", 1)[1] if " " in subject else "person"
     return f"the {noun}"
@@ -180,61 +152,3 @@ def _ing(verb: str) -> str:
 
 
 _FINITE = {_ing(verb): verb for verb in sorted(_VERBS)}
-
-
-# Which actions people ask for together, and the plainest words for each.
-
-_TURNS = ("walk and turn left", "walk and turn right")
-WAVES = ("wave right hand", "wave left hand", "wave both hands")
-RAISES = ("raise right hand", "raise left hand", "raise both hands")
-LOWER_SHARE = {"walk forward": 8.0, "run forward": 4.0, "walk and turn left": 2.0, "walk and turn right": 2.0}
-UPPER_SHARE: dict[str, float] = dict.fromkeys(WAVES, 3.0) | dict.fromkeys(RAISES, 2.0)
-"""How often an action is drawn for the legs and for the arms of a layered motion; others 0.5."""
-
-
-def asked_pairs() -> list[tuple[str, str]]:
-    """What people ask for in two parts; a pair listed twice is drawn twice as often."""
-    walk, run, gestures = "walk forward", "run forward", (*WAVES, *RAISES)
-    pairs = [(walk, gesture) for gesture in gestures] * 2 + [(gesture, walk) for gesture in gestures] * 2
-    pairs += [(walk, turn) for turn in _TURNS] * 3 + [(turn, gesture) for turn in _TURNS for gesture in WAVES]
-    pairs += [(walk, "stop"), (run, "stop"), (run, walk), (walk, run), (walk, "sit down"), (run, "sit down")] * 3
-    pairs += [("squat once", "jump once"), ("squat once", "jump forward"), (walk, "jump forward")] * 2
-    pairs += [(walk, "squat once"), ("squat once", walk), ("jump forward", walk), (run, "jump once")] * 2
-    pairs += [(walk, "put object down"), (walk, "left front kick"), (walk, "bow"), (walk, "lie down"), (walk, walk)]
-    pairs += [(walk, "walk backward"), ("walk backward", walk), ("bow", "wave right hand"), ("left front kick", walk)]
-    pairs += [(run, gesture) for gesture in gestures] + [(gesture, run) for gesture in gestures]
-    pairs += [(a, b) for a in gestures for b in gestures if a != b] + [(gesture, "sit down") for gesture in gestures]
-    return pairs + [(wave, jump) for wave in WAVES for jump in ("squat once", "jump once")]
-
-
-PHRASES: dict[str, tuple[str, ...]] = {
-    "walk forward": ("walks forward", "walks ahead", "walks", "walks straight ahead", "walks along"),
-    "walk backward": ("walks backward", "walks backwards", "steps backward"),
-    "walk and turn left": ("turns left while walking", "walks around a corner to the left", "walks in a left turn"),
-    "walk and turn right": ("turns right while walking", "walks around a corner to the right", "walks in a right turn"),
-    "run forward": ("runs forward", "runs", "runs ahead", "jogs forward", "jogs"),
-    "stop": ("stops", "comes to a stop", "stands still", "halts", "stops moving"),
-    "sit down": ("sits down", "takes a seat", "sits", "sits down on a chair"),
-    "squat once": ("squats", "does a squat", "squats down"),
-    "jump once": ("jumps", "does a jump"),
-    "jump forward": ("jumps forward", "jumps", "leaps forward"),
-    "bow": ("bows", "bows forward", "takes a bow"),
-    "lie down": ("lies down", "lies down on the floor"),
-    "left front kick": ("kicks with the left leg", "does a kick with the left leg", "kicks with the left foot"),
-    "put object down": ("puts something down on the floor", "places something on the floor"),
-    "wave both hands": ("waves with both hands", "waves both hands", "waves both arms", "waves their arms"),
-    "raise both hands": ("raises both hands", "raises both arms", "lifts both arms", "puts both hands up"),
-}
-"""Predicates that are true of every clip of an action."""
-
-for _side in ("left", "right"):
-    PHRASES[f"wave {_side} hand"] = tuple(
-        form.format(whose=whose, side=_side)
-        for whose in ("the", "their")
-        for form in ("waves with {whose} {side} hand", "waves {whose} {side} hand", "waves {whose} {side} arm")
-    )
-    PHRASES[f"raise {_side} hand"] = tuple(
-        form.format(whose=whose, side=_side)
-        for whose in ("the", "their")
-        for form in ("raises {whose} {side} hand", "raises {whose} {side} arm", "lifts {whose} {side} arm")
-    )

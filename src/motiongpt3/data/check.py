@@ -1,35 +1,42 @@
-"""The doctor: what is wrong with a data set."""
+"""What is wrong with a data set.
+
+`joint_problems` judges one clip, for `prepare`, which skips it, and for `check`, which reports. `check` examines whole
+folders as well: names, captions, splits that leak, statistics, and features that do not give back the joints.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from motiongpt3.data.clips import PACKED_NAME, SPLITS, PackedClips, Statistics
 from motiongpt3.data.sources import (
-    NAME,
-    Duplicates,
+    CLIP_NAME,
     Problem,
     SourceClip,
-    joint_problems,
     open_source,
-    parse_caption,
-    read_npy,
+    parse_caption_line,
+    read_numbers,
     read_text_lines,
 )
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.features import feature_size, features_to_joints
-from motiongpt3.motion.skeleton import HUMANML3D, Skeleton
+from motiongpt3.motion.skeleton import HUMANML3D, Float32, Float64, Skeleton
 
-RECOVERY = 0.01
+MAX_SPEED = 20.0
+"""Metres per second; a joint that is faster has jumped (a thrown ball leaves the hand at 15 to 25)."""
+SAME_MOTION = 0.0005
+"""Metres; clips of about one length whose coordinates differ less on average are one recording."""
+MAX_RECOVERY_ERROR = 0.01
 """Metres by which joints may differ from those their features give back."""
-DRIFT = 0.05
+MAX_DRIFT = 0.05
 """Part of a standard deviation by which stored statistics may differ from those of the train split."""
 
 
@@ -50,204 +57,295 @@ def check(
         progress: show a progress bar; None shows it on a terminal.
     """
     path = Path(folder)
-    disable = None if progress is None else not progress
     packed, layout = (path / PACKED_NAME).is_file(), (path / "new_joint_vecs").is_dir()
+    bar = partial(tqdm, unit="clip", disable=None if progress is None else not progress)
+    examined = _Examination(path, fps, skeleton, bar)
     problems: list[Problem] = []
     if packed:
-        problems += _check_packed(path, fps, skeleton, disable)
+        problems += examined.packed()
     if layout:
-        problems += _check_layout(path, fps, skeleton, disable, content=not packed)
+        problems += examined.layout(content=not packed)
     if not packed and not layout:
-        problems += _check_source(path, fps, skeleton, disable)
+        problems += examined.source()
     return problems
 
 
-def _check_source(folder: Path, fps: float, skeleton: Skeleton, disable: bool | None) -> Iterator[Problem]:
-    try:
-        source = open_source(folder, fps, skeleton)
-    except MotionGPT3Error as error:
-        yield Problem(str(folder), str(error))
-        return
-    seen: dict[str, str] = {}
-    same = Duplicates()
-    for item in tqdm(source.items, "checking", source.total, unit="clip", disable=disable):
-        if isinstance(item, Problem):
-            yield item
-            continue
-        yield from _check_clip(item, seen, fps, skeleton)
-        if np.isfinite(item.joints).all():
-            same.add(item.clip.id, item.clip.split, item.joints)
-    yield from same.problems(folder.name)
-    if not seen:
-        yield Problem(str(folder), "has no readable clip")
+def joint_problems(file: str, joints: Float32, fps: float = 20.0, skeleton: Skeleton = HUMANML3D) -> list[Problem]:
+    """What is wrong with the joints of one clip: shape, numbers, unit, axis (errors); jumps, place (warnings).
+
+    Args:
+        file: what to call the clip.
+        joints: any array; should be (T, J, 3), metres, y up, frame 0 over the origin and facing +z.
+        fps: frames per second.
+        skeleton: whose bone lengths are expected, within a factor of two.
+    """
+    if joints.ndim != 3 or joints.shape[1:] != (len(skeleton), 3) or not len(joints):
+        return [Problem(file, f"joints have shape {joints.shape}, not (frames, {len(skeleton)}, 3)")]
+    bad = ~np.isfinite(joints).all(axis=(1, 2))
+    if bad.any():
+        return [Problem(file, f"NaN or infinite values, first in frame {int(bad.argmax())}")]
+    values = joints.astype(np.float64)
+    bones = np.linalg.norm(values[:, 1:] - values[:, list(skeleton.parents[1:])], axis=-1)
+    size = float(np.median(bones.sum(-1)) / skeleton.bone_lengths.sum())
+    if not 0.5 < size < 2:
+        return [Problem(file, f"bones are {size:.3g} times the usual length{_unit(size)}")]
+    if _z_up(values, skeleton):
+        return [Problem(file, "z is up; y should be: turn the joints by -90 degrees about x")]
+    return [Problem(file, reason, "warning") for reason in _oddities(values, fps, skeleton)]
 
 
-def _check_clip(item: SourceClip, seen: dict[str, str], fps: float, skeleton: Skeleton) -> Iterator[Problem]:
-    clip = item.clip
-    if clip.id in seen:
-        yield Problem(item.file, f"{clip.id} is in {seen[clip.id]} and again in {clip.split}")
-    seen.setdefault(clip.id, clip.split)
-    yield from _check_captions(item.file, clip.captions)
-    yield from joint_problems(item.file, item.joints, fps, skeleton)
+def _unit(size: float) -> str:
+    for name, factor in (("centimetres", 100), ("millimetres", 1000), ("inches", 39.37), ("kilometres", 0.001)):
+        if 0.5 < size / factor < 2:
+            return f": the unit is probably {name}, not metres"
+    return ""
 
 
-def _check_captions(file: str, captions: tuple[str, ...]) -> Iterator[Problem]:
+def _z_up(joints: Float64, skeleton: Skeleton) -> bool:
+    """A body upright along z with its feet near z = 0; one that lies along z starts with its pelvis there."""
+    head = joints[:, _head(skeleton)]
+    ankles = joints[:, [skeleton.contacts[0], skeleton.contacts[2]]].mean(1)
+    upright = np.abs(head - ankles) / np.maximum(np.linalg.norm(head - ankles, axis=-1, keepdims=True), 1e-9)
+    floor = np.abs(np.percentile(joints[..., 2].min(1), 10))
+    return bool(np.median(upright[:, 2]) > 0.8 and floor < 0.2 and np.median(joints[:, 0, 2]) > 0.5)
+
+
+def _head(skeleton: Skeleton) -> int:
+    """The joint that is highest at rest."""
+    heights = np.zeros(len(skeleton))
+    for joint, parent in enumerate(skeleton.parents[1:], start=1):
+        heights[joint] = heights[parent] + skeleton.rest_offsets[joint, 1]
+    return int(heights.argmax())
+
+
+def _oddities(joints: Float64, fps: float, skeleton: Skeleton) -> Iterable[str]:
+    speed = np.linalg.norm(np.diff(joints, axis=0), axis=-1).max(-1, initial=0) * fps
+    if len(speed) and speed.max() > MAX_SPEED:
+        frame = int(speed.argmax())
+        yield f"a joint moves at {speed.max():.0f} m/s between frames {frame} and {frame + 1}"
+    low = joints[..., 1].min()
+    if not -0.1 <= low <= 0.3:
+        yield f"the lowest joint is at {low:.2f} m; the floor should be near 0"
+    aside = float(np.linalg.norm(joints[0, 0, [0, 2]]))
+    if aside > 0.01:
+        yield f"the pelvis starts {aside:.2f} m away from the origin"
+    (left_hip, right_hip), (left, right) = skeleton.hips, skeleton.shoulders
+    across = joints[0, left_hip] - joints[0, right_hip] + joints[0, left] - joints[0, right]
+    turn = abs(np.degrees(np.arctan2(across[2], across[0])))
+    if turn > 3:
+        yield f"frame 0 faces {turn:.0f} degrees away from +z"
+
+
+class _Duplicates:
+    """Finds clips that are the same recording, by what the joints do at eight moments."""
+
+    def __init__(self) -> None:
+        self._clips: list[tuple[str, str]] = []
+        self._lengths: list[int] = []
+        self._moments: list[Float32] = []
+
+    def add(self, name: str, split: str, joints: Float32) -> None:
+        """Remember a clip by its (T, J, 3) joints."""
+        moments = joints[np.linspace(0, len(joints) - 1, 8).round().astype(int)]
+        self._clips.append((name, split))
+        self._lengths.append(len(joints))
+        self._moments.append(moments.astype(np.float32).reshape(-1))
+
+    def problems(self, file: str) -> Iterator[Problem]:
+        """An error for each pair in different splits (a leak), a warning for each within one."""
+        if not self._clips:
+            return
+        lengths, moments = np.array(self._lengths), np.stack(self._moments)
+        order = np.argsort(lengths, kind="stable")
+        for place, first in enumerate(order):
+            end = np.searchsorted(lengths[order], lengths[first] + 2, side="right")
+            others = order[place + 1 : end]
+            apart = np.abs(moments[others] - moments[first]).mean(axis=-1)
+            for other in others[apart < SAME_MOTION]:
+                (a, split_a), (b, split_b) = sorted([self._clips[first], self._clips[other]])
+                same = f"{a} and {b} are the same motion"
+                if split_a == split_b:
+                    yield Problem(file, f"{same}, both in {split_a}", "warning")
+                else:
+                    yield Problem(file, f"{same}, one in {split_a}, one in {split_b}: the split leaks")
+
+
+@dataclass
+class _Examination:
+    """One folder under examination; every method yields what it finds."""
+
+    folder: Path
+    fps: float
+    skeleton: Skeleton
+    bar: partial[tqdm]
+
+    def source(self) -> Iterator[Problem]:
+        """A folder that `prepare` reads."""
+        try:
+            source = open_source(self.folder, self.fps, self.skeleton)
+        except MotionGPT3Error as error:
+            yield Problem(str(self.folder), str(error))
+            return
+        seen: dict[str, str] = {}
+        same = _Duplicates()
+        for item in self.bar(source.items, "checking", source.total):
+            if isinstance(item, Problem):
+                yield item
+                continue
+            yield from self._clip(item, seen)
+            if np.isfinite(item.joints).all():
+                same.add(item.clip.id, item.clip.split, item.joints)
+        yield from same.problems(self.folder.name)
+        if not seen:
+            yield Problem(str(self.folder), "has no readable clip")
+
+    def packed(self) -> Iterator[Problem]:
+        """The packed file of a prepared folder."""
+        try:
+            packed = PackedClips.open(self.folder)
+        except MotionGPT3Error as error:
+            yield Problem(PACKED_NAME, str(error))
+            return
+        if packed.skeleton != self.skeleton:
+            yield Problem(PACKED_NAME, "was made for another skeleton")
+            return
+        if packed.fps != self.fps:
+            yield Problem(PACKED_NAME, f"has {packed.fps:g} frames per second, not {self.fps:g}")
+        seen: dict[str, str] = {}
+        same, totals = _Duplicates(), Statistics(self.skeleton)
+        for index, clip in enumerate(self.bar(packed.clips, "checking packed clips")):
+            features, joints = packed.clip_features(index), np.array(packed.clip_joints(index))
+            file = f"{PACKED_NAME} {clip.id}"
+            yield from self._clip(SourceClip(file, clip, joints), seen)
+            if wrong := self._features(file, features, joints):
+                yield wrong
+            else:
+                totals.add(features, clip.split)
+                same.add(clip.id, clip.split, joints)
+        yield from same.problems(PACKED_NAME)
+        yield from _check_statistics(PACKED_NAME, (packed.mean, packed.std), totals)
+        if (self.folder / "new_joint_vecs").is_dir():
+            ids = {name for split in SPLITS for name in self._split_names(split)}
+            for name in sorted(ids ^ set(seen))[:20]:
+                where = "the split lists" if name in ids else PACKED_NAME
+                yield Problem(str(self.folder), f"{name} is only in {where}; prepare the folder again")
+
+    def layout(self, content: bool) -> Iterator[Problem]:
+        """The HumanML3D layout; its clips' content is examined only if no packed file holds it."""
+        where: dict[str, str] = {}
+        for split in SPLITS:
+            if not (self.folder / f"{split}.txt").is_file():
+                yield Problem(f"{split}.txt", "is missing")
+            for name in self._split_names(split):
+                if not CLIP_NAME.fullmatch(name):
+                    yield Problem(f"{split}.txt", f"{name[:60]!r} is no file name")
+                elif name in where:
+                    leak = ": the split leaks" if where[name] != split else ""
+                    yield Problem(f"{split}.txt", f"{name} is already in {where[name]}.txt{leak}")
+                else:
+                    where[name] = split
+        for name, split in where.items():
+            # HumanML3D names the mirror image of 012314 M012314.
+            if re.fullmatch(r"M\d{6}", name) and where.get(name[1:], split) != split:
+                leak = f"{name} mirrors {name[1:]} of {where[name[1:]]}.txt: the split leaks"
+                yield Problem(f"{split}.txt", leak)
+        same, totals = _Duplicates(), Statistics(self.skeleton)
+        for name, split in self.bar(where.items(), "checking files"):
+            yield from self._text(name)
+            file = f"new_joint_vecs/{name}.npy"
+            try:
+                features = self._read_features(file)
+                given = self.folder / "new_joints" / f"{name}.npy"
+                joints = read_numbers(given) if given.is_file() else None
+            except MotionGPT3Error as error:
+                yield Problem(f"{name}.npy", str(error))
+                continue
+            if wrong := self._features(file, features, joints):
+                yield wrong
+                continue
+            totals.add(features, split)
+            if content:
+                joints = (
+                    features_to_joints(torch.from_numpy(features), self.skeleton).numpy() if joints is None else joints
+                )
+                yield from joint_problems(file, joints, self.fps, self.skeleton)
+                same.add(name, split, joints)
+        yield from same.problems(self.folder.name)
+        try:
+            stored = read_numbers(self.folder / "Mean.npy"), read_numbers(self.folder / "Std.npy")
+            yield from _check_statistics("Mean.npy, Std.npy", stored, totals)
+        except MotionGPT3Error as error:
+            yield Problem("Mean.npy, Std.npy", str(error))
+        motions = {path.stem for path in (self.folder / "new_joint_vecs").glob("*.npy")}
+        texts = {path.stem for path in (self.folder / "texts").glob("*.txt")}
+        for name in sorted(motions - set(where)):
+            yield Problem(f"new_joint_vecs/{name}.npy", "is in no split", "warning")
+        for name in sorted(texts - set(where) - motions):
+            yield Problem(f"texts/{name}.txt", "captions without a clip")
+
+    def _clip(self, item: SourceClip, seen: dict[str, str]) -> Iterator[Problem]:
+        clip = item.clip
+        if clip.id in seen:
+            yield Problem(item.file, f"{clip.id} is in {seen[clip.id]} and again in {clip.split}")
+        seen.setdefault(clip.id, clip.split)
+        yield from _check_captions(item.file, clip.captions)
+        yield from joint_problems(item.file, item.joints, self.fps, self.skeleton)
+
+    def _split_names(self, split: str) -> list[str]:
+        try:
+            return read_text_lines(self.folder / f"{split}.txt")
+        except MotionGPT3Error:
+            return []
+
+    def _text(self, name: str) -> Iterator[Problem]:
+        file = f"texts/{name}.txt"
+        if not (self.folder / file).is_file():
+            yield Problem(file, "is missing: a clip without captions")
+            return
+        try:
+            captions = [parse_caption_line(line)[0] for line in read_text_lines(self.folder / file)]
+        except MotionGPT3Error as error:
+            yield Problem(file, str(error))
+        else:
+            yield from _check_captions(file, captions)
+
+    def _read_features(self, file: str) -> Float32:
+        features, size = read_numbers(self.folder / file), feature_size(self.skeleton)
+        if features.ndim != 2 or features.shape[1] != size or not len(features):
+            raise MotionGPT3Error(f"features have shape {features.shape}, not (frames, {size})")
+        return features
+
+    def _features(self, file: str, features: Float32, joints: Float32 | None) -> Problem | None:
+        bad = ~np.isfinite(features).all(axis=1)
+        if bad.any():
+            return Problem(file, f"NaN or infinite features, first in frame {int(bad.argmax())}")
+        if joints is None:
+            return None
+        if len(joints) != len(features) or joints.shape[1:] != (len(self.skeleton), 3):
+            return Problem(file, f"{len(features)} frames of features, joints of shape {joints.shape}")
+        recovered = features_to_joints(torch.from_numpy(np.array(features)), self.skeleton).numpy()
+        origin = joints[:1, :1] * np.array([1, 0, 1], dtype=np.float32)
+        apart = float(np.abs(recovered - (joints - origin)).max())
+        if not apart <= MAX_RECOVERY_ERROR:
+            return Problem(file, f"features give joints {apart:.2g} m away from the stored ones")
+        return None
+
+
+def _check_captions(file: str, captions: Sequence[str]) -> Iterator[Problem]:
     if not captions:
         yield Problem(file, "no captions", "warning")
     elif not all(caption.strip() for caption in captions):
         yield Problem(file, "an empty caption")
 
 
-def _check_packed(folder: Path, fps: float, skeleton: Skeleton, disable: bool | None) -> Iterator[Problem]:
-    try:
-        packed = PackedClips.open(folder)
-    except MotionGPT3Error as error:
-        yield Problem(PACKED_NAME, str(error))
-        return
-    if packed.skeleton != skeleton:
-        yield Problem(PACKED_NAME, "was made for another skeleton")
-        return
-    if packed.fps != fps:
-        yield Problem(PACKED_NAME, f"has {packed.fps:g} frames per second, not {fps:g}")
-    seen: dict[str, str] = {}
-    same, totals = Duplicates(), Statistics(skeleton)
-    for index, clip in enumerate(tqdm(packed.clips, "checking packed clips", unit="clip", disable=disable)):
-        features, joints = packed.clip_features(index), np.array(packed.clip_joints(index))
-        file = f"{PACKED_NAME} {clip.id}"
-        yield from _check_clip(SourceClip(file, clip, joints), seen, fps, skeleton)
-        wrong = _check_features(file, features, joints, skeleton)
-        if wrong:
-            yield wrong
-        else:
-            totals.add(features, clip.split)
-            same.add(clip.id, clip.split, joints)
-    yield from same.problems(PACKED_NAME)
-    yield from _check_statistics(PACKED_NAME, (packed.mean, packed.std), totals)
-    if (folder / "new_joint_vecs").is_dir():
-        ids = {name for split in SPLITS for name in _split_names(folder, split)}
-        for name in sorted(ids ^ set(seen))[:20]:
-            where = "the split lists" if name in ids else PACKED_NAME
-            yield Problem(str(folder), f"{name} is only in {where}; prepare the folder again")
-
-
-def _check_layout(
-    folder: Path, fps: float, skeleton: Skeleton, disable: bool | None, content: bool
-) -> Iterator[Problem]:
-    """The HumanML3D layout; its clips' content is examined only if no packed file holds it."""
-    where: dict[str, str] = {}
-    for split in SPLITS:
-        if not (folder / f"{split}.txt").is_file():
-            yield Problem(f"{split}.txt", "is missing")
-        for name in _split_names(folder, split):
-            if not NAME.fullmatch(name):
-                yield Problem(f"{split}.txt", f"{name[:60]!r} is no file name")
-            elif name in where:
-                leak = ": the split leaks" if where[name] != split else ""
-                yield Problem(f"{split}.txt", f"{name} is already in {where[name]}.txt{leak}")
-            else:
-                where[name] = split
-    yield from _check_mirrored(where)
-    same, totals = Duplicates(), Statistics(skeleton)
-    for name, split in tqdm(where.items(), "checking files", unit="clip", disable=disable):
-        yield from _check_text(folder, name)
-        try:
-            features = _read_features(folder, name, skeleton)
-            given = folder / "new_joints" / f"{name}.npy"
-            joints = read_npy(given) if given.is_file() else None
-        except MotionGPT3Error as error:
-            yield Problem(f"{name}.npy", str(error))
-            continue
-        file = f"new_joint_vecs/{name}.npy"
-        wrong = _check_features(file, features, joints, skeleton)
-        if wrong:
-            yield wrong
-            continue
-        totals.add(features, split)
-        if content:
-            recovered = features_to_joints(torch.from_numpy(features), skeleton).numpy() if joints is None else joints
-            yield from joint_problems(file, recovered, fps, skeleton)
-            same.add(name, split, recovered)
-    yield from same.problems(folder.name)
-    try:
-        stored = read_npy(folder / "Mean.npy"), read_npy(folder / "Std.npy")
-        yield from _check_statistics("Mean.npy, Std.npy", stored, totals)
-    except MotionGPT3Error as error:
-        yield Problem("Mean.npy, Std.npy", str(error))
-    for kind, suffix, what in (("new_joint_vecs", ".npy", "motion"), ("texts", ".txt", "captions")):
-        others = sorted(f.stem for f in (folder / kind).glob(f"*{suffix}") if f.stem not in where)
-        for name in others:
-            if what == "captions" and not (folder / "new_joint_vecs" / f"{name}.npy").is_file():
-                yield Problem(f"texts/{name}.txt", "captions without a clip")
-            elif what == "motion":
-                yield Problem(f"{kind}/{name}.npy", "is in no split", "warning")
-
-
-def _split_names(folder: Path, split: str) -> list[str]:
-    try:
-        return read_text_lines(folder / f"{split}.txt")
-    except MotionGPT3Error:
-        return []
-
-
-def _check_mirrored(where: dict[str, str]) -> Iterator[Problem]:
-    """HumanML3D names the mirror image of 012314 M012314."""
-    for name, split in where.items():
-        if re.fullmatch(r"M\d{6}", name) and where.get(name[1:], split) != split:
-            leak = f"{name} mirrors {name[1:]} of {where[name[1:]]}.txt: the split leaks"
-            yield Problem(f"{split}.txt", leak)
-
-
-def _check_text(folder: Path, name: str) -> Iterator[Problem]:
-    file = f"texts/{name}.txt"
-    if not (folder / file).is_file():
-        yield Problem(file, "is missing: a clip without captions")
-        return
-    try:
-        captions = tuple(parse_caption(line)[0] for line in read_text_lines(folder / file))
-    except MotionGPT3Error as error:
-        yield Problem(file, str(error))
-    else:
-        yield from _check_captions(file, captions)
-
-
-def _read_features(folder: Path, name: str, skeleton: Skeleton) -> NDArray[np.float32]:
-    features = read_npy(folder / "new_joint_vecs" / f"{name}.npy")
-    size = feature_size(skeleton)
-    if features.ndim != 2 or features.shape[1] != size or not len(features):
-        raise MotionGPT3Error(f"features have shape {features.shape}, not (frames, {size})")
-    return features
-
-
-def _check_features(
-    file: str, features: NDArray[np.float32], joints: NDArray[np.float32] | None, skeleton: Skeleton
-) -> Problem | None:
-    bad = ~np.isfinite(features).all(axis=1)
-    if bad.any():
-        return Problem(file, f"NaN or infinite features, first in frame {int(bad.argmax())}")
-    if joints is None:
-        return None
-    if len(joints) != len(features) or joints.shape[1:] != (len(skeleton), 3):
-        return Problem(file, f"{len(features)} frames of features, joints of shape {joints.shape}")
-    recovered = features_to_joints(torch.from_numpy(np.array(features)), skeleton).numpy()
-    origin = joints[:1, :1] * np.array([1, 0, 1], dtype=np.float32)
-    apart = float(np.abs(recovered - (joints - origin)).max())
-    if not apart <= RECOVERY:
-        return Problem(file, f"features give joints {apart:.2g} m away from the stored ones")
-    return None
-
-
-def _check_statistics(
-    file: str, stored: tuple[NDArray[np.float32], NDArray[np.float32]], totals: Statistics
-) -> Iterator[Problem]:
+def _check_statistics(file: str, stored: tuple[Float32, Float32], totals: Statistics) -> Iterator[Problem]:
     mean, std = totals.result()
     if stored[0].shape != mean.shape or stored[1].shape != std.shape:
         yield Problem(file, f"statistics have shapes {stored[0].shape} and {stored[1].shape}, not {mean.shape}")
         return
     for what, given, wanted in (("mean", stored[0], mean), ("deviation", stored[1], std)):
         off = np.abs(given - wanted) / std
-        if not (off <= DRIFT).all():
+        if not (off <= MAX_DRIFT).all():
             channel = int(np.nan_to_num(off, nan=np.inf).argmax())
-            reason = (
-                f"the {what} of channel {channel} is {given[channel]:.4g}, the train split has {wanted[channel]:.4g}"
-            )
-            yield Problem(file, reason)
+            values = f"{given[channel]:.4g}, the train split has {wanted[channel]:.4g}"
+            yield Problem(file, f"the {what} of channel {channel} is {values}")

@@ -27,10 +27,10 @@ from motiongpt3.serialization import atomic_path
 PACKED_NAME = "packed.safetensors"
 """The packed file's name in a prepared folder."""
 SPLITS = ("train", "val", "test")
-FORMAT = "motiongpt3-clips-1"
+PACKED_FORMAT = "motiongpt3-clips-1"
 LICENSE_JOINT = " + "
 """Between the licences of a clip that was made from recordings under several."""
-MAX_HEADER = 100_000_000
+MAX_HEADER_BYTES = 100_000_000
 """Bytes; the bound of the safetensors format itself."""
 
 
@@ -147,7 +147,7 @@ class PackedClips:
             header, data = _read_header(file)
             tensors = {name: _map(file, entry, data) for name, entry in header.items() if name != "__metadata__"}
             about = header["__metadata__"]
-            if about["format"] != FORMAT:
+            if about["format"] != PACKED_FORMAT:
                 raise ValueError("unknown format")
             skeleton = _skeleton_from(json.loads(about["skeleton"]))
             clips = [Clip.from_record(record) for record in json.loads(about["clips"])]
@@ -255,7 +255,7 @@ class Statistics:
 def _header(shapes: Mapping[str, Sequence[int]], clips: list[Clip], fps: float, skeleton: Skeleton) -> bytes:
     entries: dict[str, Any] = {
         "__metadata__": {
-            "format": FORMAT,
+            "format": PACKED_FORMAT,
             "fps": repr(float(fps)),
             "skeleton": json.dumps(asdict(skeleton)),
             "clips": json.dumps([asdict(clip) for clip in clips]),
@@ -267,7 +267,7 @@ def _header(shapes: Mapping[str, Sequence[int]], clips: list[Clip], fps: float, 
         entries[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [start, end]}
     text = json.dumps(entries).encode()
     text += b" " * (-len(text) % 8)
-    if len(text) > MAX_HEADER:
+    if len(text) > MAX_HEADER_BYTES:
         raise MotionGPT3Error("the captions of all clips exceed 100 MB; split the data set")
     return len(text).to_bytes(8, "little") + text
 
@@ -276,7 +276,7 @@ def _read_header(file: Path) -> tuple[dict[str, Any], int]:
     """The header and the byte where the data begin."""
     with file.open("rb") as stream:
         length = int.from_bytes(_exactly(stream, 8), "little")
-        if length > min(MAX_HEADER, os.fstat(stream.fileno()).st_size - 8):
+        if length > min(MAX_HEADER_BYTES, os.fstat(stream.fileno()).st_size - 8):
             raise ValueError("it ends too early")
         header = json.loads(_exactly(stream, length))
     if not isinstance(header, dict):

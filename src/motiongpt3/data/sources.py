@@ -1,15 +1,18 @@
-"""Reading what a data set is made from. Every source yields clips and, for each clip it cannot read, a Problem."""
+"""Reading what a data set is made from: packed joints, a HumanML3D folder, or recordings.
+
+Every source yields clips and, for each clip it cannot read, a Problem; one bad clip never stops the rest.
+"""
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -22,12 +25,14 @@ from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.features import canonicalise, feature_size, features_to_joints
 from motiongpt3.motion.skeleton import HUMANML3D, Skeleton
 
-# What can be wrong with a clip: one judgement for `prepare`, which skips, and `check`, which reports.
-
-MAX_SPEED = 20.0
-"""Metres per second; a joint that is faster has jumped (a thrown ball leaves the hand at 15 to 25)."""
-SAME_MOTION = 0.0005
-"""Metres; clips of about one length whose coordinates differ less on average are one recording."""
+RECORDINGS = (".bvh", ".amc")
+"""Suffixes of recordings that are searched for."""
+MAX_ARCHIVE_BYTES = 8 << 30
+"""Of an unpacked archive; the largest public collection has 5 GB."""
+MAX_TEXT_BYTES = 1 << 29
+"""Of a list of clips or of captions; far more than any known one has."""
+CLIP_NAME = re.compile(r"[\w+@=-][\w.+@= -]{0,199}")
+"""A clip id becomes a file name, so it must not lead out of the folder."""
 
 
 @dataclass(frozen=True)
@@ -46,116 +51,6 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.severity}: {self.file}: {self.reason}"
-
-
-def joint_problems(
-    file: str, joints: NDArray[np.float32], fps: float = 20.0, skeleton: Skeleton = HUMANML3D
-) -> list[Problem]:
-    """What is wrong with the joints of one clip: shape, numbers, unit, axis (errors); jumps, place (warnings).
-
-    Args:
-        file: what to call the clip.
-        joints: any array; should be (T, J, 3), metres, y up, frame 0 over the origin and facing +z.
-        fps: frames per second.
-        skeleton: whose bone lengths are expected, within a factor of two.
-    """
-    if joints.ndim != 3 or joints.shape[1:] != (len(skeleton), 3) or not len(joints):
-        return [Problem(file, f"joints have shape {joints.shape}, not (frames, {len(skeleton)}, 3)")]
-    bad = ~np.isfinite(joints).all(axis=(1, 2))
-    if bad.any():
-        return [Problem(file, f"NaN or infinite values, first in frame {int(bad.argmax())}")]
-    values = joints.astype(np.float64)
-    bones = np.linalg.norm(values[:, 1:] - values[:, list(skeleton.parents[1:])], axis=-1)
-    size = float(np.median(bones.sum(-1)) / skeleton.bone_lengths.sum())
-    if not 0.5 < size < 2:
-        return [Problem(file, f"bones are {size:.3g} times the usual length{_unit(size)}")]
-    if _z_up(values, skeleton):
-        return [Problem(file, "z is up; y should be: turn the joints by -90 degrees about x")]
-    return [Problem(file, reason, "warning") for reason in _oddities(values, fps, skeleton)]
-
-
-def _unit(size: float) -> str:
-    for name, factor in (("centimetres", 100), ("millimetres", 1000), ("inches", 39.37), ("kilometres", 0.001)):
-        if 0.5 < size / factor < 2:
-            return f": the unit is probably {name}, not metres"
-    return ""
-
-
-def _z_up(joints: NDArray[np.float64], skeleton: Skeleton) -> bool:
-    """A body upright along z with its feet near z = 0; one that lies along z starts with its pelvis there."""
-    head = joints[:, _head(skeleton)]
-    ankles = joints[:, [skeleton.contacts[0], skeleton.contacts[2]]].mean(1)
-    upright = np.abs(head - ankles) / np.maximum(np.linalg.norm(head - ankles, axis=-1, keepdims=True), 1e-9)
-    floor = np.abs(np.percentile(joints[..., 2].min(1), 10))
-    return bool(np.median(upright[:, 2]) > 0.8 and floor < 0.2 and np.median(joints[:, 0, 2]) > 0.5)
-
-
-def _head(skeleton: Skeleton) -> int:
-    """The tip of the chain that goes up from the root."""
-    rest = np.zeros((len(skeleton), 3))
-    for joint, parent in enumerate(skeleton.parents):
-        if parent >= 0:
-            rest[joint] = rest[parent] + skeleton.rest_offsets[joint]
-    return int(rest[:, 1].argmax())
-
-
-def _oddities(joints: NDArray[np.float64], fps: float, skeleton: Skeleton) -> Iterable[str]:
-    speed = np.linalg.norm(np.diff(joints, axis=0), axis=-1).max(-1, initial=0) * fps
-    if len(speed) and speed.max() > MAX_SPEED:
-        frame = int(speed.argmax())
-        yield f"a joint moves at {speed.max():.0f} m/s between frames {frame} and {frame + 1}"
-    low = joints[..., 1].min()
-    if not -0.1 <= low <= 0.3:
-        yield f"the lowest joint is at {low:.2f} m; the floor should be near 0"
-    aside = float(np.linalg.norm(joints[0, 0, [0, 2]]))
-    if aside > 0.01:
-        yield f"the pelvis starts {aside:.2f} m away from the origin"
-    (left_hip, right_hip), (left, right) = skeleton.hips, skeleton.shoulders
-    across = joints[0, left_hip] - joints[0, right_hip] + joints[0, left] - joints[0, right]
-    turn = abs(np.degrees(np.arctan2(across[2], across[0])))
-    if turn > 3:
-        yield f"frame 0 faces {turn:.0f} degrees away from +z"
-
-
-class Duplicates:
-    """Finds clips that are the same recording, by what the joints do at eight moments."""
-
-    def __init__(self) -> None:
-        self._clips: list[tuple[str, str, int]] = []
-        self._moments: list[NDArray[np.float32]] = []
-
-    def add(self, name: str, split: str, joints: NDArray[np.float32]) -> None:
-        """Remember a clip by its (T, J, 3) joints."""
-        moments = joints[np.linspace(0, len(joints) - 1, 8).round().astype(int)]
-        self._clips.append((name, split, len(joints)))
-        self._moments.append(moments.astype(np.float32).reshape(-1))
-
-    def problems(self, file: str) -> list[Problem]:
-        """An error for each pair in different splits (a leak), a warning for each within one."""
-        found = []
-        lengths = np.array([frames for _, _, frames in self._clips])
-        order = np.argsort(lengths, kind="stable")
-        moments = np.stack(self._moments) if self._moments else np.empty((0, 0))
-        for place, first in enumerate(order):
-            end = np.searchsorted(lengths[order], lengths[first] + 2, side="right")
-            others = order[place + 1 : end]
-            apart = np.abs(moments[others] - moments[first]).mean(axis=-1)
-            for other in others[apart < SAME_MOTION]:
-                (a, split_a, _), (b, split_b, _) = sorted([self._clips[first], self._clips[other]])
-                same = f"{a} and {b} are the same motion"
-                if split_a == split_b:
-                    found.append(Problem(file, f"{same}, both in {split_a}", "warning"))
-                else:
-                    found.append(Problem(file, f"{same}, one in {split_a}, one in {split_b}: the split leaks"))
-        return found
-
-
-RECORDINGS = (".bvh", ".amc")
-MAX_BYTES = 8 << 30
-"""Of an unpacked archive; the largest public collection has 5 GB."""
-MAX_TEXT = 1 << 29
-NAME = re.compile(r"[\w+@=-][\w.+@= -]{0,199}")
-"""A clip id becomes a file name, so it must not lead out of the folder."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,9 +72,8 @@ class SourceClip:
 
 @dataclass(frozen=True)
 class Source:
-    """What a folder holds: `kind` (mocap, humanml3d or recordings), about how many clips, and the clips."""
+    """What a folder holds: about how many clips, and the clips."""
 
-    kind: str
     total: int
     items: Iterator[SourceClip | Problem]
 
@@ -201,13 +95,13 @@ def open_source(folder: str | Path, fps: float = 20.0, skeleton: Skeleton = HUMA
         return _humanml3d(path, fps, skeleton)
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() in RECORDINGS) if path.is_dir() else []
     if files:
-        return Source("recordings", len(files), _recordings(path, files, fps, skeleton))
+        return Source(len(files), _recordings(path, files, fps, skeleton))
     raise MotionGPT3Error(
         f"{path} holds no data set: expected joints.npz with clips.jsonl, new_joint_vecs/, or BVH/AMC files"
     )
 
 
-def read_npy(path: Path) -> NDArray[np.float32]:
+def read_numbers(path: Path) -> NDArray[np.float32]:
     """A .npy array of numbers as float32; nothing is unpickled, and a header cannot claim more than the file holds.
 
     Raises:
@@ -231,7 +125,7 @@ def read_text_lines(path: Path) -> list[str]:
         MotionGPT3Error: it cannot be read, is not UTF-8 or is larger than 512 MB.
     """
     try:
-        if path.stat().st_size > MAX_TEXT:
+        if path.stat().st_size > MAX_TEXT_BYTES:
             raise MotionGPT3Error(f"{path} is larger than 512 MB")
         return [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
     except OSError as error:
@@ -240,7 +134,7 @@ def read_text_lines(path: Path) -> list[str]:
         raise MotionGPT3Error(f"{path} is not UTF-8 text") from None
 
 
-def parse_caption(line: str) -> tuple[str, float, float]:
+def parse_caption_line(line: str) -> tuple[str, float, float]:
     """A line of a HumanML3D text file, `caption#tokens#from#to`, as (caption, from, to) in seconds; 0, 0 is the whole.
 
     Raises:
@@ -261,8 +155,8 @@ def _mocap(folder: Path, fps: float, skeleton: Skeleton) -> Source:
     file = folder / "joints.npz"
     try:
         with zipfile.ZipFile(file) as archive:
-            if sum(member.file_size for member in archive.infolist()) > MAX_BYTES:
-                raise MotionGPT3Error(f"{file} unpacks to more than {MAX_BYTES >> 30} GB")
+            if sum(member.file_size for member in archive.infolist()) > MAX_ARCHIVE_BYTES:
+                raise MotionGPT3Error(f"{file} unpacks to more than {MAX_ARCHIVE_BYTES >> 30} GB")
         with np.load(file, allow_pickle=False) as archive:
             root, offsets = archive["root"], archive["offsets"]
             unit, rate = float(archive["metres_per_unit"]), float(archive["fps"])
@@ -278,7 +172,7 @@ def _mocap(folder: Path, fps: float, skeleton: Skeleton) -> Source:
     if rate != fps:
         raise MotionGPT3Error(f"{file} has {rate:g} frames per second, not {fps:g}; resample it first")
     lines = read_text_lines(folder / "clips.jsonl")
-    return Source("mocap", len(lines), _mocap_clips(lines, root, offsets, unit))
+    return Source(len(lines), _mocap_clips(lines, root, offsets, unit))
 
 
 def _mocap_clips(lines: list[str], root: NDArray, offsets: NDArray, unit: float) -> Iterator[SourceClip | Problem]:
@@ -301,7 +195,7 @@ def _mocap_clips(lines: list[str], root: NDArray, offsets: NDArray, unit: float)
             joints = root[rows, None].astype(np.float32) + offsets[rows].astype(np.float32) * np.float32(unit)
             yield SourceClip(f"{file} {clip.id}", clip, joints)
     used.sort()
-    for (_, end, first), (start, _, second) in itertools.pairwise(used):
+    for (_, end, first), (start, _, second) in pairwise(used):
         if start < end:
             yield Problem("clips.jsonl", f"{first} and {second} share frames of joints.npz", "warning")
     if sum(end - start for start, end, _ in used) < len(root):
@@ -317,7 +211,7 @@ def _humanml3d(folder: Path, fps: float, skeleton: Skeleton) -> Source:
     ]
     if not names:
         raise MotionGPT3Error(f"{folder} has no clips in train.txt, val.txt or test.txt")
-    return Source("humanml3d", len(names), _humanml3d_clips(folder, names, fps, skeleton))
+    return Source(len(names), _humanml3d_clips(folder, names, fps, skeleton))
 
 
 def _humanml3d_clips(
@@ -325,11 +219,11 @@ def _humanml3d_clips(
 ) -> Iterator[SourceClip | Problem]:
     for split, name in names:
         file = f"new_joint_vecs/{name}.npy"
-        if not NAME.fullmatch(name):
+        if not CLIP_NAME.fullmatch(name):
             yield Problem(f"{split}.txt", f"{name[:60]!r} is no file name")
             continue
         try:
-            features = read_npy(folder / file)
+            features = read_numbers(folder / file)
             if features.ndim != 2 or features.shape[1] != feature_size(skeleton) or not len(features):
                 raise MotionGPT3Error(f"has shape {features.shape}, not (frames, {feature_size(skeleton)})")
         except MotionGPT3Error as error:
@@ -338,7 +232,7 @@ def _humanml3d_clips(
         spans: dict[tuple[float, float], list[str]] = {}
         try:
             for line in read_text_lines(folder / "texts" / f"{name}.txt"):
-                caption, start, end = parse_caption(line)
+                caption, start, end = parse_caption_line(line)
                 spans.setdefault((start, end), []).append(caption)
         except MotionGPT3Error as error:
             yield Problem(f"texts/{name}.txt", str(error))
@@ -369,7 +263,7 @@ def _recordings(folder: Path, files: list[Path], fps: float, skeleton: Skeleton)
                 raise MotionGPT3Error(f"has {len(motion.skeleton)} joints, not {len(skeleton)}")
             joints = canonicalise(torch.from_numpy(motion.joints.copy()), skeleton).numpy()
             text = file.with_suffix(".txt")
-            captions = [parse_caption(line)[0] for line in read_text_lines(text)] if text.is_file() else []
+            captions = [parse_caption_line(line)[0] for line in read_text_lines(text)] if text.is_file() else []
         except MotionGPT3Error as error:
             yield Problem(str(name), str(error))
         else:

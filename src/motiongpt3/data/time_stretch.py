@@ -1,4 +1,4 @@
-"""The same motion, slower, faster or longer, and which of its captions stay true."""
+"""The same motion, made longer, and which of its captions stay true."""
 
 from __future__ import annotations
 
@@ -7,45 +7,22 @@ from typing import Literal
 
 import numpy as np
 
-from motiongpt3.data.captions import counts, names_speed
+from motiongpt3.data.captions import counts
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.blend import best_cut, hold_pose, join
-from motiongpt3.motion.poses import assemble, bone_vectors, heading
+from motiongpt3.motion.poses import heading
 from motiongpt3.motion.skeleton import Array
 
 Mode = Literal["loop", "repeat", "hold"]
-FPS = 20
+_FPS = 20
 _TRAVEL = 0.5  # metres per second: faster is locomotion
-
-
-def time_warp(joints: Array, factor: float) -> Array:
-    """A motion played `factor` times as fast: (T, 22, 3) -> (round((T - 1) / factor) + 1, 22, 3) at the same fps.
-
-    Bone directions and the pelvis are interpolated, so bone lengths stay. Raises MotionGPT3Error when the factor is
-    not in [0.25, 4].
-    """
-    if not 0.25 <= factor <= 4:
-        raise MotionGPT3Error(f"the factor of a time warp must be from 0.25 to 4, not {factor}")
-    last = len(joints) - 1
-    at = np.linspace(0, last, max(1, round(last / factor) + 1))
-    low = np.minimum(at.astype(np.int64), max(last - 1, 0))
-    weight = (at - low)[:, None, None]
-    high = np.minimum(low + 1, last)
-    mixed = joints[low] * (1 - weight) + joints[high] * weight
-    lengths = np.linalg.norm(bone_vectors(joints), axis=-1).mean(axis=0)
-    return assemble(mixed[:, 0], bone_vectors(mixed), lengths).astype(np.float32)
-
-
-def warped_captions(captions: Sequence[str], factor: float) -> list[str]:
-    """The captions that stay true of a warped motion: those that name no speed and no duration."""
-    return [text for text in captions if abs(factor - 1) < 0.02 or not names_speed(text)]
 
 
 def speed(joints: Array) -> float:
     """Straight-line speed of the pelvis over the ground in metres per second."""
     if len(joints) < 2:
         return 0.0
-    return float(np.linalg.norm((joints[-1, 0] - joints[0, 0])[[0, 2]])) * FPS / (len(joints) - 1)
+    return float(np.linalg.norm((joints[-1, 0] - joints[0, 0])[[0, 2]])) * _FPS / (len(joints) - 1)
 
 
 def turning(joints: Array) -> float:
@@ -62,7 +39,7 @@ def modes(joints: Array) -> tuple[Mode, ...]:
     """
     if speed(joints) > _TRAVEL:
         return ("loop",) if abs(turning(joints)) < 0.4 and len(joints) >= 20 else ()
-    if len(joints) > 1 and np.linalg.norm(joints[-1, 0] - joints[-2, 0]) * FPS > 0.6:
+    if len(joints) > 1 and np.linalg.norm(joints[-1, 0] - joints[-2, 0]) * _FPS > 0.6:
         return ()
     first, last = joints[0] - joints[0, 0], joints[-1] - joints[-1, 0]
     back = abs(turning(joints)) < 0.3 and float(np.linalg.norm(first - last, axis=-1).mean()) < 0.12

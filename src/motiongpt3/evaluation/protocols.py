@@ -142,6 +142,11 @@ class Take:
     frames: int
     caption: str
 
+    @property
+    def key(self) -> tuple[int, int, int]:
+        """Which frames of which clip: equal for takes of the same recording."""
+        return self.item.row, self.start, self.frames
+
 
 def find_protocol(name: str, task: TaskName) -> Protocol:
     """A protocol by name; MotionGPT3Error where there is none or it does not define the task."""

@@ -1,13 +1,16 @@
-"""The evaluation of a model on a data set under a protocol, from arguments to a report."""
+"""The evaluation of a model on a data set under a protocol: prepare, run the repeats, summarise.
+
+`prepare_evaluation` checks a request before anything heavy is loaded, `evaluate` runs what is not yet done and reports.
+Finished repeats are kept on disk in a `ResultCache`; the report is their mean with its confidence.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,191 +21,22 @@ from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.evaluation import FPS
 from motiongpt3.evaluation.metrics.language import WordEncoder
 from motiongpt3.evaluation.open_evaluator import NO_WORDS, check_evaluator
-from motiongpt3.evaluation.protocols import (
-    Item,
-    Protocol,
-    TaskName,
-    check_model,
-    find_protocol,
-    population,
-    warn_of_size,
-)
+from motiongpt3.evaluation.protocols import check_model, find_protocol, population, warn_of_size
 from motiongpt3.evaluation.provenance import clips_provenance, files_hash, model_provenance, versions
-from motiongpt3.evaluation.session import Outcome, Recipe, Session, Workers, evaluator_facts
+from motiongpt3.evaluation.session import EvaluationRequest, PreparedEvaluation, Session, Workers, evaluator_facts
 from motiongpt3.evaluation.tasks import EVALUATION_TASKS
 from motiongpt3.models.config import MotionGPT3Config
 from motiongpt3.serialization import atomic_path
 
-# Repeats of an evaluation: finished ones are kept on disk, and the report is their mean with its confidence.
-
-MAX_REPEAT_BYTES = 1 << 28
-"""Of the largest file of a finished repeat that is read."""
-
-Kept = dict[str, Any]
-"""An `Outcome` as JSON holds it."""
-
-
-class ResultCache:
-    """Where finished repeats lie: a folder beside the report, for one evaluation only.
-
-    Args:
-        report: the report's file; repeats lie in `<its name without suffix>.repeats`. None keeps nothing.
-        identity: what makes an evaluation what it is; everything but the number of repeats.
-
-    Raises:
-        MotionGPT3Error: the folder holds repeats of another evaluation, or cannot be written.
-    """
-
-    def __init__(self, report: Path | None, identity: Mapping[str, Any]) -> None:
-        self.folder = None if report is None else report.with_name(f"{report.stem}.repeats")
-        if self.folder is None:
-            return
-        wanted = json.loads(json.dumps(identity))
-        there = _read(self.folder / "evaluation.json")
-        if there is None:
-            try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise MotionGPT3Error(f"cannot write {self.folder}: {error.strerror or error}") from None
-            _write(self.folder / "evaluation.json", wanted)
-        elif there != wanted:
-            names = [name for name in wanted if not isinstance(there, dict) or there.get(name) != wanted[name]]
-            raise MotionGPT3Error(
-                f"{self.folder} holds repeats of another evaluation ({', '.join(names) or 'settings'} differ): remove "
-                "it, or write the report elsewhere"
-            )
-
-    def get(self, number: int) -> Kept | None:
-        """A finished repeat, or None; MotionGPT3Error if its file is damaged."""
-        kept = None if self.folder is None else _read(self._file(number))
-        if kept is not None and not (isinstance(kept, dict) and isinstance(kept.get("generated"), dict)):
-            raise MotionGPT3Error(f"{self._file(number)} is damaged: remove it")
-        return kept
-
-    def put(self, number: int, outcome: Kept) -> None:
-        """Keep a finished repeat."""
-        if self.folder is not None:
-            _write(self._file(number), outcome)
-
-    def finished(self, repeats: int) -> int:
-        """How many of the first repeats are there."""
-        return sum(self.folder is not None and self._file(number).is_file() for number in range(repeats))
-
-    def _file(self, number: int) -> Path:
-        assert self.folder is not None
-        return self.folder / f"repeat_{number:03}.json"
-
-
-def run_repeats(
-    repeat: Callable[[int], Outcome], repeats: int, cache: ResultCache, tick: Callable[[], object] = lambda: None
-) -> list[Kept]:
-    """Repeats 0 to `repeats` - 1, those that are on the cache as they are; `tick` follows each."""
-    done = []
-    for number in range(repeats):
-        kept = cache.get(number)
-        if kept is None:
-            kept = json.loads(json.dumps(repeat(number).as_dict()))  # the same whether it was read or made
-            cache.put(number, kept)
-        done.append(kept)
-        tick()
-    return done
-
-
-def summarise(repeats: Sequence[Kept]) -> dict[str, Any]:
-    """Means over repeats.
-
-    Returns:
-        `metrics`: metric -> `generated` and `real`, each {mean, ci95, repeats} over the repeats that define it, mean
-        None where none does, ci95 None with fewer than two; `undefined`: metrics no repeat defines; `classes`: class ->
-        {right, of, share, real} over all repeats, the shares those of what is generated and of recordings; `excluded`:
-        clip -> in how many repeats a prediction was not finite.
-    """
-    names = list(dict.fromkeys(name for kept in repeats for name in kept["generated"]))
-    metrics = {
-        name: {side: interval([kept[side].get(name) for kept in repeats]) for side in ("generated", "real")}
-        for name in names
-    }
-    classes: dict[str, list[int]] = {}
-    excluded: dict[str, int] = {}
-    for kept in repeats:
-        for name, counted in kept["classes"].items():
-            classes[name] = [total + more for total, more in zip(classes.get(name, [0, 0, 0]), counted, strict=True)]
-        for name in kept["excluded"]:
-            excluded[name] = excluded.get(name, 0) + 1
-    return {
-        "metrics": metrics,
-        "undefined": [name for name in names if metrics[name]["generated"]["mean"] is None],
-        "classes": {
-            name: {"right": right, "of": of, "share": right / max(of, 1), "real": real / max(of, 1)}
-            for name, (right, of, real) in sorted(classes.items())
-        },
-        "excluded": excluded,
-    }
-
-
-def interval(values: Sequence[float | None]) -> dict[str, float | int | None]:
-    """Mean and half of the 95 % confidence interval: 1.96 s / sqrt(n), s the standard deviation with n - 1."""
-    usable = [value for value in values if value is not None]
-    mean = math.fsum(usable) / len(usable) if usable else None
-    spread = 1.96 * float(np.std(usable, ddof=1)) / math.sqrt(len(usable)) if len(usable) > 1 else None
-    return {"mean": mean, "ci95": spread, "repeats": len(usable)}
-
-
-def _read(file: Path) -> Any:
-    try:
-        if file.stat().st_size > MAX_REPEAT_BYTES:
-            raise MotionGPT3Error(f"{file} is damaged: it is far too large; remove it")
-        return json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except MotionGPT3Error:
-        raise
-    except (OSError, ValueError, RecursionError) as error:
-        raise MotionGPT3Error(f"{file} is damaged ({str(error).splitlines()[0]}): remove it") from None
-
-
-def _write(file: Path, content: Any) -> None:
-    with atomic_path(file) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
 REPORT_FORMAT = "motiongpt3-evaluation-1"
+"""Of reports and kept repeats; another layout gets another number."""
+MAX_REPEAT_BYTES = 1 << 28
+"""Of the largest file of a finished repeat that is read: 256 MiB, some ten times what 20,000 clips take."""
 MAX_SEED = 1_000_000
-"""Each motion of each repeat has a seed of its own, made of this one."""
+"""Each motion of each repeat has a seed of its own, made of this one (`Session.first_seed`), within 64 bits."""
 
-
-@dataclass(frozen=True)
-class EvaluationRequest:
-    """What is to be evaluated, and how."""
-
-    task: TaskName
-    data: str
-    protocol: str = "mocap"
-    recipe: Recipe = field(default_factory=Recipe)
-    split: str = "test"
-    repeats: int | None = None
-    """None: as many as the protocol says."""
-    limit: int | None = None
-    """Only so many clips, drawn with seed 0: for a look, not under the protocol."""
-    seed: int = 0
-    guidance: float | None = None
-    steps: int | None = None
-    processes: int = 1
-    bertscore: str | None = None
-    """Model of BERTScore, see `metrics.language.WordEncoder`; None: it is not computed."""
-
-
-@dataclass(frozen=True)
-class PreparedEvaluation:
-    """A request whose inputs are there and fit one another."""
-
-    request: EvaluationRequest
-    protocol: Protocol
-    pack: PackedClips
-    items: list[Item]
-    recipe: Recipe
-    repeats: int
-    words: WordEncoder | None = None
+KeptOutcome = dict[str, Any]
+"""An `Outcome` as JSON holds it."""
 
 
 def prepare_evaluation(request: EvaluationRequest, config: MotionGPT3Config | None) -> PreparedEvaluation:
@@ -219,7 +53,7 @@ def prepare_evaluation(request: EvaluationRequest, config: MotionGPT3Config | No
     if not 0 <= request.seed <= MAX_SEED:
         raise MotionGPT3Error(f"the seed of an evaluation is 0 to {MAX_SEED}, not {request.seed}")
     protocol = find_protocol(request.protocol, request.task)
-    check_evaluator(protocol, request.recipe.evaluator)
+    check_evaluator(protocol, request.evaluator)
     pack = PackedClips.open(request.data)
     items = population(protocol, pack, request.split, request.task, request.limit)
     if config is not None:
@@ -228,10 +62,9 @@ def prepare_evaluation(request: EvaluationRequest, config: MotionGPT3Config | No
         if request.task == "m2t" and config.stage == 1:
             raise MotionGPT3Error("this model was trained for text to motion alone: it writes no captions")
         check_model(protocol, items, config.vae.max_frames)
-    words = None if request.bertscore is None else WordEncoder(request.bertscore)
-    recipe = Recipe(**{**asdict(request.recipe), "packed": protocol.packed})
+    encoder = None if request.bertscore is None else WordEncoder(request.bertscore)
     repeats = protocol.repeats[request.task] if request.repeats is None else request.repeats
-    return PreparedEvaluation(request, protocol, pack, items, recipe, repeats, words)
+    return PreparedEvaluation(request, protocol, pack, items, repeats, encoder)
 
 
 def evaluate(
@@ -252,68 +85,159 @@ def evaluate(
         tick: told how many more were made.
 
     Returns:
-        JSON: `task`, `protocol`, `model`, `evaluator`, `split`, `settings`, `versions`, what `summarise` says,
-        and `each` repeat.
+        JSON: `task`, `protocol`, `model`, `evaluator`, `split`, `settings`, `versions`, what `summarise` says, and
+        `each` repeat.
 
     Raises:
         MotionGPT3Error: what the model or the evaluator refuses, or repeats of another evaluation in the way.
     """
-    request, protocol = prepared.request, prepared.protocol
-    with Workers(tools or prepared.recipe, request.processes) as workers:
+    request, protocol, items = prepared.request, prepared.protocol, prepared.items
+    task = EVALUATION_TASKS[request.task]
+    words = request.words
+    with Workers(request, tools) as workers:
         evaluator = next(workers.map(evaluator_facts, [None]))
-        if protocol.evaluator == "guo" and request.recipe.words is None:
+        if protocol.evaluator == "guo" and words is None:
             warnings.warn(NO_WORDS, stacklevel=2)
-        warn_of_size(protocol, prepared.items, evaluator["channels"], request.task)
+        warn_of_size(protocol, items, evaluator["channels"], request.task)
         identity = {
             "format": REPORT_FORMAT,
             "task": request.task,
             "protocol": protocol.as_dict(),
-            "model": model_provenance(request.recipe.model) if tools is None else {"name": "given"},
+            "model": model_provenance(request.model) if tools is None else {"name": "given"},
             "evaluator": evaluator,
-            "split": clips_provenance(prepared.pack, request.split, [item.row for item in prepared.items]),
+            "split": clips_provenance(prepared.pack, request.split, [item.row for item in items]),
             "settings": {
                 "seed": request.seed,
                 "guidance": request.guidance,
                 "steps": request.steps,
-                "profile": request.recipe.profile,
+                "profile": request.profile,
                 "limit": request.limit,
-                "bertscore": prepared.words.facts if prepared.words else None,
-                "words": _words_hash(request.recipe.words),
+                "bertscore": prepared.word_encoder.facts if prepared.word_encoder else None,
+                "words": words and files_hash([Path(words) / "our_vab_data.npy", Path(words) / "classes.json"]),
             },
         }
-        cache = ResultCache(report, identity)
-        session = Session(
-            request.task,
-            protocol,
-            prepared.pack,
-            prepared.items,
-            workers,
-            request.seed,
-            request.guidance,
-            request.steps,
-            tick,
-            prepared.words,
-        )
-        task = EVALUATION_TASKS[request.task]
-        work = task.size(session)
-        begin(work * cache.finished(prepared.repeats), work * prepared.repeats)
+        cache = None if report is None else ResultCache(report, identity)
+        session = Session(prepared, workers, tick)
+        kept = [cache.get(number) if cache else None for number in range(prepared.repeats)]
+        size = task.size(session)
+        begin(size * (prepared.repeats - kept.count(None)), size * prepared.repeats)
+        each = []
         with warnings.catch_warnings():
             # What metrics warn of in every repeat is said once: above, and in the report.
             warnings.filterwarnings("ignore", message=r"\w+: .*(undefined|left out)")
-            each = run_repeats(partial(task.repeat, session), prepared.repeats, cache)
+            for number, outcome in enumerate(kept):
+                if outcome is None:
+                    outcome = json.loads(json.dumps(task.repeat(session, number).as_dict()))  # as if it had been read
+                    if cache:
+                        cache.put(number, outcome)
+                each.append(outcome)
     return {
         **identity,
         "repeats": prepared.repeats,
         "processes": request.processes,
-        "device": request.recipe.device,
+        "device": request.device,
         "versions": versions(),
         **summarise(each),
-        "clips": [item.name for item in prepared.items],
+        "clips": session.names,
         "clip_classes": session.classes,
         "each": each,
     }
 
 
-def _words_hash(folder: str | None) -> str | None:
-    """sha256 of the word vectors and classes of Guo et al.'s evaluator."""
-    return None if folder is None else files_hash([Path(folder) / "our_vab_data.npy", Path(folder) / "classes.json"])
+class ResultCache:
+    """Where finished repeats lie: a folder beside the report, for one evaluation only.
+
+    Args:
+        report: the report's file; repeats lie in `<its name without suffix>.repeats`.
+        identity: what makes an evaluation what it is; everything but the number of repeats.
+
+    Raises:
+        MotionGPT3Error: the folder holds repeats of another evaluation, or cannot be written.
+    """
+
+    def __init__(self, report: Path, identity: Mapping[str, Any]) -> None:
+        self.folder = report.with_name(f"{report.stem}.repeats")
+        wanted = json.loads(json.dumps(identity))
+        there = _read(self.folder / "evaluation.json")
+        if there is None:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise MotionGPT3Error(f"cannot write {self.folder}: {error.strerror or error}") from None
+            _write(self.folder / "evaluation.json", wanted)
+        elif there != wanted:
+            names = [name for name in wanted if not isinstance(there, dict) or there.get(name) != wanted[name]]
+            raise MotionGPT3Error(
+                f"{self.folder} holds repeats of another evaluation ({', '.join(names) or 'settings'} differ): remove "
+                "it, or write the report elsewhere"
+            )
+
+    def get(self, number: int) -> KeptOutcome | None:
+        """A finished repeat, or None; MotionGPT3Error if its file is damaged."""
+        kept = _read(self._file(number))
+        if kept is not None and not (isinstance(kept, dict) and isinstance(kept.get("generated"), dict)):
+            raise MotionGPT3Error(f"{self._file(number)} is damaged: remove it")
+        return kept
+
+    def put(self, number: int, outcome: KeptOutcome) -> None:
+        """Keep a finished repeat."""
+        _write(self._file(number), outcome)
+
+    def _file(self, number: int) -> Path:
+        return self.folder / f"repeat_{number:03}.json"
+
+
+def summarise(repeats: Sequence[KeptOutcome]) -> dict[str, Any]:
+    """Means over repeats.
+
+    Returns:
+        `metrics`: metric -> `generated` and `real`, each {mean, ci95, repeats} over the repeats that define it, mean
+        None where none does, ci95 None with fewer than two; `undefined`: metrics no repeat defines; `classes`: class ->
+        {right, of, share, real} over all repeats, the shares those of what is generated and of recordings; `excluded`:
+        clip -> in how many repeats a prediction was not finite.
+    """
+    names = list(dict.fromkeys(name for kept in repeats for name in kept["generated"]))
+    metrics = {
+        name: {side: interval([kept[side].get(name) for kept in repeats]) for side in ("generated", "real")}
+        for name in names
+    }
+    classes: dict[str, list[int]] = {}
+    for kept in repeats:
+        for name, counted in kept["classes"].items():
+            classes[name] = [total + more for total, more in zip(classes.get(name, [0, 0, 0]), counted, strict=True)]
+    return {
+        "metrics": metrics,
+        "undefined": [name for name in names if metrics[name]["generated"]["mean"] is None],
+        "classes": {
+            name: {"right": right, "of": of, "share": right / max(of, 1), "real": real / max(of, 1)}
+            for name, (right, of, real) in sorted(classes.items())
+        },
+        "excluded": dict(Counter(name for kept in repeats for name in kept["excluded"])),
+    }
+
+
+def interval(values: Sequence[float | None]) -> dict[str, float | int | None]:
+    """Mean and half of the 95 % confidence interval: 1.96 s / sqrt(n), s the standard deviation with n - 1."""
+    usable = [value for value in values if value is not None]
+    mean = math.fsum(usable) / len(usable) if usable else None
+    spread = 1.96 * float(np.std(usable, ddof=1)) / math.sqrt(len(usable)) if len(usable) > 1 else None
+    return {"mean": mean, "ci95": spread, "repeats": len(usable)}
+
+
+def _read(file: Path) -> Any:
+    """What a JSON file holds; None if it is not there."""
+    try:
+        too_large = file.stat().st_size > MAX_REPEAT_BYTES
+        content = None if too_large else json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise MotionGPT3Error(f"{file} is damaged ({str(error).splitlines()[0]}): remove it") from None
+    if too_large:
+        raise MotionGPT3Error(f"{file} is damaged: it is far too large; remove it")
+    return content
+
+
+def _write(file: Path, content: Any) -> None:
+    with atomic_path(file) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

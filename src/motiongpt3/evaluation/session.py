@@ -1,16 +1,21 @@
-"""What the tasks of the evaluation share: clips, workers, seeds, and the vectors of recordings and captions."""
+"""An evaluation under way: what is evaluated, who computes, and what every task needs of recordings and captions.
+
+`EvaluationRequest` says what is asked, `PreparedEvaluation` holds the inputs once they were checked. `Workers` run
+functions on jobs, here or in several processes; each process has the `Tools`, the model and the evaluator, and gives
+back arrays. The `Session` remembers what several repeats share. The functions at the end make numbers of vectors.
+"""
 
 from __future__ import annotations
 
 import math
 import multiprocessing
 import signal
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import asdict, dataclass, field
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -24,7 +29,7 @@ from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.evaluation import FPS
 from motiongpt3.evaluation.metrics import FID, RPrecision
 from motiongpt3.evaluation.metrics.language import WordEncoder
-from motiongpt3.evaluation.protocols import Item, Protocol, Take, TaskName, labels_of, plan
+from motiongpt3.evaluation.protocols import PROTOCOLS, Item, Protocol, Take, TaskName, labels_of, plan
 from motiongpt3.instructions.prompt import clean_prompt
 from motiongpt3.models.request import DrawOptions, MotionRequest, check_draw
 from motiongpt3.motion.motion import Motion
@@ -36,53 +41,83 @@ if TYPE_CHECKING:
     from motiongpt3.models.config import Profile
     from motiongpt3.models.motiongpt3 import MotionGPT3
 
-
-# Work over processes: each has the model and the evaluator, takes batches and gives back arrays.
-
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
+QUALITY = ("skate_ratio", "skate_speed", "penetration_mean", "floating", "jitter")
+"""Physical measures of `motion.quality.Quality` that protocols report."""
+RETRIEVAL = ("r_precision_1", "r_precision_2", "r_precision_3", "mm_dist")
+"""What `retrieval` reports."""
+CLIPS_PER_BATCH = 32
+"""Motions that are drawn, and embedded, together: as many as a group of R-precision has."""
+MAX_HIDDEN_BYTES = 1 << 28
+"""Bytes of hidden states that are remembered: 256 MiB, a fraction of what a process takes with its model."""
+
 
 @dataclass(frozen=True)
-class Recipe:
-    """What every process loads.
+class EvaluationRequest:
+    """What is to be evaluated, and how."""
 
-    Attributes:
-        model: a folder, a hub id, or None for the model of this package.
-        evaluator: see `evaluators.open_evaluator`.
-        words: word vectors for Guo et al.'s evaluator.
-        packed: see `Protocol.packed`.
-        profile, device: of the model.
-    """
-
+    task: TaskName
+    data: str
+    protocol: str = "mocap"
     model: str | None = None
+    """A folder, a hub id, or None for the model of this package."""
     evaluator: str | None = None
+    """See `open_evaluator`."""
     words: str | None = None
-    packed: bool = True
+    """Word vectors for Guo et al.'s evaluator."""
     profile: Profile | None = None
     device: str = "cpu"
+    """Profile and device of the model."""
+    split: str = "test"
+    repeats: int | None = None
+    """None: as many as the protocol says."""
+    limit: int | None = None
+    """Only so many clips, drawn with seed 0: for a look, not under the protocol."""
+    seed: int = 0
+    """Of everything that is drawn."""
+    guidance: float | None = None
+    steps: int | None = None
+    """As in `MotionGPT3.generate`."""
+    processes: int = 1
+    bertscore: str | None = None
+    """Model of BERTScore, see `metrics.language.WordEncoder`; None: it is not computed."""
+
+
+@dataclass(frozen=True)
+class PreparedEvaluation:
+    """A request whose inputs are there and fit one another; `items` is the population, from short to long."""
+
+    request: EvaluationRequest
+    protocol: Protocol
+    pack: PackedClips
+    items: list[Item]
+    repeats: int
+    word_encoder: WordEncoder | None = None
 
 
 class Tools:
-    """The model and the evaluator of a recipe, loaded when they are first used."""
+    """The model and the evaluator that a request names, loaded when they are first used."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
+    def __init__(self, request: EvaluationRequest) -> None:
+        self.request = request
 
     @cached_property
     def model(self) -> MotionGPT3:
         """The model, in eval mode."""
         from motiongpt3.models.motiongpt3 import MotionGPT3
 
-        return MotionGPT3.from_pretrained(self.recipe.model, device=self.recipe.device, profile=self.recipe.profile)
+        request = self.request
+        return MotionGPT3.from_pretrained(request.model, device=request.device, profile=request.profile)
 
     @cached_property
     def evaluator(self) -> TextMotionEvaluator:
         """The evaluator, in eval mode, on the model's device."""
         from motiongpt3.evaluation.open_evaluator import open_evaluator
 
-        recipe = self.recipe
-        return open_evaluator(recipe.evaluator, recipe.words, recipe.packed, recipe.device)
+        request = self.request
+        return open_evaluator(request.evaluator, request.words, PROTOCOLS[request.protocol].packed, request.device)
 
 
 class Workers:
@@ -91,35 +126,32 @@ class Workers:
     Use it as a context. The processes share this machine's cores evenly.
 
     Args:
-        tools: a recipe, or the things themselves, which only one process can use.
-        processes: how many.
+        request: says what to load, and in how many processes.
+        tools: a thing with `model` and `evaluator` instead of what the request names; one process only.
 
     Raises:
-        MotionGPT3Error: no process, or several without a recipe.
+        MotionGPT3Error: no process, or several with tools that are given.
     """
 
-    def __init__(self, tools: Recipe | Any, processes: int = 1) -> None:
+    def __init__(self, request: EvaluationRequest, tools: Any = None) -> None:
+        processes = request.processes
         if processes < 1:
             raise MotionGPT3Error(f"there must be a process at least, not {processes}")
-        if processes > 1 and not isinstance(tools, Recipe):
+        if processes > 1 and tools is not None:
             raise MotionGPT3Error("several processes load the model themselves: give its folder")
-        self.recipe = tools
-        self.processes = processes
-        self.tools: Any = Tools(tools) if isinstance(tools, Recipe) else tools
+        self.tools = Tools(request) if tools is None else tools
         self._pool: ProcessPoolExecutor | None = None
+        if processes > 1:
+            threads = max(1, torch.get_num_threads() // processes)
+            spawn = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(processes, spawn, _start_process, (request, threads))
 
     def __enter__(self) -> Workers:
-        if self.processes > 1:
-            threads = max(1, torch.get_num_threads() // self.processes)
-            self._pool = ProcessPoolExecutor(
-                self.processes, multiprocessing.get_context("spawn"), _start, (self.recipe, threads)
-            )
         return self
 
     def __exit__(self, kind: Any, *_: object) -> None:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=kind is not None)
-            self._pool = None
 
     def map(self, function: Callable[[Any, Argument], Result], jobs: Sequence[Argument]) -> Iterator[Result]:
         """function(tools, job) of each job. `function` is one of a module's, and its results are plain data.
@@ -131,50 +163,29 @@ class Workers:
             for job in jobs:
                 yield function(self.tools, job)
             return
-        waiting: list[Future[Result]] = [self._pool.submit(_run, function, job) for job in jobs]
         try:
-            for future in waiting:
-                yield future.result()
+            yield from self._pool.map(partial(_run_in_process, function), jobs)
         except BrokenProcessPool:
             raise MotionGPT3Error("a process ended unexpectedly; is there memory for so many? Try fewer") from None
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
-def batches(numbers: Sequence[int], size: int) -> list[list[int]]:
-    """Consecutive parts of at most `size`."""
-    return [list(numbers[at : at + size]) for at in range(0, len(numbers), size)]
-
-
-def flat(parts: Iterable[Sequence[Result]]) -> list[Result]:
-    """The elements of all parts."""
-    return [one for part in parts for one in part]
 
 
 _TOOLS: list[Tools] = []
 """Of a process that `Workers` started: its tools."""
 
 
-def _start(recipe: Recipe, threads: int) -> None:
+def _start_process(request: EvaluationRequest, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the first process's to answer
     torch.set_num_threads(threads)
-    _TOOLS[:] = [Tools(recipe)]
+    _TOOLS[:] = [Tools(request)]
 
 
-def _run(function: Callable[[Any, Any], Any], job: Any) -> Any:
+def _run_in_process(function: Callable[[Any, Any], Any], job: Any) -> Any:
     return function(_TOOLS[0], job)
-
-
-# What is kept of a motion, recorded or generated: its vector and its physical measures.
-
-QUALITY = ("skate_ratio", "skate_speed", "penetration_mean", "floating", "jitter")
-"""Physical measures of `motion.quality.Quality` that protocols report."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """N motions, in order; NaN throughout a row where a motion is not finite.
+    """What is kept of N motions, recorded or generated, in order; NaN throughout a row where one is not finite.
 
     Attributes:
         vectors: (N, D) of the evaluator.
@@ -196,56 +207,48 @@ class Measured:
         return cls(vectors, np.concatenate([part.quality for part in parts]))
 
 
+def measured(tools: Any, clips: Sequence[Float32]) -> Measured:
+    """Measure motions, each (T, 22, 3) joints at 20 fps, embedded as one batch.
+
+    Joints that are not finite, or farther than 100 km from the origin, are no motion.
+    """
+    at = [n for n, joints in enumerate(clips) if np.isfinite(joints).all() and np.abs(joints).max() <= 1e5]
+    motions = [Motion(clips[n], FPS) for n in at]
+    vectors = np.full((len(clips), tools.evaluator.channels), np.nan, np.float32)
+    quality = np.full((len(clips), len(QUALITY)), np.nan)
+    if motions:
+        vectors[at] = tools.evaluator.embed_motions(motions).cpu().numpy()
+        quality[at] = [[getattr(measures, name) for name in QUALITY] for measures in map(measure, motions)]
+    return Measured(vectors, quality)
+
+
 @dataclass(frozen=True)
-class Wish:
-    """A batch of motions that are asked for: a prompt and a duration in frames each."""
+class DrawnBatch:
+    """A batch of motions to draw: a prompt, a duration in frames and a seed each.
+
+    `hidden` is what the model's queries read of these prompts and durations, where it is known.
+    """
 
     prompts: tuple[str, ...]
     frames: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A batch of motions to draw, with a seed each; what the model conceived of the wish, if that is known."""
-
-    wish: Wish
     seeds: tuple[int, ...]
     hidden: Float32 | None = None
     guidance: float | None = None
     steps: int | None = None
 
 
-def draw(tools: Any, drawing: Drawing) -> tuple[Measured, Float32]:
+def draw(tools: Any, batch: DrawnBatch) -> tuple[Measured, Float32]:
     """Draw a batch of motions and measure them; also hidden states (B, K, width), the same for every seed."""
-    model, wish = tools.model, drawing.wish
-    options = check_draw(model.config, DrawOptions(guidance=drawing.guidance, steps=drawing.steps))
-    if drawing.hidden is None:
-        each = zip(wish.prompts, wish.frames, strict=True)
-        hidden, _ = model.encode_prompts(
-            [MotionRequest(prompt, clean_prompt(prompt), frames, 0) for prompt, frames in each]
-        )
+    model = tools.model
+    options = check_draw(model.config, DrawOptions(guidance=batch.guidance, steps=batch.steps))
+    if batch.hidden is None:
+        each = zip(batch.prompts, batch.frames, strict=True)
+        requests = [MotionRequest(prompt, clean_prompt(prompt), frames, 0) for prompt, frames in each]
+        hidden, _ = model.encode_prompts(requests)
     else:
-        hidden = torch.from_numpy(drawing.hidden).to(model.queries.device)
-    clips = model.draw_joints(hidden, wish.frames, drawing.seeds, options)
+        hidden = torch.from_numpy(batch.hidden).to(model.queries.device)
+    clips = model.draw_joints(hidden, batch.frames, batch.seeds, options)
     return measured(tools, clips), hidden.cpu().numpy()
-
-
-def measured(tools: Any, clips: Sequence[Float32]) -> Measured:
-    """Measure motions, each (T, 22, 3) joints at 20 fps, embedded as one batch."""
-    motions = [Motion(joints, FPS) if sound(joints) else None for joints in clips]
-    whole = [motion for motion in motions if motion is not None]
-    vectors = np.full((len(clips), tools.evaluator.channels), np.nan, np.float32)
-    quality = np.full((len(clips), len(QUALITY)), np.nan)
-    at = [number for number, motion in enumerate(motions) if motion is not None]
-    if whole:
-        vectors[at] = tools.evaluator.embed_motions(whole).cpu().numpy()
-        quality[at] = [[getattr(measures, name) for name in QUALITY] for measures in map(measure, whole)]
-    return Measured(vectors, quality)
-
-
-def sound(joints: Float32) -> bool:
-    """Whether joints are a motion: finite, and within 100 km."""
-    return bool(np.isfinite(joints).all() and np.abs(joints).max() <= 1e5)
 
 
 def embed_texts(tools: Any, texts: Sequence[str]) -> Float32:
@@ -258,13 +261,6 @@ def evaluator_facts(tools: Any, _: None = None) -> dict[str, Any]:
     """What a report says about the evaluator."""
     evaluator = tools.evaluator
     return {"name": evaluator.name, "sha256": evaluator.sha256, "channels": evaluator.channels}
-
-
-CLIPS_PER_BATCH = 32
-"""Motions that are drawn, and embedded, together."""
-RETRIEVAL = ("r_precision_1", "r_precision_2", "r_precision_3", "mm_dist")
-MAX_HIDDEN_BYTES = 1 << 28
-"""Bytes of hidden states that are remembered."""
 
 
 @dataclass
@@ -292,101 +288,93 @@ class Outcome:
     texts: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it, for JSON: what is not finite is null."""
+        """All of it, for JSON: what is not finite is null, columns have six digits."""
+
+        def null(value: float) -> float | None:
+            return value if math.isfinite(value) else None
+
+        sides = {"generated": self.generated, "real": self.real}
         return {
-            "generated": {name: _null(value) for name, value in self.generated.items()},
-            "real": {name: _null(value) for name, value in self.real.items()},
-            "excluded": self.excluded,
-            "classes": self.classes,
-            "confusion": self.confusion,
-            "columns": {name: [_null(round(v, 6)) for v in values] for name, values in self.columns.items()},
-            "joints": self.joints,
-            "texts": self.texts,
+            **asdict(self),
+            **{side: {name: null(value) for name, value in values.items()} for side, values in sides.items()},
+            "columns": {name: [null(round(v, 6)) for v in values] for name, values in self.columns.items()},
         }
 
 
 class Session:
-    """An evaluation under way.
+    """An evaluation under way, with what its repeats share.
 
     Args:
-        task: what.
-        protocol: how.
-        pack: the data set.
-        items: the population, from short to long.
+        prepared: what is evaluated.
         workers: who computes.
-        seed: of everything that is drawn.
-        guidance, steps: as in `MotionGPT3.generate`.
         tick: told how many motions or captions were made.
-        words: what BERTScore is computed with; None: it is not.
     """
 
-    def __init__(
-        self,
-        task: TaskName,
-        protocol: Protocol,
-        pack: PackedClips,
-        items: Sequence[Item],
-        workers: Workers,
-        seed: int = 0,
-        guidance: float | None = None,
-        steps: int | None = None,
-        tick: Callable[[int], object] = lambda made: None,
-        words: WordEncoder | None = None,
-    ) -> None:
-        self.task, self.protocol = task, protocol
-        self.pack, self.items, self.workers = pack, list(items), workers
-        self.seed, self.guidance, self.steps, self.tick, self.words = seed, guidance, steps, tick, words
+    def __init__(self, prepared: PreparedEvaluation, workers: Workers, tick: Callable[[int], object]) -> None:
+        self.request, self.protocol, self.pack = prepared.request, prepared.protocol, prepared.pack
+        self.items, self.word_encoder = prepared.items, prepared.word_encoder
+        self.workers, self.tick = workers, tick
         self.names = [item.name for item in self.items]
         self.classes = [base_action(item.label) for item in self.items]
+        self.labelled = any(self.classes)
+        self.parts = batches(range(len(self.items)), CLIPS_PER_BATCH)
+        """Numbers of the clips, in batches of like length."""
         self.captions: dict[tuple[int, int, int], str] = {}
         self.scores: dict[tuple[str, ...], dict[str, float]] = {}
         self._texts: dict[str, Float32] = {}
-        self._conceived: dict[Wish, Float32] = {}
-        self._real: tuple[tuple[tuple[int, int, int], ...], Measured] | None = None
+        self._hidden: dict[tuple[tuple[str, ...], tuple[int, ...]], Float32] = {}
+        self._real: tuple[list[tuple[int, int, int]], Measured] | None = None
 
     def plan(self, repeat: int) -> list[Take]:
         """How a repeat takes the clips."""
-        return plan(self.protocol, self.items, repeat, self.seed)
+        return plan(self.protocol, self.items, repeat, self.request.seed)
 
-    def draws(self, repeat: int, stream: int = 0) -> int:
+    def first_seed(self, repeat: int, stream: int = 0) -> int:
         """The first of a million seeds that belong to one repeat and stream alone."""
-        return ((self.seed * 10_000 + repeat) * 10 + stream) * 1_000_000
+        return ((self.request.seed * 10_000 + repeat) * 10 + stream) * 1_000_000
 
-    def recorded(self, take: Take) -> NDArray[np.float32]:
-        """(T, 22, 3) joints of a take."""
-        return self.pack.clip_joints(take.item.row)[take.start : take.start + take.frames]
+    def recorded(self, take: Take) -> Float32:
+        """(T, 22, 3) joints of a take, a copy."""
+        return self.pack.clip_joints(take.item.row)[take.start : take.start + take.frames].copy()
 
     def real(self, takes: Sequence[Take]) -> Measured:
         """The takes' recordings; embedded again only if they are others than before."""
-        key = tuple((take.item.row, take.start, take.frames) for take in takes)
+        key = [take.key for take in takes]
         if self._real is None or self._real[0] != key:
-            jobs = [[np.array(self.recorded(takes[n])) for n in part] for part in self.parts()]
+            jobs = [[self.recorded(takes[n]) for n in part] for part in self.parts]
             self._real = key, Measured.joined(list(self.workers.map(measured, jobs)))
         return self._real[1]
 
     def texts(self, texts: Sequence[str]) -> Tensor:
         """(N, D) vectors of captions, each embedded once."""
-        new = [text for text in dict.fromkeys(texts) if text not in self._texts]
-        jobs = [[new[n] for n in part] for part in batches(range(len(new)), 8 * CLIPS_PER_BATCH)]
+        jobs = batches([text for text in dict.fromkeys(texts) if text not in self._texts], 8 * CLIPS_PER_BATCH)
         for job, vectors in zip(jobs, self.workers.map(embed_texts, jobs), strict=True):
             self._texts.update(zip(job, vectors, strict=True))
         return torch.from_numpy(np.stack([self._texts[text] for text in texts]))
 
-    def conceived(self, wish: Wish) -> Float32 | None:
-        """What the model conceived of a batch, if it is remembered.
+    def drawn(self, takes: Sequence[Take], first: int) -> Measured:
+        """A motion of each take's caption and length; motion n is drawn with the seed `first` + n.
 
-        Batches are known as a whole, so that they are the same to the last bit whichever repeats ran before.
+        What the model's queries read is remembered while there is room, for a batch as a whole, so that it is the same
+        to the last bit whichever repeats ran before.
         """
-        return self._conceived.get(wish)
+        jobs = []
+        for part in batches(range(len(takes)), CLIPS_PER_BATCH):
+            asked = tuple(takes[n].caption for n in part), tuple(takes[n].frames for n in part)
+            seeds = tuple(first + n for n in part)
+            jobs.append(DrawnBatch(*asked, seeds, self._hidden.get(asked), self.request.guidance, self.request.steps))
+        made = []
+        for job, (one, hidden) in zip(jobs, self.workers.map(draw, jobs), strict=True):
+            if sum(array.nbytes for array in self._hidden.values()) + hidden.nbytes <= MAX_HIDDEN_BYTES:
+                self._hidden[job.prompts, job.frames] = hidden
+            self.tick(len(one.vectors))
+            made.append(one)
+        return Measured.joined(made)
 
-    def remember(self, wish: Wish, hidden: Float32) -> None:
-        """Keep what was conceived while there is room."""
-        if sum(array.nbytes for array in self._conceived.values()) + hidden.nbytes <= MAX_HIDDEN_BYTES:
-            self._conceived[wish] = hidden
 
-    def parts(self) -> list[list[int]]:
-        """Numbers of the clips, in batches of like length."""
-        return batches(range(len(self.items)), CLIPS_PER_BATCH)
+def batches(values: Sequence[Argument], size: int) -> list[list[Argument]]:
+    """Consecutive parts of at most `size`."""
+    return [list(values[at : at + size]) for at in range(0, len(values), size)]
 
 
 def quality_means(quality: NDArray[np.float64]) -> dict[str, float]:
@@ -401,18 +389,17 @@ def fids(session: Session, repeat: int, made: Float32, real: Float32, floor: boo
 
     `floor`: `made` are the recordings themselves; beside all of them their FID is 0 and says nothing.
     """
+
+    def fid(mine: NDArray[np.intp], theirs: NDArray[np.intp]) -> float:
+        metric = FID(names=session.names)
+        metric.update(torch.from_numpy(made[mine]), mine.tolist())
+        metric.update(torch.from_numpy(real[theirs]), theirs.tolist(), real=True)
+        return float(metric.compute()["fid"])
+
     everything = np.arange(len(made))
-    order = np.random.RandomState(session.seed + repeat).permutation(len(made))
-    mine, theirs = (np.sort(part) for part in np.array_split(order, 2))
-    whole = float("nan") if floor else _fid(session, made, real, everything, everything)
-    return {"fid": whole, "fid_halves": _fid(session, made, real, mine, theirs)}
-
-
-def _fid(session: Session, made: Float32, real: Float32, mine: NDArray[np.intp], theirs: NDArray[np.intp]) -> float:
-    metric = FID(names=session.names)
-    metric.update(torch.from_numpy(made[mine]), mine.tolist())
-    metric.update(torch.from_numpy(real[theirs]), theirs.tolist(), real=True)
-    return float(metric.compute()["fid"])
+    order = np.random.RandomState(session.request.seed + repeat).permutation(len(made))
+    halves = (np.sort(part) for part in np.array_split(order, 2))
+    return {"fid": math.nan if floor else fid(everything, everything), "fid_halves": fid(*halves)}
 
 
 def numbers(scores: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, float]:
@@ -421,50 +408,44 @@ def numbers(scores: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, flo
 
 
 def retrieval(
-    session: Session, number: int, text: Tensor, vectors: Float32
+    session: Session, repeat: int, text: Tensor, vectors: Float32
 ) -> tuple[dict[str, float], tuple[Tensor, Tensor]]:
     """R-precision and MM-Dist of captions and motions, and the rank of each ranked sample.
 
     The groups are those of the repeat, whoever made the captions or the motions.
     """
-    metric = RPrecision(session.protocol.group, seed=session.seed + number, names=session.names)
+    metric = RPrecision(session.protocol.group, seed=session.request.seed + repeat, names=session.names)
     if text.isfinite().all():  # else there are no vectors of captions, and a warning has said so
         metric.update(text, torch.from_numpy(vectors), range(len(text)), labels_of(session.protocol, session.items))
         return numbers(metric.compute(), RETRIEVAL), metric.ranked
-    return dict.fromkeys(RETRIEVAL, float("nan")), metric.ranked
+    return dict.fromkeys(RETRIEVAL, math.nan), metric.ranked
 
 
-def per_class(
-    classes: Sequence[str], ranked: tuple[Tensor, Tensor], floor: tuple[Tensor, Tensor]
-) -> dict[str, list[int]]:
+def per_class(session: Session, ranked: tuple[Tensor, Tensor], floor: tuple[Tensor, Tensor]) -> dict[str, list[int]]:
     """Class -> [right, of, right of recordings] of the texts whose own motion is among the first three.
 
     Args:
-        classes: of each clip of the population.
+        session: with the class of each clip; without any there is nothing to count.
         ranked: places and ranks of `RPrecision.ranked`.
         floor: the same of recordings.
     """
+    if not session.labelled:
+        return {}
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
-    for place, rank in zip(*(one.tolist() for one in ranked), strict=True):
-        counts[classes[place]][0] += rank < 3
-        counts[classes[place]][1] += 1
-    for place, rank in zip(*(one.tolist() for one in floor), strict=True):
-        counts[classes[place]][2] += rank < 3
+    for column, (places, ranks) in ((0, ranked), (2, floor)):
+        for place, rank in zip(places.tolist(), ranks.tolist(), strict=True):
+            counts[session.classes[place]][column] += rank < 3
+            counts[session.classes[place]][1] += column == 0
     return dict(sorted(counts.items()))
 
 
-def nearest_classes(classes: Sequence[str], generated: Tensor, real: Tensor) -> list[tuple[str, str, int]]:
+def nearest_classes(session: Session, generated: Float32, real: Float32) -> list[tuple[str, str, int]]:
     """(class, class of the nearest recording, how often) of generated motions; their own clips do not count."""
-    counts: dict[tuple[str, str], int] = defaultdict(int)
-    usable = generated.isfinite().all(dim=1).nonzero().flatten()
-    if len(real) < 2:
+    if not session.labelled or len(real) < 2:
         return []
-    distance = torch.cdist(generated[usable].double(), real.double())
-    distance[torch.arange(len(usable)), usable] = torch.inf
-    for place, nearest in zip(usable.tolist(), distance.argmin(dim=1).tolist(), strict=True):
-        counts[classes[place], classes[nearest]] += 1
+    usable = np.flatnonzero(np.isfinite(generated).all(axis=1))
+    distance = torch.cdist(torch.from_numpy(generated[usable]).double(), torch.from_numpy(real).double())
+    distance[torch.arange(len(usable)), torch.from_numpy(usable)] = torch.inf
+    nearest = distance.argmin(dim=1).tolist()
+    counts = Counter((session.classes[n], session.classes[k]) for n, k in zip(usable.tolist(), nearest, strict=True))
     return [(one, other, count) for (one, other), count in sorted(counts.items())]
-
-
-def _null(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -52,8 +52,8 @@ TASKS: tuple[Task, ...] = get_args(Task)
 SHORT_TASKS: tuple[Task, ...] = ("caption_to_motion", "motion_to_caption", "predict", "inbetween")
 """The tasks of stage 2: t2m, m2t, prediction and in-between; the last two also with words."""
 
-MOTIONS = ("motion", "start", "end")
-LENGTHS = ("seconds", "frames", "s", "f")
+MOTION_FIELDS = ("motion", "start", "end")
+LENGTH_FIELDS = ("seconds", "frames", "s", "f")
 _FIELD = re.compile(r"\{(\w*)\}")
 
 
@@ -123,7 +123,7 @@ def filled(template: str, values: Mapping[str, str]) -> Pieces:
     pieces: list[str | Slot] = []
     for text, name in zip(parts[::2], [*parts[1::2], None], strict=True):
         pieces.append(text)
-        if name in MOTIONS:
+        if name in MOTION_FIELDS:
             pieces.append(Slot(name))
         elif name is not None:
             if name not in values:
@@ -134,12 +134,12 @@ def filled(template: str, values: Mapping[str, str]) -> Pieces:
 
 _QUESTIONS: dict[Task, tuple[set[str], ...]] = {
     "caption_to_motion": ({"caption"},),
-    "caption_length_to_motion": tuple({"caption", length} for length in LENGTHS),
+    "caption_length_to_motion": tuple({"caption", length} for length in LENGTH_FIELDS),
     "motion_to_caption": ({"motion"},),
     "motion_to_length": ({"motion"},),
     "motion_to_caption_length": ({"motion"},),
     "caption_to_length": ({"caption"},),
-    "length_to_caption": tuple({length} for length in LENGTHS),
+    "length_to_caption": tuple({length} for length in LENGTH_FIELDS),
     "random_motion": (set(),),
     "predict": ({"start"},),
     "predict_with_words": ({"start", "caption"},),

@@ -30,7 +30,7 @@ from motiongpt3.untrusted import finite, read_npy
 
 # Parts of a published checkpoint: which tensors are there, which are ours, and what must be true of them.
 
-DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+FLOAT_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 """Types that become float32 without loss."""
 
 
@@ -49,7 +49,7 @@ class Converted:
 
 
 @dataclass(frozen=True)
-class Part:
+class CheckpointPart:
     """The tensors of one part of a checkpoint, named as if there were nothing else in it."""
 
     tensors: Mapping[str, Tensor]
@@ -58,7 +58,7 @@ class Part:
     """Name within the part -> name in the checkpoint."""
 
     @classmethod
-    def of(cls, tensors: Mapping[str, Tensor], prefixes: Mapping[str, str]) -> Part:
+    def of(cls, tensors: Mapping[str, Tensor], prefixes: Mapping[str, str]) -> CheckpointPart:
         """What begins with one of `prefixes`, which is replaced by its value."""
         names = {}
         for name in tensors:
@@ -83,7 +83,7 @@ class Part:
     def numbers(self, name: str) -> Tensor:
         """A tensor as float32; it must be there, hold floating numbers of 32 bits or fewer, and be finite."""
         tensor, full = self.get(name), self.names[name]
-        if tensor.dtype not in DTYPES:
+        if tensor.dtype not in FLOAT_DTYPES:
             raise MotionGPT3Error(f"this checkpoint does not fit: {full} holds {tensor.dtype}, not float32")
         if not torch.isfinite(tensor).all():
             raise MotionGPT3Error(f"this checkpoint is damaged: {full} holds values that are not finite")
@@ -204,7 +204,7 @@ def convert_mld_vae(tensors: Mapping[str, Tensor], mean: Tensor, std: Tensor) ->
         MotionGPT3Error: a tensor is missing, unexpected, misshapen, of a wrong type or not finite.
     """
     inside = any(name.startswith("vae.") for name in tensors)
-    part = Part.of(tensors, {"vae.": ""} if inside else {"": ""})
+    part = CheckpointPart.of(tensors, {"vae.": ""} if inside else {"": ""})
     width = part.size("global_motion_token", 2, 1)
     if part.size("global_motion_token", 2, 0) != 2:
         raise MotionGPT3Error("this VAE has more than one latent token; only MLD's VAE with one can be converted")
@@ -248,7 +248,7 @@ def convert_evaluator(tensors: Mapping[str, Tensor], mean: Tensor, std: Tensor) 
         MotionGPT3Error: as `convert_mld_vae`.
     """
     inside = any(name.startswith(tuple(_EVALUATOR_INSIDE)) for name in tensors)
-    part = Part.of(tensors, _EVALUATOR_INSIDE if inside else _EVALUATOR_ALONE)
+    part = CheckpointPart.of(tensors, _EVALUATOR_INSIDE if inside else _EVALUATOR_ALONE)
     config = GuoConfig(
         features=part.size("movement_encoder.main.0.weight", 3, 1) + CONTACTS,
         word_channels=part.size("text_encoder.pos_emb.weight", 2, 0),
@@ -279,7 +279,7 @@ def read_statistics(path: str | Path) -> Tensor:
 
 
 def _converted(
-    part: Part,
+    part: CheckpointPart,
     make: Callable[[], nn.Module],
     table: Mapping[str, str],
     kind: str,
@@ -322,13 +322,13 @@ OPTIONAL = "fake_latent"
 MAX_LAYERS = 100
 """Most layers of a transformer or of the diffusion head; the released model has 12 and 3."""
 
-HEAD = {
+HEAD_NAMES = {
     "pool_token": "hidden_embedding",
     "pool_positions": "hid_pos.pe",
     "pool.": "hid_encoder_layer.",
     "embed_condition.": "cond_proj.",
 }
-HEAD = {f"head.{ours}": f"diffloss.net.cond_embed.{theirs}" for ours, theirs in HEAD.items()} | {
+HEAD_NAMES = {f"head.{ours}": f"diffloss.net.cond_embed.{theirs}" for ours, theirs in HEAD_NAMES.items()} | {
     "head.embed_time.": "diffloss.net.time_embed.mlp.",
     "head.embed_latent.": "diffloss.net.input_proj.",
     "head.final_modulation.": "diffloss.net.final_layer.adaLN_modulation.",
@@ -336,9 +336,9 @@ HEAD = {f"head.{ours}": f"diffloss.net.cond_embed.{theirs}" for ours, theirs in 
     "head.no_condition": OPTIONAL,
 }
 """How names begin in our diffusion head and in theirs."""
-BLOCK = {"norm": "in_ln", "mlp": "mlp", "modulation": "adaLN_modulation"}
+BLOCK_NAMES = {"norm": "in_ln", "mlp": "mlp", "modulation": "adaLN_modulation"}
 """Parts of a block of the diffusion head, in ours and theirs."""
-LAYER = {
+LAYER_NAMES = {
     "norm_1": "ln_1.fn.{}",
     "qkv": "c_attn.fn.{}",
     "out": "c_proj.fn.{}",
@@ -347,7 +347,7 @@ LAYER = {
     "down": "mlp.fn.{}.c_proj",
 }
 """Parts of a transformer layer, in ours and theirs; 0 is text, 1 is motion."""
-NAMES = HEAD | {
+NAMES = HEAD_NAMES | {
     "holders.rows": "language_model.pre_processors.1.weight",
     "holders.understand.": "motion_und_head.layers.",
     "backbone.embedding": "language_model.transformer.wte.weight",
@@ -385,7 +385,7 @@ def convert_official(
     if not any(name.startswith("vae.") for name in tensors):
         raise MotionGPT3Error("this checkpoint does not fit: it has no vae.*, and is not one of MotionGPT3")
     vae = convert_mld_vae(tensors, mean, std)
-    part, copies = _without_copies(Part.of(tensors, {"lm.": ""}))
+    part, copies = _without_copies(CheckpointPart.of(tensors, {"lm.": ""}))
     guided = OPTIONAL in part.names
     prefix = "language_model.transformer."
     text = _text_settings(part, prefix, tokenizer, heads, new=2, mlp="mlp.fn.0.c_fc")
@@ -397,7 +397,7 @@ def convert_official(
     def make() -> OfficialMotionGPT3:
         return OfficialMotionGPT3(config, TextBackbone.blank(text, tokenizer))
 
-    found, mapped = part.collect(make, _theirs, given, _formed)
+    found, mapped = part.collect(make, _official_name, given, _formed)
     mapped |= {theirs: f"vae.{ours}" for theirs, ours in vae.mapped.items()}
     identity = {"backbone_identity": {"name": config.backbone, "sha256": ""}, "includes_backbone": True}
     return ConvertedModel({"format": 1, **asdict(config), **identity}, found, mapped, copies + others, text)
@@ -415,7 +415,7 @@ def convert_gpt2(tensors: Mapping[str, Tensor], tokenizer: Tokenizer, heads: int
         MotionGPT3Error: as `convert_official`.
     """
     inside = any(name.startswith("transformer.") for name in tensors)
-    part = Part.of(tensors, {"transformer.": "", "": ""} if inside else {"": ""})
+    part = CheckpointPart.of(tensors, {"transformer.": "", "": ""} if inside else {"": ""})
     text = _text_settings(part, "", tokenizer, heads, new=0, mlp="mlp.c_fc")
     parts = ("ln_1", "ln_2", "attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
     needed = [f"h.{i}.{name}.{kind}" for i in range(text["n_layer"]) for name in parts for kind in ("weight", "bias")]
@@ -462,7 +462,7 @@ def read_tokenizer_folder(folder: str | Path) -> tuple[Tokenizer, int | None]:
     return tokenizer, heads
 
 
-def _without_copies(part: Part) -> tuple[Part, list[str]]:
+def _without_copies(part: CheckpointPart) -> tuple[CheckpointPart, list[str]]:
     """The part without further names of the word embeddings and without what is never used."""
     words = part.get("language_model.transformer.wte.weight")
     copies = [f"language_model.{name}" for name in TIED]
@@ -472,10 +472,10 @@ def _without_copies(part: Part) -> tuple[Part, list[str]]:
     part.numbers(UNUSED)
     dropped = [*copies, UNUSED]
     rest = {name: full for name, full in part.names.items() if name not in dropped}
-    return Part(part.tensors, rest), [part.names[name] for name in dropped]
+    return CheckpointPart(part.tensors, rest), [part.names[name] for name in dropped]
 
 
-def _sizes(part: Part, prefix: str, vae: dict[str, Any], guided: bool) -> MotionGPT3Config:
+def _sizes(part: CheckpointPart, prefix: str, vae: dict[str, Any], guided: bool) -> MotionGPT3Config:
     width = part.size("language_model.pre_processors.1.weight", 2, 1)
     queries, rest = divmod(part.size("motion_und_head.layers.weight", 2, 0), max(width, 1))
     if rest or part.size("motion_und_head.layers.weight", 2, 1) != vae["latent_channels"]:
@@ -512,7 +512,7 @@ def _sizes(part: Part, prefix: str, vae: dict[str, Any], guided: bool) -> Motion
 
 
 def _text_settings(
-    part: Part, prefix: str, tokenizer: Tokenizer, heads: int | None, new: int, mlp: str
+    part: CheckpointPart, prefix: str, tokenizer: Tokenizer, heads: int | None, new: int, mlp: str
 ) -> dict[str, Any]:
     """config.json of GPT-2, whose table of words has `new` rows of ours at its end."""
     size, width = part.size(f"{prefix}wte.weight", 2, 0) - new, part.size(f"{prefix}wte.weight", 2, 1)
@@ -536,7 +536,7 @@ def _text_settings(
     }
 
 
-def _count(part: Part, prefix: str) -> int:
+def _count(part: CheckpointPart, prefix: str) -> int:
     """How many layers there are whose names go on with a number after `prefix`."""
     layers = {name.removeprefix(prefix).partition(".")[0] for name in part.names if name.startswith(prefix)}
     if not layers:
@@ -546,7 +546,7 @@ def _count(part: Part, prefix: str) -> int:
     return len(layers)
 
 
-def _theirs(ours: str) -> str:
+def _official_name(ours: str) -> str:
     """The official name of a tensor of ours."""
     for stream, prefix in enumerate(("backbone.stream.", "motion.")):
         if not ours.startswith(prefix):
@@ -557,10 +557,10 @@ def _theirs(ours: str) -> str:
         if part == "norm":
             return f"language_model.transformer.ln_f.fn.{stream}.{rest}"
         number, name, kind = rest.split(".")
-        return f"language_model.transformer.h.{number}.{LAYER[name].format(stream)}.{kind}"
+        return f"language_model.transformer.h.{number}.{LAYER_NAMES[name].format(stream)}.{kind}"
     if ours.startswith("head.blocks."):
         _, _, number, name, rest = ours.split(".", 4)
-        return f"diffloss.net.res_blocks.{number}.{BLOCK[name]}.{rest}"
+        return f"diffloss.net.res_blocks.{number}.{BLOCK_NAMES[name]}.{rest}"
     return rename(ours, NAMES)
 
 

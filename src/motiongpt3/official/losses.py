@@ -21,7 +21,7 @@ def official_text_loss(model: OfficialMotionGPT3, rows: OfficialRows, words: Ten
 
     Args:
         model: the converted model.
-        rows: padded as the official code does (`official_sequence.PADDED`).
+        rows: padded as the official code does (`official_sequence.PADDED_TOKENS`).
         words: final hidden states (B, m, width) of the text stream's own tokens.
     """
     logits = model.backbone.logits(rows.scatter(words, motion=False)[:, :-1])

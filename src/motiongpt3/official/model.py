@@ -39,7 +39,7 @@ from motiongpt3.official.sequence import (
     OUTPUT_KIND,
     Holders,
     OfficialRows,
-    Task,
+    OfficialTask,
     asked_motion,
     given_motion,
     question,
@@ -88,7 +88,7 @@ def answer_last_message(
 
 STEPS: dict[Profile, int] = {"default": 20, "official": 100}
 """Sampling steps of a profile, unless one asks for others."""
-LENGTHS = (80, 140, 4)
+FREE_FRAMES = (80, 140, 4)
 """Frames that a motion without a given duration has: from, to, in steps of. The official demo draws so."""
 DECODING = GenerationConfig(max_tokens=40, repetition_penalty=1.1)
 """How captions are written in the official evaluation."""
@@ -119,7 +119,7 @@ class OfficialMotionGPT3(MotionGPT3):
         """The two streams as one transformer; where they are apart, the other's tokens count as bias."""
         return BimodalTransformer(self.backbone.stream, self.motion, self.config.shared_layers, isolated="bias")
 
-    def rows(self, task: Task, captions: Sequence[str]) -> OfficialRows:
+    def rows(self, task: OfficialTask, captions: Sequence[str]) -> OfficialRows:
         """What the model continues, for each caption; tasks without a caption take an empty one."""
         words = [without_names(caption) for caption in captions]
         texts = [question(task, caption, self.config.queries, self.config.profile) for caption in words]
@@ -176,7 +176,7 @@ class OfficialMotionGPT3(MotionGPT3):
 
     def length(self, seed: int) -> int:
         """A duration in frames where none is given, for there is no length head: drawn as the official demo does."""
-        first, last, step = LENGTHS
+        first, last, step = FREE_FRAMES
         number = torch.randint((last - first) // step + 1, (1,), generator=torch.Generator().manual_seed(seed))
         return min(first + int(number) * step, self.config.vae.max_frames)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # Facts: OpenMotionLab/MotionGPT3, commit cf5bab7. A text of training is `INPUT \n OUTPUT<|endoftext|>`; what its
 # evaluation asks has one " \n" more and words that training never saw.
 
-Task = Literal["t2m", "m2t", "predict", "inbetween"]
+OfficialTask = Literal["t2m", "m2t", "predict", "inbetween"]
 
 START, END = "<start_of_motion>", "<end_of_motion>"
 MOTION_TOKENS = ("<masked_motion>", "<pad_motion>", "<motion_latent_holder_output>", "<motion_latent_holder>")
@@ -62,7 +62,7 @@ def quoted(caption: str) -> str:
     return f'"{caption}"'
 
 
-def given(task: Task, caption: str, holders: int) -> str:
+def given(task: OfficialTask, caption: str, holders: int) -> str:
     """The input of a task: its caption, or the motions it starts from."""
     if task == "t2m":
         return caption
@@ -70,7 +70,7 @@ def given(task: Task, caption: str, holders: int) -> str:
     return motion + hidden_motion(holders) + motion if task == "inbetween" else motion
 
 
-def training_text(task: Task, caption: str, holders: int) -> str:
+def training_text(task: OfficialTask, caption: str, holders: int) -> str:
     """One example of the official stages 1 and 2, the end of the text included."""
     question = given(task, caption, holders)
     if task in ("predict", "inbetween"):
@@ -79,7 +79,7 @@ def training_text(task: Task, caption: str, holders: int) -> str:
     return question + JOINT + answer + TEXT_END
 
 
-def question(task: Task, caption: str, holders: int, profile: Profile) -> str:
+def question(task: OfficialTask, caption: str, holders: int, profile: Profile) -> str:
     """What the model continues: with the holders of a motion after START, or with words.
 
     official: the words of the official evaluation. default: as in training (see `training_text`).
@@ -96,7 +96,7 @@ def question(task: Task, caption: str, holders: int, profile: Profile) -> str:
 
 MASKED_KIND, PADDING_KIND, OUTPUT_KIND, INPUT_KIND = range(4)
 """Rows of the official motion vocabulary that have a meaning."""
-ROWS = 6
+VOCABULARY_ROWS = 6
 """Rows that it has."""
 
 
@@ -115,7 +115,7 @@ class Holders(nn.Module):
     def __init__(self, count: int, channels: int, width: int) -> None:
         super().__init__()
         self.count = count
-        self.rows = nn.Parameter(torch.randn(ROWS, width))
+        self.rows = nn.Parameter(torch.randn(VOCABULARY_ROWS, width))
         self.understand = nn.Linear(channels, count * width)
 
     def embed(self, kinds: Tensor, given: Sequence[Tensor] = ()) -> Tensor:
@@ -135,7 +135,7 @@ class Holders(nn.Module):
 
 
 _NAMES = re.compile("(" + "|".join(map(re.escape, (START, END, TEXT_END, *MOTION_TOKENS))) + ")")
-PADDED = 192
+PADDED_TOKENS = 192
 """Tokens of a row that the official code pads or cuts to, in training and evaluation."""
 
 

@@ -1,6 +1,6 @@
 """Reading other people's torch files: only plain tensors come out, and no code in the file runs.
 
-The file is opened by a process of its own (`unpickle_worker`), under limits on memory and time, with torch's
+The file is opened by a process of its own (`torch_files_worker`), under limits on memory and time, with torch's
 weights-only loader and no second attempt. What it finds comes back as safetensors.
 """
 
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from motiongpt3.errors import MotionGPT3Error
 
-SECONDS = 900
+TIMEOUT = 900
 """How long the process may take."""
 
 
@@ -77,10 +77,10 @@ def _ask_worker(source: Path, target: Path) -> dict:
     command = [sys.executable, "-P", str(worker), str(source.resolve()), str(target)]
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, env=environment, timeout=SECONDS, check=False
+            command, stdin=subprocess.DEVNULL, capture_output=True, env=environment, timeout=TIMEOUT, check=False
         )
     except subprocess.TimeoutExpired:
-        return {"error": f"reading it takes longer than {SECONDS // 60} minutes"}
+        return {"error": f"reading it takes longer than {TIMEOUT // 60} minutes"}
     try:
         answer = json.loads(done.stdout)
     except ValueError:

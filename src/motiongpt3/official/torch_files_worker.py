@@ -1,4 +1,4 @@
-"""The process that opens a torch file: `python unpickle_worker.py IN OUT`, started by `unpickle`.
+"""The process that opens a torch file: `python torch_files_worker.py IN OUT`, started by `torch_files`.
 
 It runs under limits on memory and file size, reads with torch's weights-only loader and nothing else, and writes the
 plain tensors it finds to OUT as safetensors. What it has to say is one JSON object on stdout.
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 OLDEST_TORCH = (2, 10)
 """The weights-only loaders of earlier versions had holes."""
-SLACK = 2**28
+SPARE_BYTES = 2**28
 """Bytes beyond three times the file that reading may take."""
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """How files of torch before 1.6 begin: their magic number, pickled."""
-DTYPES = ("float64", "float32", "float16", "bfloat16", "bool", "uint8", "int8", "int16", "int32", "int64")
+PASSED_DTYPES = ("float64", "float32", "float16", "bfloat16", "bool", "uint8", "int8", "int16", "int32", "int64")
 """Types of tensors that are passed on; whether they are right is for the reader to say."""
 MAX_NAME, MAX_TENSORS, DEPTH = 300, 50_000, 3
 """Letters of a tensor's name, tensors of a file, dictionaries within dictionaries."""
@@ -107,7 +107,7 @@ def main(source: str, target: str) -> dict[str, Any]:
     if tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2]) < OLDEST_TORCH:
         raise Refused(f"reading torch files safely needs PyTorch 2.10 or newer, and this is {torch.__version__}")
     with limited_resources(size):
-        content = load(source, zipped)
+        content = unpickle(source, zipped)
         stored, aliases, left_out = plain_tensors(content, size)
         save_file(stored, target)
     return {"aliases": aliases, "left_out": left_out[:1000]}
@@ -161,7 +161,7 @@ def limited_resources(size: int) -> Iterator[None]:
     except (ImportError, OSError):
         yield
         return
-    room = 3 * size + SLACK
+    room = 3 * size + SPARE_BYTES
     before = {}
     for kind, most in {resource.RLIMIT_AS: used + room, resource.RLIMIT_FSIZE: room, resource.RLIMIT_CORE: 0}.items():
         before[kind] = soft, hard = resource.getrlimit(kind)
@@ -173,7 +173,7 @@ def limited_resources(size: int) -> Iterator[None]:
             resource.setrlimit(kind, limits)
 
 
-def load(source: str, zipped: bool) -> Any:
+def unpickle(source: str, zipped: bool) -> Any:
     """What the file holds, by the weights-only loader; its tensors stay on disk where the format allows.
 
     Lightning's settings, which the loader does not know, become objects that do and hold nothing.
@@ -219,20 +219,20 @@ def named_tensors(content: Mapping, prefix: str, left_out: list[str], depth: int
         if len(name) > MAX_NAME or not name.isprintable():
             raise Refused("it holds a tensor whose name is no name")
         if isinstance(value, Tensor):
-            yield name, plain(name, value)
+            yield name, checked(name, value)
         elif isinstance(value, Mapping) and value and depth + 1 < DEPTH:
             yield from named_tensors(value, f"{name}.", left_out, depth + 1)
         else:
             left_out.append(name)
 
 
-def plain(name: str, tensor: Tensor) -> Tensor:
+def checked(name: str, tensor: Tensor) -> Tensor:
     """The tensor's own numbers: dense, in memory, none twice."""
     tensor = tensor.detach()
     dtype = str(tensor.dtype).removeprefix("torch.")
     if str(tensor.layout) != "torch.strided" or tensor.is_quantized or tensor.device.type != "cpu":
         raise Refused(f"{name} is not an ordinary tensor")
-    if dtype not in DTYPES:
+    if dtype not in PASSED_DTYPES:
         raise Refused(f"{name} holds {dtype}")
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise Refused(f"{name} claims shape {tuple(tensor.shape)}, more than the numbers stored for it")

@@ -25,6 +25,9 @@ from motiongpt3.models.backbone_files import read_tokenizer
 TokenList = Sequence[str]
 Closeness = Literal["closest", "shortest"]
 
+SCORES = ("bleu_1", "bleu_4", "rouge_l", "cider")
+"""What `CaptionScores` reports."""
+
 
 def raw_tokens(text: str) -> list[str]:
     """The words as written, split at spaces: "A man waves." -> A, man, waves. (with the full stop).
