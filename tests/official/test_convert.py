@@ -40,7 +40,7 @@ def old_names(state: dict[str, Tensor], table: dict[str, str]) -> dict[str, Tens
     for name, tensor in state.items():
         if name in STATISTICS:
             continue
-        old = next((old + name.removeprefix(new) for old, new in table.items() if name.startswith(new)), name)
+        old = next((old + name.removeprefix(new) for new, old in table.items() if name.startswith(new)), name)
         found[old] = tensor.unsqueeze(1) if old.endswith(".pe") else tensor
     return found
 

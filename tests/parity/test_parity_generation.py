@@ -12,7 +12,15 @@ from torch import Tensor
 
 from motiongpt3.models.bimodal import KVCache, Tokens
 from motiongpt3.official.model import DECODING, OfficialMotionGPT3
-from motiongpt3.official.sequence import END, MOTION_TOKENS, PADDED_TOKENS, START, OfficialRows, question, token_ids
+from motiongpt3.official.sequence import (
+    END,
+    MOTION_TOKENS,
+    PADDED_TOKENS,
+    START,
+    OfficialRows,
+    official_prompt,
+    token_ids,
+)
 
 BAR = 1e-4
 Read = Callable[[str], Any]
@@ -27,7 +35,7 @@ def record(read: Read) -> dict[str, Tensor]:
 
 def captions(official: OfficialMotionGPT3, ids: Tensor, mask: Tensor) -> list[str]:
     """The captions in recorded prompts of words to motion."""
-    before, _, after = question("t2m", "\0", 1, "official").partition(START)[0].partition("\0")
+    before, _, after = official_prompt("t2m", "\0", 1, "official").partition(START)[0].partition("\0")
     rows = []
     for row, real in zip(ids, mask.bool(), strict=True):
         start = row.tolist().index(official.backbone.start_of_motion)
@@ -45,12 +53,14 @@ def test_words_to_motion(
 ) -> None:
     ids, mask = record["t2m_input_ids"], record["t2m_attention_mask"]
     said = captions(official, ids, mask)
-    whole = [token_ids(official.backbone, question("t2m", text, 4, "official") + "<|endoftext|>") for text in said]
+    whole = [
+        token_ids(official.backbone, official_prompt("t2m", text, 4, "official") + "<|endoftext|>") for text in said
+    ]
     padded = OfficialRows.of(official.backbone, whole, ids.shape[1])
     assert torch.equal(padded.ids, ids)
-    hidden = official.think_ahead(official.rows("t2m", said))  # neither padded nor continued: the same states
+    hidden = official.run_holders(official.rows("t2m", said))  # neither padded nor continued: the same states
     close(hidden, record["t2m_hidden"], BAR)
-    close(official.think_ahead(padded), record["t2m_hidden"], BAR)
+    close(official.run_holders(padded), record["t2m_hidden"], BAR)
     steps = record["step_noise"].shape[0]
     noises = iter(record["step_noise"][:, : len(said)])
     monkeypatch.setattr("diffusers.schedulers.scheduling_ddpm.randn_tensor", lambda *_, **__: next(noises))
@@ -66,17 +76,18 @@ def test_words_to_motion(
 def test_motion_to_words(official: OfficialMotionGPT3, record: dict[str, Tensor], close: Close) -> None:
     given = list(record["m2t_motion_tokens"][:, 0])
     rows = official.rows("m2t", [""] * len(given))
-    left = OfficialRows.of(official.backbone, [row.tolist() for row in rows.ids], PADDED_TOKENS, left=True)
-    real = left.mask
-    assert torch.equal(real.long(), record["m2t_attention_mask"])
-    assert torch.equal(left.motion.long(), record["m2t_type_ids"])
-    assert torch.equal(left.positions[real], record["m2t_position_ids_prefill"][real])
-    text, motion = left.tokens(official.backbone, official.holders, given)
+    real = record["m2t_attention_mask"].bool()  # theirs are padded on the left to 192 tokens, ours not at all
+    assert real.shape[1] == PADDED_TOKENS
+    assert real.sum(1).tolist() == rows.mask.sum(1).tolist()
+    assert torch.equal(rows.motion.long().flatten(), record["m2t_type_ids"][real])
+    text, motion = rows.tokens(official.backbone, official.holders, given)
     assert motion is not None
+    places = torch.arange(rows.ids.shape[1]).expand_as(rows.ids)
+    assert torch.equal(places.flatten(), record["m2t_position_ids_prefill"][real])
     for tokens, name, is_motion in ((text, "text", False), (motion, "motion", True)):
-        own = real & (left.motion == is_motion)
-        places = left.scatter(tokens.embeddings, is_motion)[own]
-        close(places, record[f"m2t_embeds_{name}"][own], BAR)
+        assert torch.equal(tokens.positions.flatten(), places[rows.motion == is_motion])
+        own = record[f"m2t_embeds_{name}"][real].view(*rows.ids.shape, -1)
+        close(tokens.embeddings.flatten(0, 1), own[rows.motion == is_motion], BAR)
     sequences = record["m2t_sequences"]
     decoding = replace(DECODING, max_tokens=sequences.shape[1])
     assert official.write(rows, given, decoding) == sequences.tolist()

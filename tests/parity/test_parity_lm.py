@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from motiongpt3.models.bimodal import BimodalTransformer, Tokens
 from motiongpt3.models.diffusion_head import DiffusionHead
-from motiongpt3.official.losses import official_text_loss
 from motiongpt3.official.model import OfficialMotionGPT3
 from motiongpt3.official.sequence import (
     END,
@@ -31,6 +31,26 @@ IGNORED = -100
 LATENT_SCALE = 0.8457
 Read = Callable[[str], Any]
 Close = Callable[..., None]
+
+
+def scatter(rows: OfficialRows, states: Tensor, motion: bool) -> Tensor:
+    """States (B, m, width) of one stream's tokens at their columns (B, n, width), 0 elsewhere."""
+    columns, real = rows.columns(motion)
+    whole = states.new_zeros(*rows.ids.shape, states.shape[-1])
+    return whole.scatter(1, columns[..., None].expand_as(states), states * real[..., None])
+
+
+def text_loss(model: OfficialMotionGPT3, rows: OfficialRows, words: Tensor) -> Tensor:
+    """The official code's loss: mean cross-entropy of the next token, wherever that is a word, START, or padding.
+
+    Prompts count as answers do, and so does padding: about 170 of 187 tokens of a row padded to 192. A word after a
+    motion token, which only START after a masked motion is, is predicted from a vector of zeros: its loss is the
+    logarithm of the vocabulary's size. `words` are final hidden states (B, m, width) of the text tokens.
+    """
+    logits = model.backbone.logits(scatter(rows, words, motion=False)[:, :-1])
+    following = rows.ids[:, 1:]
+    counted = ~rows.motion[:, 1:] & (following != model.backbone.end_of_motion)
+    return F.cross_entropy(logits[counted], following[counted])
 
 
 @dataclass
@@ -84,9 +104,9 @@ def check_states(
     states[-1] = model(found.text, found.motion)  # the record's last is after the final norm
     for depth, (words, moves) in enumerate(states):
         assert words is not None
-        whole = found.rows.scatter(words, motion=False)
+        whole = scatter(found.rows, words, motion=False)
         if moves is not None:
-            whole = whole + found.rows.scatter(moves, motion=True)
+            whole = whole + scatter(found.rows, moves, motion=True)
         real = found.rows.mask
         close(whole[real], record[f"{prefix}hidden_{depth}_routed"][real], BAR)
     assert f"{prefix}hidden_{len(states)}_routed" not in record
@@ -101,9 +121,9 @@ def test_hidden_states_scores_and_text_loss(
     record = read("lm_tiny_io.safetensors")
     words, _ = check_states(official.transformer, found, record, f"{task}.", close)
     own = found.rows.mask & ~found.rows.motion
-    scores = official.backbone.logits(found.rows.scatter(words, motion=False))
+    scores = official.backbone.logits(scatter(found.rows, words, motion=False))
     close(scores[own], record[f"{task}.logits_text"][own], BAR)
-    close(official_text_loss(official, found.rows, words), record[f"{task}.loss"][0], BAR)
+    close(text_loss(official, found.rows, words), record[f"{task}.loss"][0], BAR)
 
 
 @torch.no_grad()
@@ -119,7 +139,7 @@ def test_diffusion_targets_and_loss(
     if f"{task}.diff_t" not in record:
         assert not found.asked
         return
-    hidden = official.think_ahead(found.rows, found.given)
+    hidden = official.run_holders(found.rows, found.given)
     repeat = len(record[f"{task}.diff_t"]) // len(found.asked)
     targets, hidden = torch.stack(found.asked)[:, None].repeat(repeat, 1, 1), hidden.repeat(repeat, 1, 1)
     close(targets, record[f"{task}.diff_target"], BAR)
@@ -142,8 +162,8 @@ def test_layers_that_are_apart(official: OfficialMotionGPT3, read: Read, close: 
     model = BimodalTransformer(official.backbone.stream, official.motion, shared_layers=2, isolated="bias").eval()
     words, _ = check_states(model, found, record, "", close)
     own = found.rows.mask & ~found.rows.motion
-    close(official.backbone.logits(found.rows.scatter(words, motion=False))[own], record["logits_text"][own], BAR)
-    close(official_text_loss(official, found.rows, words), record["loss"][0], BAR)
+    close(official.backbone.logits(scatter(found.rows, words, motion=False))[own], record["logits_text"][own], BAR)
+    close(text_loss(official, found.rows, words), record["loss"][0], BAR)
 
 
 def test_recorded_rows_are_what_their_text_encodes_to(

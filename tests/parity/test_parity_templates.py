@@ -54,22 +54,20 @@ def some_of_gpt2() -> Tokenizer:
 
 def test_templates(read: Read) -> None:
     recorded = read("lm_templates.json")
-    holders = recorded["input_motion_holder_seq"].count(prompts.INPUT)
+    holders = recorded["input_motion_holder_seq"].count(prompts.MOTION_TOKENS[prompts.INPUT_KIND])
     assert prompts.given_motion(holders) == recorded["input_motion_holder_seq"]
     assert prompts.asked_motion(holders) == recorded["output_motion_holder_seq"]
-    assert prompts.hidden_motion(holders) == recorded["masked_holder_seq"]
+    assert prompts.MOTION_TOKENS[prompts.MASKED_KIND] * holders == recorded["masked_holder_seq"]
     checked = 0
     for task in ("t2m", "m2t", "predict", "inbetween"):
         if task not in recorded:
             continue
         example = recorded[task]
         caption = (example["inputs"] if task == "t2m" else example["outputs"])[0]
-        bare = caption.strip('"')
-        assert caption in (bare, prompts.quoted(bare))
-        assert prompts.training_text(task, caption, holders) == example["label"]
-        asked, _, rest = example["label"].partition(prompts.JOINT)
-        assert asked == example["inputs"][0]
-        assert rest == example["outputs"][0] + prompts.TEXT_END
+        asked = prompts.official_prompt(task, caption, holders, "default")
+        answer = f" {caption}" if task == "m2t" else ""
+        assert asked + answer + prompts.TEXT_END == example["label"]
+        assert f"{example['inputs'][0]} \n {example['outputs'][0]}{prompts.TEXT_END}" == example["label"]
         checked += 1
     assert checked
 
@@ -106,5 +104,9 @@ def test_token_ids_of_gpt2(read: Read) -> None:
 )
 def test_questions(task: Any, profile: Any, text: str) -> None:
     """The official profile asks as the official evaluation does, the default one as its training did."""
-    pieces = {"given": prompts.given_motion(2), "asked": prompts.asked_motion(2), "hidden": prompts.hidden_motion(2)}
-    assert prompts.question(task, "a man jumps", 2, profile) == text.format(**pieces)
+    pieces = {
+        "given": prompts.given_motion(2),
+        "asked": prompts.asked_motion(2),
+        "hidden": prompts.MOTION_TOKENS[prompts.MASKED_KIND] * 2,
+    }
+    assert prompts.official_prompt(task, "a man jumps", 2, profile) == text.format(**pieces)

@@ -1,4 +1,8 @@
-"""Official prompts as token ids, and token ids as tokens of the two streams."""
+"""Official prompts as token ids, and token ids as tokens of the two streams.
+
+Facts: OpenMotionLab/MotionGPT3, commit cf5bab7. A prompt is words with names of tokens among them; a motion is a row of
+K holders between <start_of_motion> and <end_of_motion>, which stand for a latent to be read or to be drawn.
+"""
 
 from __future__ import annotations
 
@@ -6,33 +10,26 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from motiongpt3.models.backbone import TextBackbone
 from motiongpt3.models.bimodal import Tokens
-
-if TYPE_CHECKING:
-    from motiongpt3.models.config import Profile
-
-
-# The official code's prompts: words, and names of tokens that stand for motions.
-#
-# Facts: OpenMotionLab/MotionGPT3, commit cf5bab7. A text of training is `INPUT \n OUTPUT<|endoftext|>`; what its
-# evaluation asks has one " \n" more and words that training never saw.
+from motiongpt3.models.config import Profile
 
 OfficialTask = Literal["t2m", "m2t", "predict", "inbetween"]
 
-START, END = "<start_of_motion>", "<end_of_motion>"
+START, END, TEXT_END = "<start_of_motion>", "<end_of_motion>", "<|endoftext|>"
 MOTION_TOKENS = ("<masked_motion>", "<pad_motion>", "<motion_latent_holder_output>", "<motion_latent_holder>")
-"""The motion vocabulary, in the order of its rows."""
-MASKED, _, OUTPUT, INPUT = MOTION_TOKENS
-TEXT_END = "<|endoftext|>"
-JOINT = " \n "
-"""What stands between input and output."""
-
+"""Names of the motion vocabulary, in the order of its rows."""
+MASKED_KIND, PADDING_KIND, OUTPUT_KIND, INPUT_KIND = range(4)
+"""Rows of the motion vocabulary: a missing motion, padding, a motion that is to be made, a motion that is given."""
+VOCABULARY_ROWS = 6
+"""Rows that the motion vocabulary has; the last two have no meaning."""
+PADDED_TOKENS = 192
+"""Tokens of a row that the official code pads or cuts to, in training and evaluation."""
 QUESTIONS = {
     "t2m": "Generate motion: {given}",
     "m2t": "Generate text: {given}",
@@ -40,64 +37,31 @@ QUESTIONS = {
     "inbetween": "Complete the masked motion: {given}",
 }
 """What the official evaluation says around what is given."""
+_NAMES = re.compile("(" + "|".join(map(re.escape, (START, END, TEXT_END, *MOTION_TOKENS))) + ")")
 
 
 def given_motion(holders: int) -> str:
     """A motion that the model reads."""
-    return START + INPUT * holders + END
+    return START + MOTION_TOKENS[INPUT_KIND] * holders + END
 
 
 def asked_motion(holders: int) -> str:
     """A motion that the model makes."""
-    return START + OUTPUT * holders + END
+    return START + MOTION_TOKENS[OUTPUT_KIND] * holders + END
 
 
-def hidden_motion(holders: int) -> str:
-    """The missing part between two motions."""
-    return MASKED * holders
-
-
-def quoted(caption: str) -> str:
-    """A caption in double quotes, as half of the official training captions are."""
-    return f'"{caption}"'
-
-
-def given(task: OfficialTask, caption: str, holders: int) -> str:
-    """The input of a task: its caption, or the motions it starts from."""
-    if task == "t2m":
-        return caption
-    motion = given_motion(holders)
-    return motion + hidden_motion(holders) + motion if task == "inbetween" else motion
-
-
-def training_text(task: OfficialTask, caption: str, holders: int) -> str:
-    """One example of the official stages 1 and 2, the end of the text included."""
-    question = given(task, caption, holders)
-    if task in ("predict", "inbetween"):
-        question = QUESTIONS[task].format(given=question)
-    answer = caption if task == "m2t" else asked_motion(holders)
-    return question + JOINT + answer + TEXT_END
-
-
-def question(task: OfficialTask, caption: str, holders: int, profile: Profile) -> str:
+def official_prompt(task: OfficialTask, caption: str, holders: int, profile: Profile) -> str:
     """What the model continues: with the holders of a motion after START, or with words.
 
-    official: the words of the official evaluation. default: as in training (see `training_text`).
+    official: the words of the official evaluation. default: as in training, where a text is `INPUT \\n
+    OUTPUT<|endoftext|>`; what the evaluation asks has one " \\n" more and words that training never saw.
     """
-    asked = given(task, caption, holders)
-    if profile == "official":
-        asked = QUESTIONS[task].format(given=asked) + " \n"
-    elif task in ("predict", "inbetween"):
+    motion, hidden = given_motion(holders), MOTION_TOKENS[MASKED_KIND] * holders
+    asked = {"t2m": caption, "inbetween": motion + hidden + motion}.get(task, motion)
+    if profile == "official" or task in ("predict", "inbetween"):
         asked = QUESTIONS[task].format(given=asked)
-    return asked + " \n" if task == "m2t" else asked + JOINT + asked_motion(holders)
-
-
-# The motion tokens of the official checkpoints: holders, which stand for a latent to be read or to be drawn.
-
-MASKED_KIND, PADDING_KIND, OUTPUT_KIND, INPUT_KIND = range(4)
-"""Rows of the official motion vocabulary that have a meaning."""
-VOCABULARY_ROWS = 6
-"""Rows that it has."""
+    asked += " \n \n" if profile == "official" else " \n"
+    return asked if task == "m2t" else f"{asked} {asked_motion(holders)}"
 
 
 class Holders(nn.Module):
@@ -134,13 +98,8 @@ class Holders(nn.Module):
         return embedded
 
 
-_NAMES = re.compile("(" + "|".join(map(re.escape, (START, END, TEXT_END, *MOTION_TOKENS))) + ")")
-PADDED_TOKENS = 192
-"""Tokens of a row that the official code pads or cuts to, in training and evaluation."""
-
-
 def token_ids(backbone: TextBackbone, text: str) -> list[int]:
-    """Ids of a text in which tokens are named, as in `instructions.official`.
+    """Ids of a text in which tokens are named, as in `official_prompt`.
 
     Words have the text vocabulary's ids, then come <start_of_motion> and <end_of_motion>, then the motion vocabulary.
     """
@@ -167,7 +126,7 @@ class OfficialRows:
 
     Args:
         ids: (B, n), as `token_ids` makes them.
-        mask: (B, n) bool, False for padding.
+        mask: (B, n) bool, False for padding, which is on the right.
         motion_from: the first id of the motion vocabulary.
     """
 
@@ -176,16 +135,13 @@ class OfficialRows:
     motion_from: int
 
     @classmethod
-    def of(
-        cls, backbone: TextBackbone, rows: Sequence[Sequence[int]], padded: int = 0, left: bool = False
-    ) -> OfficialRows:
-        """Rows of ids filled with the end of text, on the right or on the left, to `padded` tokens or the longest."""
+    def of(cls, backbone: TextBackbone, rows: Sequence[Sequence[int]], padded: int = 0) -> OfficialRows:
+        """Rows of ids filled with the end of text to `padded` tokens or the longest."""
         length = max(padded, *map(len, rows))
         ids = torch.full((len(rows), length), backbone.eos_id)
         mask = torch.zeros(len(rows), length, dtype=torch.bool)
         for i, row in enumerate(rows):
-            at = slice(length - len(row), length) if left else slice(0, len(row))
-            ids[i, at], mask[i, at] = torch.tensor(row), True
+            ids[i, : len(row)], mask[i, : len(row)] = torch.tensor(row), True
         device = backbone.embedding.device
         return cls(ids.to(device), mask.to(device), backbone.vocabulary + 2)
 
@@ -193,12 +149,6 @@ class OfficialRows:
     def motion(self) -> Tensor:
         """(B, n) bool: tokens of the motion stream."""
         return self.ids >= self.motion_from
-
-    @cached_property
-    def positions(self) -> Tensor:
-        """(B, n) long: from 0 at the first real token, whichever side the padding is on."""
-        first = self.mask.int().argmax(1, keepdim=True)
-        return (torch.arange(self.ids.shape[1], device=self.ids.device) - first).clamp(min=0)
 
     def columns(self, motion: bool) -> tuple[Tensor, Tensor]:
         """Columns (B, m) of one stream's tokens in each row, in order, and which of them (B, m) are in the row."""
@@ -213,17 +163,9 @@ class OfficialRows:
         """The two streams' own tokens; motion is None where no row has any. `given` is as in `Holders.embed`."""
         columns, real = self.columns(motion=False)
         ids = self.ids.gather(1, columns).where(real, backbone.eos_id)
-        text = Tokens(backbone.embed(ids), self.positions.gather(1, columns), self.mask.gather(1, columns) & real)
+        text = Tokens(backbone.embed(ids), columns, self.mask.gather(1, columns) & real)
         if not self.motion.any():
             return text, None
         columns, real = self.columns(motion=True)
-        kinds = (self.ids.gather(1, columns) - self.motion_from).where(real, 1)
-        embeddings = holders.embed(kinds, given)
-        return text, Tokens(embeddings, self.positions.gather(1, columns), self.mask.gather(1, columns) & real)
-
-    def scatter(self, states: Tensor, motion: bool) -> Tensor:
-        """States (B, m, width) of one stream's tokens at their columns (B, n, width), 0 elsewhere."""
-        columns, real = self.columns(motion)
-        whole = states.new_zeros(*self.ids.shape, states.shape[-1])
-        index = columns[..., None].expand_as(states)
-        return whole.scatter(1, index, states * real[..., None])
+        kinds = (self.ids.gather(1, columns) - self.motion_from).where(real, PADDING_KIND)
+        return text, Tokens(holders.embed(kinds, given), columns, self.mask.gather(1, columns) & real)

@@ -31,36 +31,19 @@ PASSED_DTYPES = ("float64", "float32", "float16", "bfloat16", "bool", "uint8", "
 MAX_NAME, MAX_TENSORS, DEPTH = 300, 50_000, 3
 """Letters of a tensor's name, tensors of a file, dictionaries within dictionaries."""
 
-SKIPPED = [
-    "builtins.bool",
-    "builtins.bytes",
-    "builtins.dict",
-    "builtins.float",
-    "builtins.int",
-    "builtins.list",
-    "builtins.str",
-    "builtins.tuple",
-    "numpy.dtype",
-    "numpy.core.multiarray.scalar",
-    "numpy._core.multiarray.scalar",
-    "omegaconf.base.ContainerMetadata",
-    "omegaconf.base.Metadata",
-    "omegaconf.dictconfig.DictConfig",
-    "omegaconf.listconfig.ListConfig",
-    "omegaconf.nodes.AnyNode",
-    "omegaconf.nodes.BooleanNode",
-    "omegaconf.nodes.BytesNode",
-    "omegaconf.nodes.EnumNode",
-    "omegaconf.nodes.FloatNode",
-    "omegaconf.nodes.IntegerNode",
-    "omegaconf.nodes.PathNode",
-    "omegaconf.nodes.StringNode",
-    "pathlib.Path",
-    "pathlib.PosixPath",
-    "pathlib.WindowsPath",
-    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
-    "typing.Any",
-]
+SKIPPED = {
+    "builtins": "bool bytes dict float int list str tuple",
+    "numpy": "dtype",
+    "numpy.core.multiarray": "scalar",
+    "numpy._core.multiarray": "scalar",
+    "omegaconf.base": "ContainerMetadata Metadata",
+    "omegaconf.dictconfig": "DictConfig",
+    "omegaconf.listconfig": "ListConfig",
+    "omegaconf.nodes": "AnyNode BooleanNode BytesNode EnumNode FloatNode IntegerNode PathNode StringNode",
+    "pathlib": "Path PosixPath WindowsPath",
+    "pytorch_lightning.callbacks.model_checkpoint": "ModelCheckpoint",
+    "typing": "Any",
+}
 """Settings that Lightning writes beside the weights. An empty object takes the place of each: nothing is imported."""
 EMPTIED = (
     "collections.defaultdict",
@@ -180,7 +163,8 @@ def unpickle(source: str, zipped: bool) -> Any:
     """
     import torch
 
-    known: list[Any] = [(Nothing, name) for name in SKIPPED] + [(Emptied, name) for name in EMPTIED]
+    known: list[Any] = [(Nothing, f"{module}.{name}") for module in SKIPPED for name in SKIPPED[module].split()]
+    known += [(Emptied, name) for name in EMPTIED]
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(known):
             warnings.simplefilter("ignore")
