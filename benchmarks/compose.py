@@ -14,7 +14,7 @@ import time
 import numpy as np
 
 from motiongpt3 import Motion, MotionGPT3
-from motiongpt3.evaluation.checks.body_measures import measure_body
+from motiongpt3.evaluation.checks.body_measures import Measures
 from motiongpt3.evaluation.checks.kinematic_rules import RULES
 from motiongpt3.evaluation.checks.prompt_check import PromptCase, load_prompts
 
@@ -26,7 +26,7 @@ def memory() -> float:
 
 def seen(cases: list[PromptCase], motions: list[Motion]) -> float:
     """Percentage of motions that show their prompt's action."""
-    return 100 * float(np.mean([RULES[c.action](measure_body(m)) for c, m in zip(cases, motions, strict=True)]))
+    return 100 * float(np.mean([RULES[c.action](Measures(m)) for c, m in zip(cases, motions, strict=True)]))
 
 
 def main() -> None:

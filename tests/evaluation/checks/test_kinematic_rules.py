@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.evaluation.checks.body_measures import measure_body
+from motiongpt3.evaluation.checks.body_measures import Measures
 from motiongpt3.evaluation.checks.kinematic_rules import RULES, judge
 from motiongpt3.evaluation.checks.prompt_check import real_clips, validate_rules
 from motiongpt3.motion.motion import Motion
@@ -83,7 +83,7 @@ def test_left_and_right_are_mirror_images(clips: list[tuple[Motion, str, str]]) 
     pairs = [(name, name.replace("left", "right")) for name in RULES if "left" in name]
     assert all(right in RULES for _, right in pairs)
     for motion, _, _ in clips[::10]:
-        body, mirrored = measure_body(motion), measure_body(motion.mirror())
+        body, mirrored = Measures(motion), Measures(motion.mirror())
         for left, right in pairs:
             assert RULES[left](body) == RULES[right](mirrored)
             assert RULES[right](body) == RULES[left](mirrored)
@@ -97,8 +97,8 @@ def test_place_direction_and_height_change_nothing(clips: list[tuple[Motion, str
     scale = data.draw(st.floats(0.95, 1.05))
     shift = np.array([data.draw(st.floats(-5, 5)), data.draw(st.floats(-1, 1)), data.draw(st.floats(-5, 5))])
     turn = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
-    moved = measure_body(motion.replace(joints=motion.joints @ turn.T * scale + shift))
-    body = measure_body(motion)
+    moved = Measures(motion.replace(joints=motion.joints @ turn.T * scale + shift))
+    body = Measures(motion)
     for name in ("turn", "forward", "left_speed", "pelvis_low", "clearance", "lean", "stride", "roam"):
         assert getattr(moved, name) == pytest.approx(getattr(body, name), abs=0.02 if name != "turn" else 0.2), name
     assert moved.left_side.wrist_top == pytest.approx(body.left_side.wrist_top, abs=1e-3)
@@ -147,6 +147,6 @@ def test_frame_rate_does_not_matter() -> None:
 
 def test_bad_motions_get_one_line() -> None:
     with pytest.raises(MotionGPT3Error, match="too short"):
-        measure_body(standing(3))
+        Measures(standing(3))
     with pytest.raises(KeyError):
         judge(standing(), "levitate")

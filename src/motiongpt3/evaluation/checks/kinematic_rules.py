@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from motiongpt3.evaluation.checks.body_measures import Measures, Side, measure_body
+from motiongpt3.evaluation.checks.body_measures import Measures, Side
 from motiongpt3.motion.motion import Motion
 
 Rule = Callable[[Measures], bool]
 
 
 def judge(motion: Motion, action: str) -> bool:
-    """Whether the motion shows the action, a name in RULES; KeyError for another one. Errors as in `measure_body`."""
-    return RULES[action](measure_body(motion))
+    """Whether the motion shows the action, a name in RULES; KeyError for another one. Errors as in `Measures`."""
+    return RULES[action](Measures(motion))
 
 
 # What many actions share.
@@ -201,16 +201,16 @@ def sit_and_stand(body: Measures) -> bool:
     return rises_again(body) and body.roam < 0.8 and abs(body.turn) < 45 and seated and even
 
 
-def side_lunge(body: Measures, leg: Side, other: Side, sign: float) -> bool:
+def side_lunge(body: Measures, leg: Side, other: Side) -> bool:
     """Feet wide, weight over one bent knee, the other leg straighter, and up again."""
-    wide = body.feet_apart > 0.4 and sign * body.slant > 0.1
+    wide = body.feet_apart > 0.4 and leg.sign * body.slant > 0.1
     bent = leg.knee_at_bottom < 135 and other.knee_at_bottom - leg.knee_at_bottom > 20
     return rises_again(body) and stays(body) and wide and bent and body.pelvis_start - body.pelvis_low > 0.07
 
 
-def lunge(body: Measures, front: Side, other: Side, sign: float) -> bool:
+def lunge(body: Measures, front: Side, other: Side) -> bool:
     """One foot far in front of the other, both knees bend, and up again."""
-    long = sign * body.feet_ahead > max(0.4, body.feet_apart)
+    long = front.sign * body.feet_ahead > max(0.4, body.feet_apart)
     bent = front.knee_at_bottom + other.knee_at_bottom < 280 and body.pelvis_start - body.pelvis_low > 0.1
     return body.pelvis_end > 0.75 and stays(body) and long and bent
 
@@ -283,14 +283,6 @@ def _both(name: str, rule: Callable[[Measures, Side, Side], bool]) -> dict[str, 
     }
 
 
-def _both_signed(name: str, rule: Callable[[Measures, Side, Side, float], bool]) -> dict[str, Rule]:
-    """The same for a rule that also takes +1 for left and -1 for right."""
-    return {
-        name.format("left"): lambda body: rule(body, body.left_side, body.right_side, 1.0),
-        name.format("right"): lambda body: rule(body, body.right_side, body.left_side, -1.0),
-    }
-
-
 RULES: dict[str, Rule] = {
     "walk forward": walk_forward,
     "walk backward": walk_backward,
@@ -311,8 +303,8 @@ RULES: dict[str, Rule] = {
     **_both("swing {} arm back", swing_arm_back),
     "squat": squat,
     "sit and stand": sit_and_stand,
-    **_both_signed("side lunge {}", side_lunge),
-    **_both_signed("lunge {}", lunge),
+    **_both("side lunge {}", side_lunge),
+    **_both("lunge {}", lunge),
     **_both("raise {} leg", raise_leg),
     **_both("lift {} knee", lift_knee),
     "elbow to knee": elbow_to_knee,

@@ -13,7 +13,7 @@ import numpy as np
 import yaml
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.evaluation.checks.body_measures import measure_body
+from motiongpt3.evaluation.checks.body_measures import Measures
 from motiongpt3.evaluation.checks.kinematic_rules import RULES
 from motiongpt3.motion.motion import Motion
 
@@ -150,7 +150,7 @@ def evaluate_prompts(
         batch_size: most texts in a call.
 
     Raises:
-        MotionGPT3Error: no prompt, no seed, an unknown action, a wrong number of motions, or a motion `measure_body`
+        MotionGPT3Error: no prompt, no seed, an unknown action, a wrong number of motions, or a motion `Measures`
             refuses.
     """
     if not cases or not seeds:
@@ -170,7 +170,7 @@ def evaluate_prompts(
                 if len(motions) != len(batch):
                     raise MotionGPT3Error(f"asked for {len(batch)} motions, got {len(motions)}")
                 for i, motion in zip(batch, motions, strict=True):
-                    body = measure_body(motion)
+                    body = Measures(motion)
                     verdicts[i, s] = [RULES[name](body) for name in names]
     wanted = np.array([names.index(case.action) for case in cases])
     right = verdicts[np.arange(len(cases)), :, wanted]
@@ -231,7 +231,7 @@ def validate_rules(clips: Iterable[tuple[Motion, str]]) -> RuleReport:
         clips: motions with their `short` labels; clips of no listed action are passed over.
 
     Raises:
-        MotionGPT3Error: no clip of any action, or a motion `measure_body` refuses.
+        MotionGPT3Error: no clip of any action, or a motion `Measures` refuses.
     """
     patterns = real_clips()
     names = list(patterns)
@@ -240,7 +240,7 @@ def validate_rules(clips: Iterable[tuple[Motion, str]]) -> RuleReport:
     for motion, label in clips:
         shown = [i for i, name in enumerate(names) if patterns[name].search(label)]
         if shown:
-            body = measure_body(motion)
+            body = Measures(motion)
             count[shown] += 1
             yes[shown] += [RULES[name](body) for name in names]
     kept = np.flatnonzero(count)
