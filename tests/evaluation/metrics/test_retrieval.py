@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.evaluation.metrics import ContrastiveRetrieval, RPrecision
-from motiongpt3.evaluation.metrics.retrieval import contrastive_scores, label_groups, plain_groups, r_precision
+from motiongpt3.evaluation.metrics.retrieval import contrastive_scores, label_groups, make_groups, r_precision
 
 
 def test_ranks_by_hand() -> None:
@@ -55,7 +55,7 @@ def test_fewer_samples_than_a_group() -> None:
 def test_other_seeds_are_other_groups() -> None:
     text = torch.randn(96, 4)
     motion = text + torch.randn(96, 4)
-    assert not torch.equal(plain_groups(96, 32, 0), plain_groups(96, 32, 1))
+    assert not torch.equal(make_groups(96, 32, 0), make_groups(96, 32, 1))
     scores = {float(r_precision(text, motion, seed=seed)["r_precision_1"]) for seed in range(5)}
     assert len(scores) > 1
 

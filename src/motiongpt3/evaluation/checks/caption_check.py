@@ -1,11 +1,15 @@
-"""Are the words of a caption right? The action by a published list of synonyms, directions by the clip's own words."""
+"""Are the words of a caption right? The action by a published list of synonyms, directions by the clip's own words.
+
+synonyms.yaml names the actions; what a sentence says of left and right, forward and backward is found by
+expressions. `judge_captions` counts what a model wrote, `validate_judge` how the judge judges what people wrote.
+"""
 
 from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -18,6 +22,65 @@ from motiongpt3.motion.motion import mirror_text
 
 CAPTION_BARS = {"action": 0.80, "left_right": 0.90, "forward_backward": 0.90}
 """Shares that a good model reaches; and more than 200 distinct captions over the test split of data/mocap."""
+
+_SIDE = re.compile(r"\b(left|right)(?:wards?)?(?: (?:upper |fore|lower )?(\w+))?")
+_RESTING = re.compile(
+    r"\b(?:on|onto) (?:the|their|his|her) (?:left|right) (?:leg|foot)\b"
+    r"|\b(?:left|right) (?:arm|hand|leg|foot)"
+    r"(?: (?:hang|relax|rest|stay|stand|remain|kept|keep|straight)\w*| still| at (?:the|their|his|her))"
+)
+"""A side that does nothing: "onto the left leg", "the left arm hanging loose"."""
+_NOUNS = {
+    **dict.fromkeys(["arm", "arms", "hand", "hands", "forearm", "wrist", "elbow", "elbows", "fist", "shoulder"], "arm"),
+    **dict.fromkeys(["leg", "legs", "foot", "feet", "thigh", "ankle"], "leg"),
+    **dict.fromkeys(["knee", "knees"], "knee"),
+}
+_COURSE = re.compile(r"\b(forwards?|ahead|backwards?|in reverse|backs (?:away|up|off)|retreats?)\b")
+_LEANING = re.compile(r"\b(lean|bend|bent|bow|tilt|fac|arm|hand|chest|look)\w*(?: \w+){0,5} (forward|backward)s?\b")
+_TURNED = {"forward": "backward", "forwards": "backwards", "ahead": "backward", "backward": "forward",
+           "backwards": "forwards"}  # fmt: skip
+_TURNED_WORD = re.compile(r"\b(" + "|".join(_TURNED) + r")\b", re.IGNORECASE)
+_BOTH = re.compile(
+    r"\b(forth|back|(?:forwards?|ahead)\b.*\bbackwards?|backwards?\b.*\b(?:forwards?|ahead))\b", re.IGNORECASE
+)
+_SIDED = re.compile(
+    r"\b(left|right|both|forwards?|ahead|backwards?|back|sideways|up|down|clockwise|counterclockwise)\w*\b",
+    re.IGNORECASE,
+)
+
+
+def said(caption: str) -> dict[str, str]:
+    """The first direction that a caption gives to each thing: {"arm": "left", "way": "right", "course": "forward"}."""
+    text = _RESTING.sub(" ", caption.lower())
+    found: dict[str, str] = {}
+    for match in _SIDE.finditer(text):
+        found.setdefault(_NOUNS.get(match[2] or "", "way"), match[1])
+    course = _COURSE.search(_LEANING.sub(" ", text))
+    if course:
+        found["course"] = "forward" if course[1].startswith(("forward", "ahead")) else "backward"
+    return found
+
+
+def sides(text: str) -> tuple[str, ...]:
+    """The words of side and direction of a sentence, in order."""
+    return tuple(found.lower() for found in _SIDED.findall(text))
+
+
+def other_side(text: str) -> str | None:
+    """The sentence with left and right swapped; None where it names no side."""
+    mirrored = mirror_text(text)
+    return mirrored if mirrored != text else None
+
+
+def other_direction(text: str) -> str | None:
+    """The sentence with forward and backward swapped; None where it names neither, or both."""
+    if _BOTH.search(text) or not _TURNED_WORD.search(text):
+        return None
+    return _reversed(text)
+
+
+def _reversed(text: str) -> str:
+    return _TURNED_WORD.sub(lambda match: _TURNED[match[0].lower()], text)
 
 
 class Labelled(NamedTuple):
@@ -49,13 +112,29 @@ def actions() -> tuple[ActionWords, ...]:
         ActionWords(
             name, re.compile(entry["labels"]), _any(entry["words"]), _any(entry["not"]) if "not" in entry else None
         )
-        for name, entry in _content()["actions"].items()
+        for name, entry in _synonyms()["actions"].items()
     )
 
 
 def action_of(label: str) -> ActionWords | None:
     """The action of a clip's label, or None where the list has none."""
     return next((action for action in actions() if action.labels.search(base_action(label))), None)
+
+
+def _any(expressions: Sequence[str]) -> re.Pattern[str]:
+    return re.compile(r"\b(?:" + "|".join(expressions) + r")\b")
+
+
+@cache
+def _ignored() -> re.Pattern[str]:
+    return _any(_synonyms()["ignored"])
+
+
+@cache
+def _synonyms() -> dict[str, Any]:
+    content = files("motiongpt3.evaluation.checks").joinpath("synonyms.yaml").read_text(encoding="utf-8")
+    result: dict[str, Any] = yaml.safe_load(content)
+    return result
 
 
 class Directions:
@@ -92,6 +171,18 @@ class Directions:
         return {kind: all(verdicts) if verdicts else None for kind, verdicts in judged.items()}
 
 
+def _shares(sayings: Iterable[Mapping[str, str]], least: float) -> dict[str, set[str]]:
+    """Per thing the directions that at least a share of those say who say one."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for saying in sayings:
+        for what, word in saying.items():
+            counts[what][word] += 1
+    return {
+        what: {word for word, number in words.items() if number >= least * words.total()}
+        for what, words in counts.items()
+    }
+
+
 @dataclass(frozen=True)
 class CaptionReport:
     """How good captions are; shares are None where nothing was judged.
@@ -117,10 +208,6 @@ class CaptionReport:
     distinct: int
     by_action: Mapping[str, tuple[int, float]]
     scores: Mapping[str, float]
-
-    def as_dict(self) -> dict[str, Any]:
-        """All of it, for JSON."""
-        return asdict(self)
 
     def table(self) -> str:
         """One line per action, then the totals."""
@@ -149,7 +236,7 @@ def judge_captions(
     Raises:
         MotionGPT3Error: no captions, numbers that do not fit, or a clip without references.
     """
-    from motiongpt3.evaluation.metrics.language import CaptionScores
+    from motiongpt3.evaluation.metrics.language import SCORES, CaptionScores
 
     if not captions or len(captions) != len(clips):
         raise MotionGPT3Error(f"{len(captions)} captions for {len(clips)} clips: one each is needed")
@@ -177,7 +264,7 @@ def judge_captions(
         courses=len(turns["forward_backward"]),
         distinct=len({" ".join(caption.lower().split()) for caption in captions}),
         by_action={name: (len(rights), sum(rights) / len(rights)) for name, rights in sorted(verdicts.items())},
-        scores={name: float(numbers[name]) for name in ("bleu_1", "bleu_4", "rouge_l", "cider")},
+        scores={name: float(numbers[name]) for name in SCORES},
     )
 
 
@@ -206,16 +293,14 @@ class JudgeReport:
 
     def table(self) -> str:
         """Four lines."""
-        return "\n".join(
-            [
-                f"{self.captions} real captions; {self.unlisted} clips have a label that is not in the list",
-                f"captions of the clip called right: {self.own:.1%}; of clips of other actions called wrong: "
-                f"{self.others:.1%}",
-                f"left and right called right: {_percent(self.left_right)}; swapped, called wrong: "
-                f"{_percent(self.mirrored)}",
-                f"forward and backward called right: {_percent(self.forward_backward)}; swapped, called wrong: "
-                f"{_percent(self.reversed)}",
-            ]
+        return (
+            f"{self.captions} real captions; {self.unlisted} clips have a label that is not in the list\n"
+            f"captions of the clip called right: {self.own:.1%}; of clips of other actions called wrong: "
+            f"{self.others:.1%}\n"
+            f"left and right called right: {_percent(self.left_right)}; swapped, called wrong: "
+            f"{_percent(self.mirrored)}\n"
+            f"forward and backward called right: {_percent(self.forward_backward)}; swapped, called wrong: "
+            f"{_percent(self.reversed)}"
         )
 
 
@@ -239,26 +324,23 @@ def validate_judge(clips: Sequence[Labelled], directions: Directions | None = No
         groups[action.name] += clip.references
         for number, caption in enumerate(clip.references):
             rest = Labelled([*clip.references[:number], *clip.references[number + 1 :]], clip.label)
-            asis = directions.right(caption, rest)
-            swapped = directions.right(mirror_text(caption), rest), directions.right(_reversed(caption), rest)
-            for kind, other in (("left_right", swapped[0]), ("forward_backward", swapped[1])):
-                if (right := asis[kind]) is not None:
+            for kind, swap in (("left_right", mirror_text), ("forward_backward", _reversed)):
+                if (right := directions.right(caption, rest)[kind]) is not None:
                     kinds[kind].append(right)
-                if (wrong := other[kind]) is not None:
-                    kinds[f"{kind} swapped"].append(not wrong)
+                if (right := directions.right(swap(caption), rest)[kind]) is not None:
+                    kinds[f"{kind} swapped"].append(not right)
     if len(groups) < 2:
         raise MotionGPT3Error(
             "the judge of captions needs clips of two actions or more; labels must be as in clips.jsonl"
         )
     listed = {action.name: action for action in actions()}
-    own_right = sum(listed[name].named_in(text) for name, texts in groups.items() for text in texts)
     total = sum(map(len, groups.values()))
-    others_wrong = pairs = 0
+    own_right = others_wrong = pairs = 0
     for name, own in groups.items():
-        for another, texts in groups.items():
-            if another != name:
-                others_wrong += len(own) * sum(not listed[name].named_in(text) for text in texts)
-                pairs += len(own) * len(texts)
+        others = [text for other, texts in groups.items() if other != name for text in texts]
+        own_right += sum(listed[name].named_in(text) for text in own)
+        others_wrong += len(own) * sum(not listed[name].named_in(text) for text in others)
+        pairs += len(own) * len(others)
     return JudgeReport(
         captions=total,
         unlisted=unlisted,
@@ -271,105 +353,9 @@ def validate_judge(clips: Sequence[Labelled], directions: Directions | None = No
     )
 
 
-_SIDE = re.compile(r"\b(left|right)(?:wards?)?(?: (?:upper |fore|lower )?(\w+))?")
-_RESTING = re.compile(
-    r"\b(?:on|onto) (?:the|their|his|her) (?:left|right) (?:leg|foot)\b"
-    r"|\b(?:left|right) (?:arm|hand|leg|foot)"
-    r"(?: (?:hang|relax|rest|stay|stand|remain|kept|keep|straight)\w*| still| at (?:the|their|his|her))"
-)
-"""A side that does nothing: "onto the left leg", "the left arm hanging loose"."""
-_NOUNS = {
-    **dict.fromkeys(["arm", "arms", "hand", "hands", "forearm", "wrist", "elbow", "elbows", "fist", "shoulder"], "arm"),
-    **dict.fromkeys(["leg", "legs", "foot", "feet", "thigh", "ankle"], "leg"),
-    **dict.fromkeys(["knee", "knees"], "knee"),
-}
-_COURSE = re.compile(r"\b(forwards?|ahead|backwards?|in reverse|backs (?:away|up|off)|retreats?)\b")
-_LEANING = re.compile(r"\b(lean|bend|bent|bow|tilt|fac|arm|hand|chest|look)\w*(?: \w+){0,5} (forward|backward)s?\b")
-_TURNED = {"forward": "backward", "forwards": "backwards", "ahead": "backward", "backward": "forward",
-           "backwards": "forwards"}  # fmt: skip
-
-
-def said(caption: str) -> dict[str, str]:
-    """The first direction that a caption gives to each thing: {"arm": "left", "way": "right", "course": "forward"}."""
-    text = _RESTING.sub(" ", caption.lower())
-    found: dict[str, str] = {}
-    for match in _SIDE.finditer(text):
-        found.setdefault(_NOUNS.get(match[2] or "", "way"), match[1])
-    course = _COURSE.search(_LEANING.sub(" ", text))
-    if course:
-        found["course"] = "forward" if course[1].startswith(("forward", "ahead")) else "backward"
-    return found
-
-
-def _shares(sayings: Iterable[Mapping[str, str]], least: float) -> dict[str, set[str]]:
-    """Per thing the directions that at least a share of those say who say one."""
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    for saying in sayings:
-        for what, word in saying.items():
-            counts[what][word] += 1
-    return {
-        what: {word for word, number in words.items() if number >= least * words.total()}
-        for what, words in counts.items()
-    }
-
-
-def _reversed(caption: str) -> str:
-    return re.sub(r"\b(" + "|".join(_TURNED) + r")\b", lambda match: _TURNED[match[1]], caption.lower())
-
-
-def _any(expressions: Sequence[str]) -> re.Pattern[str]:
-    return re.compile(r"\b(?:" + "|".join(expressions) + r")\b")
-
-
-@cache
-def _ignored() -> re.Pattern[str]:
-    return _any(_content()["ignored"])
-
-
-@cache
-def _content() -> dict[str, Any]:
-    content = files("motiongpt3.evaluation.checks").joinpath("synonyms.yaml").read_text(encoding="utf-8")
-    result: dict[str, Any] = yaml.safe_load(content)
-    return result
-
-
 def _mean(values: Sequence[bool]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.1%}"
-
-
-# Sentences that say the opposite: left for right, forward for backward. An evaluator must tell them apart.
-
-_FLIPS = {
-    "forward": "backward", "backward": "forward", "forwards": "backwards", "backwards": "forwards",
-    "ahead": "backward",
-}  # fmt: skip
-_DIRECTION = re.compile(r"\b(" + "|".join(sorted(_FLIPS, key=len, reverse=True)) + r")\b", re.IGNORECASE)
-_BOTH = re.compile(
-    r"\b(forth|back|(?:forwards?|ahead)\b.*\bbackwards?|backwards?\b.*\b(?:forwards?|ahead))\b", re.IGNORECASE
-)
-_SIDED = re.compile(
-    r"\b(left|right|both|forwards?|ahead|backwards?|back|sideways|up|down|clockwise|counterclockwise)\w*\b",
-    re.IGNORECASE,
-)
-
-
-def other_side(text: str) -> str | None:
-    """The sentence with left and right swapped; None where it names no side."""
-    mirrored = mirror_text(text)
-    return mirrored if mirrored != text else None
-
-
-def other_direction(text: str) -> str | None:
-    """The sentence with forward and backward swapped; None where it names neither, or both."""
-    if _BOTH.search(text) or not _DIRECTION.search(text):
-        return None
-    return _DIRECTION.sub(lambda found: _FLIPS[found[0].lower()], text)
-
-
-def sides(text: str) -> tuple[str, ...]:
-    """The words of side and direction of a sentence, in order."""
-    return tuple(found.lower() for found in _SIDED.findall(text))

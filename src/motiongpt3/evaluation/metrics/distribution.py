@@ -66,12 +66,8 @@ class FID(SampleMetric):
             self._warn(f"FID is undefined: {has}; a covariance needs {size + 1} of each")
         if fewest > size or (self.singular and fewest >= 2):
             score = frechet_distance(made, true)
-        return {
-            "fid": score,
-            "samples": torch.tensor(len(made)),
-            "samples_real": torch.tensor(len(true)),
-            "excluded": torch.tensor(len(self.excluded)),
-        }
+        counts = {"samples": torch.tensor(len(made)), "samples_real": torch.tensor(len(true))}
+        return {"fid": score, **self._counts(table), **counts}
 
 
 class Diversity(SampleMetric):
@@ -86,33 +82,37 @@ class Diversity(SampleMetric):
         names: see `SampleMetric`.
     """
 
+    score, drawn, sizes = "diversity", "samples", ("samples", "dimensions")
+
     def __init__(self, pairs: int = 300, seed: int = 0, names: Sequence[str] | None = None) -> None:
         super().__init__(("embedding",), names)
         self.pairs, self.seed = pairs, seed
 
     def update(self, embedding: Tensor, index: Tensor | Sequence[int]) -> None:
         """Add a batch of (B, D) embeddings with their (B,) places in the population."""
-        if embedding.ndim != 2:
-            raise MotionGPT3Error(f"embeddings must be (samples, dimensions), not {tuple(embedding.shape)}")
+        if embedding.ndim != len(self.sizes):
+            raise MotionGPT3Error(f"embeddings must be ({', '.join(self.sizes)}), not {tuple(embedding.shape)}")
         self._keep(index, finite_rows(embedding), embedding=embedding)
 
     def compute(self) -> dict[str, Tensor]:
         """The score as a float64 scalar; see the class."""
         table = self._samples()
+        motions = table["embedding"].transpose(0, len(self.sizes) - 2) if len(table["index"]) else torch.zeros(0)
         score = torch.tensor(torch.nan, dtype=torch.float64)
-        if len(table["index"]) < self.pairs:
-            self._warn(f"diversity is undefined: {len(table['index'])} samples, and a draw takes {self.pairs}")
+        if len(motions) < self.pairs:
+            self._warn(f"{self.score} is undefined: {len(motions)} {self.drawn}, and a draw takes {self.pairs}")
         else:
-            score = diversity(table["embedding"], self.pairs, self.seed)
-        return {"diversity": score, **self._counts(table)}
+            score = mean_distance(motions, self.pairs, self.seed)
+        return {self.score: score, **self._counts(table)}
 
 
-class MultiModality(SampleMetric):
+class MultiModality(Diversity):
     """Mean distance between motions generated from the same text (Guo et al., CVPR 2022).
 
-    A sample is a text with all motions made from it; one motion that is not finite excludes the text. `compute` returns
-    `multimodality` (units of the embedding), `samples` (texts) and `excluded`. With fewer motions per text than pairs
-    it is NaN and a warning says so.
+    A sample is a text with all motions made from it; one motion that is not finite excludes the text. `update` takes
+    (B, R, D) embeddings, R motions of each text, with the texts' (B,) places. `compute` returns `multimodality` (units
+    of the embedding), `samples` (texts) and `excluded`. With fewer motions per text than pairs it is NaN and a warning
+    says so.
 
     Args:
         pairs: motions of each of the two draws; the papers take 10 of 30.
@@ -120,26 +120,10 @@ class MultiModality(SampleMetric):
         names: see `SampleMetric`; they name the texts.
     """
 
+    score, drawn, sizes = "multimodality", "motions of a text", ("texts", "motions", "dimensions")
+
     def __init__(self, pairs: int = 10, seed: int = 0, names: Sequence[str] | None = None) -> None:
-        super().__init__(("embedding",), names)
-        self.pairs, self.seed = pairs, seed
-
-    def update(self, embedding: Tensor, index: Tensor | Sequence[int]) -> None:
-        """Add a batch of (B, R, D) embeddings, R motions of each text, with the texts' (B,) places."""
-        if embedding.ndim != 3:
-            raise MotionGPT3Error(f"embeddings must be (texts, motions, dimensions), not {tuple(embedding.shape)}")
-        self._keep(index, finite_rows(embedding), embedding=embedding)
-
-    def compute(self) -> dict[str, Tensor]:
-        """The score as a float64 scalar; see the class."""
-        table = self._samples()
-        score = torch.tensor(torch.nan, dtype=torch.float64)
-        motions = table["embedding"].shape[1] if len(table["index"]) else 0
-        if motions < self.pairs:
-            self._warn(f"multimodality is undefined: {motions} motions of a text, and a draw takes {self.pairs}")
-        else:
-            score = multimodality(table["embedding"], self.pairs, self.seed)
-        return {"multimodality": score, **self._counts(table)}
+        super().__init__(pairs, seed, names)
 
 
 def frechet_distance(first: Tensor, second: Tensor) -> Tensor:
@@ -166,13 +150,8 @@ def frechet_distance(first: Tensor, second: Tensor) -> Tensor:
     return (means + covariance[0].trace() + covariance[1].trace() - 2 * common).clamp(min=0)
 
 
-def diversity(embedding: Tensor, pairs: int = 300, seed: int = 0) -> Tensor:
-    """Mean distance of `pairs` motions to as many others, (N, D) -> scalar. Two draws, each without replacement."""
+def mean_distance(motions: Tensor, pairs: int, seed: int) -> Tensor:
+    """Mean distance of `pairs` of (N, ..., D) motions to as many others; two draws, each without replacement."""
     random = np.random.RandomState(seed)
-    one, other = (torch.from_numpy(random.choice(len(embedding), pairs, replace=False)) for _ in range(2))
-    return (embedding[one].double() - embedding[other].double()).norm(dim=-1).mean()
-
-
-def multimodality(embedding: Tensor, pairs: int = 10, seed: int = 0) -> Tensor:
-    """Mean distance within the motions of a text, (texts, R, D) -> scalar. Two draws, each without replacement."""
-    return diversity(embedding.transpose(0, 1), pairs, seed)
+    one, other = (torch.from_numpy(random.choice(len(motions), pairs, replace=False)) for _ in range(2))
+    return (motions[one].double() - motions[other].double()).norm(dim=-1).mean()

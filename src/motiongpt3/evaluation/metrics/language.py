@@ -1,4 +1,9 @@
-"""How close are captions to what people wrote? BLEU, ROUGE-L and CIDEr-D."""
+"""How close are captions to what people wrote? BLEU, ROUGE-L, CIDEr-D and BERTScore.
+
+BLEU is own code, for sacrebleu and torchmetrics know the closest reference's length alone, not the shortest one's.
+BERTScore is own code, for torchmetrics' weighs words by the targets of one call: the baseline of unrelated captions,
+with the same weights, cannot be had from it. Both are oracles in the tests.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +24,7 @@ from torch.nn.functional import normalize
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.evaluation.metrics.samples import SampleMetric
 from motiongpt3.evaluation.provenance import files_hash
-from motiongpt3.evaluation.tmr import MINILM, minilm_folder
+from motiongpt3.evaluation.tmr import MINILM, hidden_states, minilm_folder
 from motiongpt3.models.backbone_files import read_tokenizer
 
 TokenList = Sequence[str]
@@ -121,16 +126,14 @@ class CaptionScores(SampleMetric):
         order = table["index"].tolist()
         captions = [list(self.tokenize(found[index][0])) for index in order]
         references = [[list(self.tokenize(text)) for text in found[index][1:]] for index in order]
-        names = ("bleu_1", "bleu_4", "rouge_l", "cider")
-        scores = dict.fromkeys(names, math.nan)
+        scores = dict.fromkeys(SCORES, math.nan)
         if not order:
-            self._warn(f"{', '.join(names)} are undefined: there are no captions")
+            self._warn(f"{', '.join(SCORES)} are undefined: there are no captions")
         else:
-            scores["bleu_1"] = bleu(captions, references, 1, self.reference_length)
-            scores["bleu_4"] = bleu(captions, references, 4, self.reference_length)
-            each = [
-                max(rouge_l(one, other) for other in others) for one, others in zip(captions, references, strict=True)
-            ]
+            for n in (1, 4):
+                scores[f"bleu_{n}"] = bleu(captions, references, n, self.reference_length)
+            pairs = zip(captions, references, strict=True)
+            each = [max(rouge_l(one, other) for other in others) for one, others in pairs]
             scores["rouge_l"] = math.fsum(each) / len(each)
         if len(order) == 1:
             self._warn("CIDEr is undefined for one caption: it weighs words by how few of the captions have them")
@@ -251,12 +254,10 @@ def cider_d(
     return scores
 
 
-# BERTScore: how alike are the words of captions and references, by the vectors a language model gives them?
-#
-# Zhang et al., BERTScore: Evaluating Text Generation with BERT, ICLR 2020.
-
 PAIRS = 2000
-"""Pairs of unrelated captions whose mean score is the baseline."""
+"""Pairs of unrelated captions whose mean score is the baseline: scores that differ by 0.1 leave an error of 0.002."""
+MAX_TOKENS = 256
+"""Of a text; what lies beyond is not read. Captions have some ten."""
 
 
 @dataclass(frozen=True)
@@ -268,18 +269,17 @@ class TokenVectors:
 
 
 class WordEncoder:
-    """Vectors of words in context, of one layer of a language model.
+    """Vectors of words in context, of a layer 70 % up a language model: 17 of roberta-large's 24, as BERTScore has it.
 
     Args:
         model: "minilm" for the sentence encoder that comes with `motiongpt3[evaluate]`, or a folder with config.json,
             tokenizer.json and model.safetensors, such as a copy of roberta-large.
-        layer: whose output; None: about 70 % up, which is 17 of roberta-large's 24, as BERTScore has it.
 
     Raises:
         MotionGPT3Error: there is no such model, or it is damaged.
     """
 
-    def __init__(self, model: str = MINILM, layer: int | None = None) -> None:
+    def __init__(self, model: str = MINILM) -> None:
         from transformers import AutoModel
 
         folder = minilm_folder() if model == MINILM else Path(model)
@@ -288,15 +288,12 @@ class WordEncoder:
         self.tokenizer = read_tokenizer(folder / "tokenizer.json")
         try:
             self.network = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
-            layers = int(self.network.config.num_hidden_layers)
+            self.layer = round(0.7 * self.network.config.num_hidden_layers)
             positions = int(self.network.config.max_position_embeddings)
         except Exception as error:  # the library raises too many kinds
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise MotionGPT3Error(f"{folder} holds no language model that can be used ({reason[:200]})") from None
-        self.layer = round(0.7 * layers) if layer is None else layer
-        if not 1 <= self.layer <= layers:
-            raise MotionGPT3Error(f"the layer of a model of {layers} is 1 to {layers}, not {layer}")
-        self.tokenizer.enable_truncation(min(256, positions - 2))
+        self.tokenizer.enable_truncation(min(MAX_TOKENS, positions - 2))
         self.tokenizer.enable_padding()
         self.facts: dict[str, Any] = {
             "name": MINILM if model == MINILM else folder.name,
@@ -308,23 +305,18 @@ class WordEncoder:
     def __call__(self, texts: Sequence[str], batch: int = 64) -> dict[str, TokenVectors]:
         """Text -> its words, without the marks of start and end."""
         known: dict[str, TokenVectors] = {}
-        unique = sorted(set(texts), key=len)
-        for at in range(0, len(unique), batch):
-            part = unique[at : at + batch]
-            tokens = self.tokenizer.encode_batch(part)
-            ids = torch.tensor([one.ids for one in tokens])
-            mask = torch.tensor([one.attention_mask for one in tokens])
-            states = self.network(ids, attention_mask=mask, output_hidden_states=True).hidden_states[self.layer]
-            for text, one, row in zip(part, tokens, normalize(states.float(), dim=-1), strict=True):
-                kept = [n for n, special in enumerate(one.special_tokens_mask) if not special]
-                known[text] = TokenVectors(tuple(one.ids[n] for n in kept), row[kept])
+        unique = list(dict.fromkeys(texts))
+        for rows, tokens, _, states in hidden_states(self.network, self.tokenizer, unique, batch):
+            for n, one, vectors in zip(rows, tokens, normalize(states[self.layer].float(), dim=-1), strict=True):
+                kept = [at for at, special in enumerate(one.special_tokens_mask) if not special]
+                known[unique[n]] = TokenVectors(tuple(one.ids[at] for at in kept), vectors[kept])
         return known
 
 
 def bert_score(
     encode: WordEncoder, captions: Sequence[str], references: Sequence[Sequence[str]], seed: int = 0
 ) -> tuple[float, float]:
-    """Rescaled F1 and the baseline it is rescaled with.
+    """BERTScore (Zhang et al., ICLR 2020): rescaled F1 and the baseline it is rescaled with.
 
     Each word's best match counts with the word's inverse document frequency among all references; F1 is the harmonic
     mean of both ways, the best reference of a caption counts, and captions are averaged. Rescaled is
@@ -345,20 +337,17 @@ def bert_score(
     words = encode([*captions, *(text for others in references for text in others)])
     documents = [set(words[text].ids) for others in references for text in others]
     counts = Counter(token for document in documents for token in document)
-    idf = {token: math.log((len(documents) + 1) / (count + 1)) for token, count in counts.items()}
-    rare = math.log(len(documents) + 1)
 
-    def weights(one: TokenVectors) -> Tensor:
-        return torch.tensor([idf.get(token, rare) for token in one.ids])
+    def weighted(similarity: Tensor, ids: Sequence[int]) -> float:
+        weights = torch.tensor([math.log((len(documents) + 1) / (counts[token] + 1)) for token in ids])
+        return float((similarity * weights).sum() / weights.sum().clamp(min=1e-9))
 
     def f1(first: str, second: str) -> float:
         one, other = words[first], words[second]
         if not one.ids or not other.ids:
             return 0.0
         similarity = one.vectors @ other.vectors.T
-        mine, theirs = weights(one), weights(other)
-        precision = float((similarity.amax(1) * mine).sum() / mine.sum().clamp(min=1e-9))
-        recall = float((similarity.amax(0) * theirs).sum() / theirs.sum().clamp(min=1e-9))
+        precision, recall = weighted(similarity.amax(1), one.ids), weighted(similarity.amax(0), other.ids)
         return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
 
     pairs = zip(captions, references, strict=True)

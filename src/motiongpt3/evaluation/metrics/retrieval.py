@@ -13,6 +13,7 @@ from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.evaluation.metrics.samples import SampleMetric, check_embeddings, check_references, finite_rows
 
 RANKS = (1, 2, 3, 5, 10)
+"""The k of recall at k, as TMR reports them."""
 
 
 class RPrecision(SampleMetric):
@@ -133,8 +134,8 @@ class ContrastiveRetrieval(SampleMetric):
         table = self._samples()
         if not len(table["index"]):
             self._warn("retrieval is undefined: there are no samples")
-            names = [f"{way}_{what}" for way in ("t2m", "m2t") for what in (*(f"R{k:02d}" for k in RANKS), "MedR")]
-            return {**{name: torch.tensor(torch.nan) for name in names}, **self._counts(table)}
+            undefined = dict.fromkeys(contrastive_scores(torch.eye(1)), torch.tensor(torch.nan))
+            return {**undefined, **self._counts(table)}
         text, motion = (functional.normalize(table[key], dim=-1) for key in ("text", "motion"))
         sentence = functional.normalize(table["sentence"], dim=-1)
         alike = None if self.threshold is None else sentence @ sentence.T
@@ -175,21 +176,15 @@ def group_ranks(text: Tensor, motion: Tensor, groups: Tensor) -> tuple[Tensor, T
 
 
 def group_scores(rank: Tensor, distance: Tensor, top: int) -> dict[str, Tensor]:
-    """What `r_precision` returns, of the ranks and distances (G, n) of `group_ranks`."""
-    if not len(rank):
-        nan = torch.tensor(torch.nan, dtype=torch.float64)
-        return {**{f"r_precision_{k + 1}": nan for k in range(top)}, "mm_dist": nan, "groups": torch.tensor(0)}
+    """What `r_precision` returns, of the ranks and distances (G, n) of `group_ranks`; a mean of nothing is NaN."""
     scores = {f"r_precision_{k + 1}": (rank <= k).double().mean() for k in range(top)}
     return {**scores, "mm_dist": distance.mean(), "groups": torch.tensor(len(rank))}
 
 
 def make_groups(samples: int, group: int, seed: int | None, label: Tensor | None = None) -> Tensor:
-    """(G, group) sample numbers: `label_groups` where there are labels, else `plain_groups`."""
-    return plain_groups(samples, group, seed) if label is None else label_groups(label, group, seed)
-
-
-def plain_groups(samples: int, group: int, seed: int | None) -> Tensor:
-    """(G, group) sample numbers of all full groups; `seed` None keeps the order."""
+    """(G, group) sample numbers of all full groups; `seed` None keeps the order, labels make `label_groups`."""
+    if label is not None:
+        return label_groups(label, group, seed)
     order = np.arange(samples) if seed is None else np.random.RandomState(seed).permutation(samples)
     return torch.from_numpy(order[: samples // group * group]).reshape(-1, group)
 
