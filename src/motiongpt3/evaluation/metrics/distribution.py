@@ -82,7 +82,8 @@ class Diversity(SampleMetric):
         names: see `SampleMetric`.
     """
 
-    score, drawn, sizes = "diversity", "samples", ("samples", "dimensions")
+    score, drawn = "diversity", "samples"
+    sizes: tuple[str, ...] = ("samples", "dimensions")
 
     def __init__(self, pairs: int = 300, seed: int = 0, names: Sequence[str] | None = None) -> None:
         super().__init__(("embedding",), names)
@@ -120,7 +121,8 @@ class MultiModality(Diversity):
         names: see `SampleMetric`; they name the texts.
     """
 
-    score, drawn, sizes = "multimodality", "motions of a text", ("texts", "motions", "dimensions")
+    score, drawn = "multimodality", "motions of a text"
+    sizes = ("texts", "motions", "dimensions")
 
     def __init__(self, pairs: int = 10, seed: int = 0, names: Sequence[str] | None = None) -> None:
         super().__init__(pairs, seed, names)
