@@ -236,7 +236,7 @@ def test_what_cannot_be_finished(client: TestClient, fake: FakeModel, monkeypatc
     many = {"prompt": ["walk"] * 64, "seconds": 10}
     assert "at most 20000 frames" in refusal(ask({"fps": 60}, **many), 422)
     assert client.post("/v1/generate", json=many).status_code == 200
-    monkeypatch.setattr("motiongpt3.service.motion_files.MAX_FINISHED", 30)
+    monkeypatch.setattr("motiongpt3.service.motion_files.MAX_POSTPROCESSED_FRAMES", 30)
     assert ask({"fps": 60}).status_code == 200
     assert "these are 31" in refusal(ask({"fps": 62}), 422)
 
@@ -251,7 +251,7 @@ def test_finishing_does_not_hold_up_others(engine: Engine, monkeypatch: pytest.M
         assert free.wait(20)
         return motion
 
-    monkeypatch.setattr("motiongpt3.service.motion_files.finish", slowly)
+    monkeypatch.setattr("motiongpt3.service.motion_files.postprocess", slowly)
     with TestClient(create_app(engine, ServiceConfig(time_limit=0.5))) as client:
         try:
             asked = {"prompt": ["walk"] * 5, "seconds": 1, "finish": {"fix_feet": True}}
@@ -442,10 +442,10 @@ def test_too_much(client: TestClient, fake: FakeModel, monkeypatch: pytest.Monke
 
     chunked = {"Content-Type": "application/json"}
     refusal(client.post("/v1/generate", content=endless(), headers=chunked), 413)
+    assert routes.body_limits()["/v1/caption"] > 20_000_000 * 4 / 3
     monkeypatch.setattr("motiongpt3.service.routes.MAX_UPLOAD", 100)
     data = base64.b64encode(bytes(101)).decode()
     refusal(client.post("/v1/caption", json={"motion": {"format": "bvh", "data": data}}), 413)
-    assert routes.body_limits()["/v1/caption"] > 20_000_000 * 4 / 3
     monkeypatch.setattr(guard, "HELD_LIMIT", 10)
     assert refusal(held := client.post("/v1/generate", json=WALK), 429)
     assert int(held.headers["retry-after"]) > 0

@@ -1,4 +1,4 @@
-"""Watching: play, pause, scrub, speed, what figures look like, which variant to keep, a file to watch."""
+"""What is done with motions that are there: play, look, choose a variant, open a file, take the motion away as a file."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import viser
 from viser import Icon
 
 from motiongpt3.app.page import Page, show_made
-from motiongpt3.app.stage import MOST, Look
+from motiongpt3.app.stage import MAX_FIGURES, Look
 from motiongpt3.app.uploads import SUFFIXES, read_upload
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.postprocess import MAX_SMOOTH_SECONDS, UNITS, Changes
-from motiongpt3.service.motion_files import MAX_FPS, MAX_UPLOAD, Finished, check_frames, finished, to_bytes
+from motiongpt3.service.motion_files import MAX_FPS, MAX_UPLOAD, Postprocessed, check_frames, postprocessed, to_bytes
 
 _SPEEDS = {"¼": 0.25, "½": 0.5, "1": 1.0, "2": 2.0}
 
@@ -94,7 +94,7 @@ def _add_look(page: Page) -> None:
 def add_choice(page: Page) -> None:
     """Which motion is worked with: one of several variants, or a file of the user's."""
     gui, stage = page.gui, page.stage
-    numbers = tuple(str(number + 1) for number in range(MOST))
+    numbers = tuple(str(number + 1) for number in range(MAX_FIGURES))
     variant = gui.add_button_group("Variant", numbers, visible=False, hint="The one that is exported and continued")
     keep = gui.add_button("Keep only this one", visible=False, color="gray")
     _add_open(page)
@@ -137,8 +137,6 @@ def _add_open(page: Page) -> None:
     button.on_upload(lambda event: page.post(lambda: opened(event.target.value)))
 
 
-# The picked motion as a file, finished as it is wished, and what that changed.
-
 FORMATS = {"BVH": "bvh", "GLB": "glb", "npz": "npz", "mp4": "mp4"}
 """Names of the formats and their suffixes."""
 
@@ -146,7 +144,7 @@ FORMATS = {"BVH": "bvh", "GLB": "glb", "npz": "npz", "mp4": "mp4"}
 def add_export(page: Page) -> None:
     """Download the picked motion."""
     gui = page.gui
-    wished = _add_finishing(page)
+    wished = _add_postprocess(page)
     formats = gui.add_button_group("Download", tuple(FORMATS))
     told = gui.add_html("")
 
@@ -155,7 +153,7 @@ def add_export(page: Page) -> None:
         check_frames([motion], wishes)
         name = f"{file_stem(motion)}.{suffix}"
 
-        def done(made: tuple[bytes, Finished]) -> None:
+        def done(made: tuple[bytes, Postprocessed]) -> None:
             data, (written, changes) = made
             page.client.send_file_download(name, data, save_immediately=True)
             told.content = changes_html(changes) if changes else ""
@@ -171,7 +169,7 @@ def add_export(page: Page) -> None:
     formats.on_click(lambda event: page.post(lambda: download(event.target.value)))
 
 
-def _add_finishing(page: Page) -> Callable[[], dict[str, Any]]:
+def _add_postprocess(page: Page) -> Callable[[], dict[str, Any]]:
     """What can be done to the motion; the function gives the wishes as arguments of `finish`."""
     gui = page.gui
     smooth = gui.add_number(
@@ -190,9 +188,9 @@ def _add_finishing(page: Page) -> Callable[[], dict[str, Any]]:
     }
 
 
-def made(motion: Motion, suffix: str, wishes: Mapping[str, Any]) -> tuple[bytes, Finished]:
+def made(motion: Motion, suffix: str, wishes: Mapping[str, Any]) -> tuple[bytes, Postprocessed]:
     """The bytes of a finished motion's file, and the motion; MotionGPT3Error if it cannot be finished so."""
-    done = finished(motion, wishes)
+    done = postprocessed(motion, wishes)
     return to_bytes(done.motion, suffix), done
 
 

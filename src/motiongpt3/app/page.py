@@ -21,8 +21,6 @@ from motiongpt3.motion.motion import Motion
 from motiongpt3.service.engine import Busy, Closed, Engine, Progress
 from motiongpt3.service.motion_files import MAX_PROMPT
 
-# The clock of a motion that is played.
-
 
 class Playback:
     """Where a motion is being watched; it begins again at its end.
@@ -215,9 +213,6 @@ class Page:
             logger.exception("something on a page failed")
             self.playback.playing = False
             self.say("Something went wrong; the log of the app says what.", "failed")
-
-
-# What panels share: prompts are checked, and what was made is shown.
 
 
 def show_made(page: Page, motions: Sequence[Motion]) -> None:

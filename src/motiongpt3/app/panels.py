@@ -11,12 +11,10 @@ from viser import Icon
 
 from motiongpt3.app.controls import add_export
 from motiongpt3.app.page import Page, checked_prompt, optional_prompt, show_made
-from motiongpt3.app.stage import MOST
+from motiongpt3.app.stage import MAX_FIGURES
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.models.request import DrawOptions
 from motiongpt3.service.motion_files import MAX_SECONDS
-
-# How motions are drawn: controls that all tasks share.
 
 
 def add_drawing(page: Page) -> Callable[[], DrawOptions]:
@@ -33,10 +31,8 @@ def add_drawing(page: Page) -> Callable[[], DrawOptions]:
     return lambda: DrawOptions(int(seed.value), float(guidance.value), int(steps.value))
 
 
-# One motion of several prompts: rows that are filled, moved and taken away.
-
-ROWS = 6
-"""Most prompts of one motion."""
+MAX_PROMPTS = 6
+"""Prompts of one motion at most: as many rows as fit on the page."""
 _FIRST = ("a person walks forward", "a person jumps", "a person bows")
 _ACTIONS = ("Up", "Down", "Remove")
 
@@ -58,7 +54,7 @@ class _Row(NamedTuple):
 def add_compose(page: Page, drawing: Callable[[], DrawOptions]) -> None:
     """A list of prompts with seconds; the rows are there from the start, and as many as are used are shown."""
     gui = page.gui
-    rows = [_row(page, number) for number in range(ROWS)]
+    rows = [_row(page, number) for number in range(MAX_PROMPTS)]
     used = len(_FIRST)
     add = gui.add_button("Add a prompt", icon=Icon.PLUS, color="gray")
     button = gui.add_button("Compose", icon=Icon.LIST)
@@ -70,7 +66,7 @@ def add_compose(page: Page, drawing: Callable[[], DrawOptions]) -> None:
             row.fill(part)
         for number, row in enumerate(rows):
             row.folder.visible = number < used
-        add.disabled = used == ROWS
+        add.disabled = used == MAX_PROMPTS
 
     def act(number: int, action: str) -> None:
         parts = [row.filled for row in rows[:used]]
@@ -99,7 +95,7 @@ def add_compose(page: Page, drawing: Callable[[], DrawOptions]) -> None:
 
     for number, row in enumerate(rows):
         listen(number, row)
-    add.on_click(lambda _: page.post(lambda: arrange([*(row.filled for row in rows[:used]), ("", 3.0)][:ROWS])))
+    add.on_click(lambda _: page.post(lambda: arrange([*(row.filled for row in rows[:used]), ("", 3.0)][:MAX_PROMPTS])))
     button.on_click(lambda _: page.post(compose))
 
 
@@ -143,7 +139,7 @@ def add_generate(page: Page, drawing: Callable[[], DrawOptions]) -> None:
         most = float(min(config.max_seconds, MAX_SECONDS))
         seconds = gui.add_slider("Seconds", min(0.5, most), most, 0.5, min(4.0, most))
         decide = gui.add_checkbox("Any length", False, hint="Let the model decide how long the motion is")
-        variants = gui.add_slider("Variants", 1, MOST, 1, 1, hint="Each with a seed of its own, side by side")
+        variants = gui.add_slider("Variants", 1, MAX_FIGURES, 1, 1, hint="Each with a seed of its own, side by side")
         button = gui.add_button("Generate", icon=Icon.WAND)
 
     def generate() -> None:
@@ -153,7 +149,7 @@ def add_generate(page: Page, drawing: Callable[[], DrawOptions]) -> None:
             lambda progress: page.engine.generate(
                 [words],
                 seconds=None if decide.value else seconds.value,
-                samples=min(max(int(variants.value), 1), MOST),
+                samples=min(max(int(variants.value), 1), MAX_FIGURES),
                 on_progress=progress,
                 **vars(drawn),
             ),

@@ -1,4 +1,7 @@
-"""What a browser shows: a floor, the light, and one figure or several side by side."""
+"""What a browser shows: a floor, the light, and one figure or several side by side.
+
+A figure is the mannequin of the GLB files, or a skeleton of balls and bones.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,11 @@ from motiongpt3.motion.kinematics import fit
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.signals import averaged, gaussian
 
-# A person in the scene of a browser: the mannequin of the GLB files, or balls and bones.
-
 Look = Literal["mannequin", "skeleton"]
 Colour = tuple[int, int, int]
 
 
-class Figure(Protocol):
+class StageFigure(Protocol):
     """Somebody who plays a motion."""
 
     def show(self, frame: int) -> None:
@@ -33,12 +34,12 @@ class Figure(Protocol):
         """Be there or not."""
 
 
-def add_figure(scene: viser.SceneApi, name: str, motion: Motion, look: Look, colour: Colour) -> Figure:
+def add_figure(scene: viser.SceneApi, name: str, motion: Motion, look: Look, colour: Colour) -> StageFigure:
     """Put a figure into the scene, in its first pose, instead of the one of that name."""
-    return (Mannequin if look == "mannequin" else Skeleton)(scene, name, motion, colour)
+    return (MannequinFigure if look == "mannequin" else SkeletonFigure)(scene, name, motion, colour)
 
 
-class Mannequin:
+class MannequinFigure:
     """A skinned mesh whose bones are moved."""
 
     def __init__(self, scene: viser.SceneApi, name: str, motion: Motion, colour: Colour) -> None:
@@ -69,7 +70,7 @@ class Mannequin:
         self._mesh.visible = shown
 
 
-class Skeleton:
+class SkeletonFigure:
     """A ball at every joint, and bones that get narrower towards the tips."""
 
     def __init__(self, scene: viser.SceneApi, name: str, motion: Motion, colour: Colour) -> None:
@@ -129,14 +130,14 @@ def _towards(bones: NDArray[np.float64]) -> NDArray[np.float64]:
 
 COLOURS: tuple[Colour, ...] = ((88, 140, 212), (226, 148, 74), (98, 168, 116), (176, 122, 190))
 """Of the figures from left to right."""
-MOST = len(COLOURS)
+MAX_FIGURES = len(COLOURS)
 """Figures side by side."""
 _PALE: Colour = (196, 200, 206)
 _APART = 1.5
 """Metres between figures side by side."""
 _FOLLOW = 0.4
 """Seconds of the standard deviation over which the way is averaged that the view follows."""
-_MOST_FPS = 30.0
+_MAX_FPS = 30.0
 """Frames per second that are drawn of a motion with more."""
 _TRAILS = (("pelvis", 0.012), ("l_wrist", 0.006), ("r_wrist", 0.006), ("l_foot", 0.006), ("r_foot", 0.006))
 """Joints that leave a trail, and its thickness in metres; that of the pelvis is on the floor."""
@@ -153,7 +154,7 @@ class _Place:
         self.way = np.zeros((1, 3))
         self._scene, self._number = scene, number
         self._node = scene.add_frame(f"/world/place{number}", show_axes=False)
-        self._figures: dict[Look, Figure] = {}
+        self._figures: dict[Look, StageFigure] = {}
         self._look: Look = "mannequin"
         self._label: viser.LabelHandle | None = None
         self._extras: list[viser.SceneNodeHandle] = []
@@ -220,7 +221,7 @@ class Stage:
         self._client = client
         self._drawn: list[Motion] = []
         self._world = client.scene.add_frame("/world", show_axes=False)
-        self._places = [_Place(client.scene, number) for number in range(MOST)]
+        self._places = [_Place(client.scene, number) for number in range(MAX_FIGURES)]
         client.scene.add_grid(
             "/world/floor",
             plane="xz",
@@ -236,9 +237,9 @@ class Stage:
         )
 
     def show(self, motions: Sequence[Motion]) -> None:
-        """Show these, `MOST` at most, instead of what is there: the first one picked, seen from the front."""
-        self.motions = list(motions)[:MOST]
-        self._drawn = [motion.resample(min(motion.fps, _MOST_FPS)) for motion in self.motions]
+        """Show these, `MAX_FIGURES` at most, instead of what is there: the first one picked, seen from the front."""
+        self.motions = list(motions)[:MAX_FIGURES]
+        self._drawn = [motion.resample(min(motion.fps, _MAX_FPS)) for motion in self.motions]
         self.picked = 0
         self.build()
         away = 3.4 + 2.2 * _APART * (len(self.motions) - 1) / 2

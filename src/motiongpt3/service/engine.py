@@ -1,4 +1,8 @@
-"""The tasks of a model as jobs: what the service and the web app ask for, one batch at a time."""
+"""The tasks of a model as jobs: what the service and the web app ask for, one batch at a time.
+
+`BatchQueue` is a bounded queue in front of something that works best on several things at once; `Engine` puts a model
+behind it.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +18,6 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar, Unpack
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.models.request import DrawKeywords, DrawOptions, check_draw, check_generate, check_seed
 from motiongpt3.motion.motion import Motion
-
-# A bounded queue in front of something that works best on several things at once, such as a model.
 
 logger = logging.getLogger(__name__)
 

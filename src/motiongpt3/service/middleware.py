@@ -1,4 +1,4 @@
-"""What stands before every request: the token, the size of the body, the time a request may take."""
+"""What stands before every request: the token, the size of the body, the time it may take, and a count of it."""
 
 from __future__ import annotations
 
@@ -175,8 +175,6 @@ async def _refuse(refusal: _Refusal, receive: Receive, send: Send, linger: bool)
                     taken += len(message.get("body", b""))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-
-# What the service counts, for Prometheus.
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120)

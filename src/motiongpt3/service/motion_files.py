@@ -1,4 +1,7 @@
-"""Motion files as bytes: they go through a temporary file with a name of ours, whatever their own name is."""
+"""Motions that come and go as bytes, and what is done to them on the way, within limits the service and the page share.
+
+Files go through a temporary file with a name of ours, whatever their own name is.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +17,13 @@ from motiongpt3.formats import load, save
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.postprocess import Changes, changes, postprocess
 
-# What the service and the web app take at most.
-
 MAX_UPLOAD = 20_000_000
 """Bytes of an uploaded file."""
 MAX_PROMPT = 300
 """Characters of a prompt: twice the longest training caption. One long prompt slows the whole batch it is in."""
 MAX_SECONDS = 600
 """Seconds of a motion that is given or asked for, whatever the model could do."""
-MAX_FINISHED = 20_000
+MAX_POSTPROCESSED_FRAMES = 20_000
 """Frames of one request that are finished, at the frame rate of the result: about a minute of work at worst."""
 MAX_FPS = 240
 """Frames per second that can be asked for."""
@@ -57,34 +58,31 @@ def to_bytes(motion: Motion, suffix: str) -> bytes:
         return save(motion, Path(folder) / f"motion.{suffix}").read_bytes()
 
 
-# Finishing motions, for the service and the web app: bounded, and with what it changed.
-
-
-class Finished(NamedTuple):
+class Postprocessed(NamedTuple):
     """A motion as it was wished, and its measures before and after; no measures where nothing was wished."""
 
     motion: Motion
     changes: Changes | None
 
 
-def finished(motion: Motion, wishes: Mapping[str, Any]) -> Finished:
+def postprocessed(motion: Motion, wishes: Mapping[str, Any]) -> Postprocessed:
     """A motion finished with these arguments of `motion.postprocess.postprocess`; itself without any."""
     if not any(wishes.values()):
-        return Finished(motion, None)
+        return Postprocessed(motion, None)
     made = postprocess(motion, **wishes)
-    return Finished(made, changes([motion], [made]))
+    return Postprocessed(made, changes([motion], [made]))
 
 
 def check_frames(motions: Sequence[Motion], wishes: Mapping[str, Any]) -> None:
-    """MotionGPT3Error if more than MAX_FINISHED frames would have to be finished."""
+    """MotionGPT3Error if more than MAX_POSTPROCESSED_FRAMES frames would have to be finished."""
     frames = sum(round(motion.seconds * (wishes.get("fps") or motion.fps)) for motion in motions)
-    if any(wishes.values()) and frames > MAX_FINISHED:
+    if any(wishes.values()) and frames > MAX_POSTPROCESSED_FRAMES:
         raise MotionGPT3Error(
-            f"at most {MAX_FINISHED} frames are finished at once, and these are {frames}: ask for less"
+            f"at most {MAX_POSTPROCESSED_FRAMES} frames are finished at once, and these are {frames}: ask for less"
         )
 
 
-class Finisher:
+class Postprocessor:
     """Finishes the motions of requests in threads of its own, so that neither the model nor other requests wait.
 
     When a request is cancelled, what it has not begun is dropped.
@@ -96,12 +94,12 @@ class Finisher:
     def __init__(self, workers: int = 2) -> None:
         self._workers = ThreadPoolExecutor(workers, thread_name_prefix="motiongpt3-finishing")
 
-    async def finished(self, motions: Sequence[Motion], wishes: Mapping[str, Any]) -> list[Finished]:
+    async def run(self, motions: Sequence[Motion], wishes: Mapping[str, Any]) -> list[Postprocessed]:
         """The motions as they are wished, in their order.
 
         Raises:
-            MotionGPT3Error: they have more than MAX_FINISHED frames, or one of them cannot be finished so.
+            MotionGPT3Error: they have more than MAX_POSTPROCESSED_FRAMES frames, or one of them cannot be finished so.
         """
         check_frames(motions, wishes)
         run = asyncio.get_running_loop().run_in_executor
-        return [await run(self._workers, finished, motion, wishes) for motion in motions]
+        return [await run(self._workers, postprocessed, motion, wishes) for motion in motions]

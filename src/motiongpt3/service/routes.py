@@ -20,8 +20,8 @@ from motiongpt3.service.middleware import BODY_LIMIT, CONTENT_TYPE, Metrics
 from motiongpt3.service.motion_files import (
     MAX_SECONDS,
     MAX_UPLOAD,
-    Finished,
-    Finisher,
+    Postprocessed,
+    Postprocessor,
     check_length,
     from_bytes,
     to_bytes,
@@ -42,8 +42,6 @@ from motiongpt3.service.schemas import (
     PredictRequest,
     Status,
 )
-
-# Motions in and out of the service: uploads read with care, answers as JSON.
 
 JSON = "application/json"
 FILES = {"application/x-npz": "npz", "application/x-bvh": "bvh", "model/gltf-binary": "glb"}
@@ -104,7 +102,7 @@ def read_motion(given: Joints | File) -> Motion:
     return from_bytes(data, given.format)
 
 
-def as_json(made: Sequence[Finished], seeds: Sequence[int]) -> bytes:
+def as_json(made: Sequence[Postprocessed], seeds: Sequence[int]) -> bytes:
     """The `Motions` answer: positions in metres to six decimals, and what finishing changed."""
     return json.dumps(
         {
@@ -199,7 +197,7 @@ def task_routes(engine: Engine) -> APIRouter:
     """What the model can do."""
     router = APIRouter(prefix="/v1", tags=["tasks"])
     reading = asyncio.Semaphore(2)  # a hostile file may take memory and time: few at once
-    finisher = Finisher()
+    postprocessor = Postprocessor()
 
     async def given(*motions: Joints | File) -> list[Motion]:
         async with reading:
@@ -207,7 +205,7 @@ def task_routes(engine: Engine) -> APIRouter:
 
     async def answer(job: Job[Motion], kind: str, seeds: Sequence[int], wishes: Finish | None) -> Response:
         asked = wishes.model_dump() if wishes is not None else {}
-        return await _answer(await finisher.finished(await _wait(job), asked), kind, seeds)
+        return await _answer(await postprocessor.run(await _wait(job), asked), kind, seeds)
 
     if "generate" in engine.tasks:
 
@@ -272,7 +270,7 @@ async def _wait(job: Job[R]) -> list[R]:
     return await asyncio.wrap_future(job)
 
 
-async def _answer(made: Sequence[Finished], kind: str, seeds: Sequence[int]) -> Response:
+async def _answer(made: Sequence[Postprocessed], kind: str, seeds: Sequence[int]) -> Response:
     if kind == JSON:
         return Response(await asyncio.to_thread(as_json, made, seeds), media_type=JSON)
     suffix = FILES[kind]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from math import ceil
@@ -76,8 +76,8 @@ def create_app(engine: Engine, config: ServiceConfig | None = None) -> FastAPI:
             allow_headers=["Authorization", "Content-Type"],
         )
     app.add_middleware(CountRequests, metrics=metrics, paths=paths)
-    for kind, answer in _ANSWERS.items():
-        app.add_exception_handler(kind, answer)
+    for kind in _ANSWERS:
+        app.add_exception_handler(kind, _handler(kind))
     return app
 
 
@@ -85,49 +85,30 @@ def _error(status: int, detail: str, headers: dict[str, str] | None = None) -> J
     return JSONResponse({"detail": " ".join(detail.split())[:500]}, status, headers)
 
 
-async def _refused(_: Request, error: Any) -> JSONResponse:
-    return _error(422, str(error))
-
-
-async def _invalid(_: Request, error: Any) -> JSONResponse:
+def _invalid(error: RequestValidationError) -> str:
+    """What is wrong with a request, at the first place where something is."""
     first = error.errors()[0]
     if first["type"] == "json_invalid":
-        return _error(422, "the body is not JSON")
+        return "the body is not JSON"
     place = ".".join(str(part) for part in first["loc"][1:])
-    return _error(422, f"{place}: {first['msg']}" if place else first["msg"])
+    return f"{place}: {first['msg']}" if place else first["msg"]
 
 
-async def _http(_: Request, error: Any) -> JSONResponse:
-    return _error(error.status_code, str(error.detail), error.headers)
-
-
-async def _too_large(_: Request, error: Any) -> JSONResponse:
-    return _error(413, str(error))
-
-
-async def _not_acceptable(_: Request, error: Any) -> JSONResponse:
-    return _error(406, str(error))
-
-
-async def _busy(_: Request, error: Any) -> JSONResponse:
-    return _error(429, f"{error}; try again later", {"Retry-After": str(max(1, ceil(error.retry_after)))})
-
-
-async def _closed(_: Request, error: Any) -> JSONResponse:
-    return _error(503, "the service is stopping", {"Retry-After": "10"})
-
-
-async def _broken(_: Request, error: Any) -> JSONResponse:
-    return _error(500, "internal error")
-
-
-_ANSWERS: dict[int | type[Exception], Any] = {
-    MotionGPT3Error: _refused,
-    RequestValidationError: _invalid,
-    HTTPException: _http,
-    TooLarge: _too_large,
-    NotAcceptable: _not_acceptable,
-    Busy: _busy,
-    Closed: _closed,
-    Exception: _broken,
+_ANSWERS: dict[type[Exception], Callable[[Any], JSONResponse]] = {
+    MotionGPT3Error: lambda error: _error(422, str(error)),
+    RequestValidationError: lambda error: _error(422, _invalid(error)),
+    HTTPException: lambda error: _error(error.status_code, str(error.detail), error.headers),
+    TooLarge: lambda error: _error(413, str(error)),
+    NotAcceptable: lambda error: _error(406, str(error)),
+    Busy: lambda error: _error(429, f"{error}; try again later", {"Retry-After": str(max(1, ceil(error.retry_after)))}),
+    Closed: lambda error: _error(503, "the service is stopping", {"Retry-After": "10"}),
+    Exception: lambda error: _error(500, "internal error"),
 }
+"""What a client is told of an error."""
+
+
+def _handler(kind: type[Exception]) -> Callable[[Request, Any], Awaitable[JSONResponse]]:
+    async def answer(_: Request, error: Any) -> JSONResponse:
+        return _ANSWERS[kind](error)
+
+    return answer
