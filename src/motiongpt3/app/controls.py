@@ -1,4 +1,4 @@
-"""What is done with motions that are there: play, look, choose a variant, open a file, take the motion away as a file."""
+"""What is done with motions that are there: play, look, choose a variant, open a file, take it away as a file."""
 
 from __future__ import annotations
 
