@@ -1,7 +1,7 @@
-"""GLB (binary glTF 2.0): a skinned mannequin that plays the motion; and the motion of such a file.
+"""GLB files: the mannequin that plays a motion (`write`), the motion of such a file (`read`), and motions on a user's
+own character: a rigged GLB in, the same GLB with one more animation out (`load_character`, `write_character`).
 
-Read and written directly: our files need a dozen JSON objects and one block of arrays, which is less code than a glTF
-library asks for and brings no further dependency.
+What the container is made of is in `formats.gltf`, which says why it is our own.
 """
 
 from __future__ import annotations
@@ -12,66 +12,49 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from motiongpt3.characters.bone_names import KNOWN_RIGS, OWN, OWN_NAMES, FoundBones, RestingRig, find, known, plain
-from motiongpt3.characters.mannequin import NODES, Mesh, mannequin, rest_places
+from motiongpt3.characters.mannequin import NODES, mannequin, rest_places, rig_offsets
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.formats.gltf import (
-    BYTE,
-    FLOAT,
-    INDICES,
-    INT,
-    SHORT,
-    VERTICES,
-    Buffer,
-    Gltf,
-    Nodes,
-    Track,
-    animation,
-    chain,
-    continuous_quaternions,
-    nodes_of,
-    pack,
-    places,
-    read_animation,
-    skin_joints,
-)
-from motiongpt3.formats.gltf import read as read_container
+from motiongpt3.formats import gltf as container
+from motiongpt3.formats.gltf import Buffer, Gltf, Nodes, continuous_quaternions
 from motiongpt3.motion.kinematics import Fitted, fit
 from motiongpt3.motion.motion import Motion, require_humanml3d
 from motiongpt3.motion.retarget import RestPose, RiggedMotion, to_rig, to_skeleton
-from motiongpt3.motion.skeleton import HUMANML3D
+from motiongpt3.motion.skeleton import HUMANML3D, Float32, Float64, nearest_above
 from motiongpt3.serialization import atomic_path
 
 MAX_SECONDS = 1e6
 """A longer clip's times would lose their frames in 32 bits."""
 MAX_TEXT = 4 * 2**20
 """Bytes of the JSON of a file that is read as a motion: ours have 30,000, characters a million."""
-_LONGEST_TEXT = 1000
+MAX_LETTERS = 1000
+"""Letters of a name or caption: a long sentence has 200."""
 _NAMELESS = "motion"
+"""What the animation of a motion without a name is called."""
 _COLOUR = (0.60, 0.64, 0.70, 1.0)
+"""A bluish grey, chosen by eye."""
 
 
 def read(path: Path) -> Motion:
     """Read the first animation of a GLB file as the 22 joints, at the rate at which its keys come.
 
     Files that `write` wrote come back as they were, with name and caption. Characters whose bones have the names of a
-    known map (`bone_maps.yaml`), all 22 of them, such as `motiongpt3.formats.glb` writes, get HumanML3D's bone
-    lengths with every bone's direction kept.
+    known map (`bone_maps.yaml`), all 22 of them, such as `write_character` writes, get HumanML3D's bone lengths with
+    every bone's direction kept.
 
     Raises:
         MotionGPT3Error: no GLB, damaged, compressed, too large; no skin or several figures; other bones; no animation
             or keys that cannot be read.
     """
-    gltf = read_container(path, MAX_TEXT)
-    nodes = nodes_of(gltf, path.name)
-    joints, ours = _joints(nodes, skin_joints(gltf, nodes, path.name), path.name)
-    links = chain(nodes, joints, path.name)
-    played = read_animation(gltf, set(links), path.name)
+    gltf = container.read(path, MAX_TEXT)
+    nodes = container.nodes_of(gltf)
+    joints, ours = _joints(nodes, container.skin_joints(gltf, nodes), path.name)
+    links = container.chain(gltf, nodes, joints)
+    played = container.read_animation(gltf, set(links))
     seconds, fps = played.frames()
     with np.errstate(all="ignore"):
-        found = places(nodes, links, played, joints, seconds)
+        found = container.joint_positions(nodes, links, played, joints, seconds)
     if not (np.abs(found) < 1e9).all():
         raise MotionGPT3Error(f"{path.name}: joint positions are too large to compute")
     caption, name = played.extras.get("caption"), _clean(played.name)
@@ -111,81 +94,79 @@ def write(motion: Motion, path: Path) -> None:
             written.
     """
     require_humanml3d(motion, "GLB")
-    fitted = fit(motion)
-    resting = rest_places(fitted.rest)
-    data = _document(motion, fitted, mannequin(resting), resting)
+    data = _document(motion, fit(motion))
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 
 
-def _document(motion: Motion, fitted: Fitted, mesh: Mesh, resting: NDArray[np.float64]) -> bytes:
+def _document(motion: Motion, fitted: Fitted) -> bytes:
     """The bytes of the file."""
-    buffer = Buffer()
+    places = rest_places(fitted.rest)
+    mesh, buffer = mannequin(places), Buffer()
     bind = np.tile(np.eye(4, dtype=np.float32), (len(NODES), 1, 1))
-    bind[:, 3, :3] = -resting[[node.joint for node in NODES]]  # columns come first in glTF
-    skin = len(NODES)
+    bind[:, 3, :3] = -places[[node.joint for node in NODES]]  # columns come first in glTF
+    triangles = mesh.triangles.reshape(-1, 1)
+    short = len(mesh.positions) < 2**16 - 1
     primitive = {
         "attributes": {
-            "POSITION": buffer.add(mesh.positions, FLOAT, "VEC3", VERTICES, bounds=True),
-            "NORMAL": buffer.add(mesh.normals, FLOAT, "VEC3", VERTICES),
-            "JOINTS_0": buffer.add(mesh.nodes, BYTE, "VEC4", VERTICES),
-            "WEIGHTS_0": buffer.add(mesh.weights, FLOAT, "VEC4", VERTICES),
+            "POSITION": buffer.add(mesh.positions, container.FLOAT, "VEC3", container.VERTICES, bounds=True),
+            "NORMAL": buffer.add(mesh.normals, container.FLOAT, "VEC3", container.VERTICES),
+            "JOINTS_0": buffer.add(mesh.nodes, container.BYTE, "VEC4", container.VERTICES),
+            "WEIGHTS_0": buffer.add(mesh.weights, container.FLOAT, "VEC4", container.VERTICES),
         },
-        "indices": buffer.add(*_indices(mesh), "SCALAR", INDICES),
+        "indices": buffer.add(
+            triangles.astype("<u2" if short else "<u4"),
+            container.SHORT if short else container.INT,
+            "SCALAR",
+            container.INDICES,
+        ),
         "material": 0,
     }
     material = {
         "name": "Mannequin",
         "pbrMetallicRoughness": {"baseColorFactor": list(_COLOUR), "metallicFactor": 0.0, "roughnessFactor": 0.7},
     }
+    skin = {
+        "name": "Armature",
+        "skeleton": 0,
+        "joints": list(range(len(NODES))),
+        "inverseBindMatrices": buffer.add(bind.reshape(-1, 16), container.FLOAT, "MAT4"),
+    }
+    turning = [i for i, node in enumerate(NODES) if node.turns >= 0]
+    rotations = continuous_quaternions(fitted.rotations[:, [NODES[i].turns for i in turning]])
+    tracks = [(0, "translation", fitted.root.astype(np.float32))]
+    tracks += [(i, "rotation", rotations[:, k]) for k, i in enumerate(turning)]
     document = {
         "asset": {"version": "2.0", "generator": "motiongpt3"},
         "scene": 0,
-        "scenes": [{"name": "Scene", "nodes": [0, skin]}],
-        "nodes": [*_nodes(fitted.rest, resting[0]), {"name": "Mannequin", "mesh": 0, "skin": 0}],
+        "scenes": [{"name": "Scene", "nodes": [0, len(NODES)]}],
+        "nodes": [*_rig_nodes(fitted, places[0]), {"name": "Mannequin", "mesh": 0, "skin": 0}],
         "meshes": [{"name": "Mannequin", "primitives": [primitive]}],
         "materials": [material],
-        "skins": [
-            {
-                "name": "Armature",
-                "skeleton": 0,
-                "joints": list(range(len(NODES))),
-                "inverseBindMatrices": buffer.add(bind.reshape(-1, 16), FLOAT, "MAT4"),
-            }
-        ],
-        "animations": [_animation(motion, fitted, buffer)],
+        "skins": [skin],
+        "animations": [_animation(motion, tracks, buffer)],
         "accessors": buffer.accessors,
         "bufferViews": buffer.views,
         "buffers": [{"byteLength": len(buffer.data)}],
     }
-    return pack(document, buffer.data)
+    return container.pack(document, buffer.data)
 
 
-def _nodes(rest: NDArray[np.float64], root: NDArray[np.float64]) -> list[dict[str, Any]]:
-    """The rig in its rest pose."""
+def _rig_nodes(fitted: Fitted, root: Float64) -> list[dict[str, Any]]:
+    """The JSON of the rig in its rest pose, whose hips are at (3,) `root`."""
     found = []
-    for i, node in enumerate(NODES):
+    for i, (node, offset) in enumerate(zip(NODES, rig_offsets(fitted), strict=True)):
         entry: dict[str, Any] = {"name": node.name}
         children = [j for j, other in enumerate(NODES) if other.parent == i]
         if children:
             entry["children"] = children
         if not node.is_helper:
-            offset = root if node.parent < 0 else rest[node.joint]
-            entry["translation"] = offset.astype(np.float32).tolist()
+            entry["translation"] = (offset if i else root).astype(np.float32).tolist()
         found.append(entry)
     return found
 
 
-def _animation(motion: Motion, fitted: Fitted, buffer: Buffer) -> dict[str, Any]:
-    """Keys at every frame: the translation of the hips and the rotation of every joint that turns a bone."""
-    turning = [i for i, node in enumerate(NODES) if node.turns >= 0]
-    rotations = continuous_quaternions(fitted.rotations[:, [NODES[i].turns for i in turning]])
-    tracks = [Track(0, "translation", fitted.root.astype(np.float32))]
-    tracks += [Track(i, "rotation", rotations[:, k]) for k, i in enumerate(turning)]
-    return described(motion, tracks, buffer)
-
-
-def described(motion: Motion, tracks: list[Track], buffer: Buffer) -> dict[str, Any]:
+def _animation(motion: Motion, tracks: list[tuple[int, str, Float32]], buffer: Buffer) -> dict[str, Any]:
     """The JSON of an animation that plays a motion, with its name, caption and frames per second."""
     if motion.seconds > MAX_SECONDS:
         raise MotionGPT3Error(f"{motion.seconds:.3g} seconds are too long for a GLB file; is {motion.fps:g} fps right?")
@@ -193,24 +174,17 @@ def described(motion: Motion, tracks: list[Track], buffer: Buffer) -> dict[str, 
     extras: dict[str, Any] = {"fps": motion.fps}
     if motion.caption:
         extras["caption"] = _clean(motion.caption)
-    return animation(_clean(motion.name or "") or _NAMELESS, times, tracks, buffer) | {"extras": extras}
-
-
-def _indices(mesh: Mesh) -> tuple[NDArray[np.generic], int]:
-    """The triangles as one column, in 16 bits where these do."""
-    column = mesh.triangles.reshape(-1, 1)
-    return (column.astype("<u2"), SHORT) if len(mesh.positions) < 2**16 - 1 else (column.astype("<u4"), INT)
+    return buffer.add_animation(_clean(motion.name or "") or _NAMELESS, times, tracks) | {"extras": extras}
 
 
 def _clean(text: str) -> str:
     """Text that any JSON reader takes: no half characters, no control characters, not endless."""
-    whole = text[:_LONGEST_TEXT].encode("utf-8", errors="replace").decode("utf-8")
+    whole = text[:MAX_LETTERS].encode("utf-8", errors="replace").decode("utf-8")
     return "".join(letter if letter.isprintable() else " " for letter in whole).strip()
 
 
-# A motion on a user's own character: a rigged GLB in, the same GLB with one more animation out.
-
 SUFFIXES = (".glb", ".vrm")
+"""Of characters; a VRM file is a GLB that says which bone is which."""
 
 
 @dataclass(frozen=True)
@@ -218,7 +192,6 @@ class Character:
     """A rigged GLB file and what was found in it.
 
     Attributes:
-        name: of the file, for messages.
         gltf: its two parts.
         nodes: its tree.
         worlds: (N, 4, 4) global matrices of the nodes at rest.
@@ -226,10 +199,9 @@ class Character:
         rest: the rest pose of these.
     """
 
-    name: str
     gltf: Gltf
     nodes: Nodes
-    worlds: NDArray[np.float64]
+    worlds: Float64
     bones: FoundBones
     rest: RestPose
 
@@ -240,7 +212,7 @@ def load_character(path: str | Path, bones: dict[str, str] | None = None) -> Cha
     Args:
         path: the file.
         bones: {our joint: name of its bone}, for what is not found by itself
-        (`motiongpt3.characters.bone_names.load_map`).
+            (`motiongpt3.characters.bone_names.load_map`).
 
     Raises:
         MotionGPT3Error: no such file, damaged or compressed; no skin or skins of several figures; bones missing, scaled
@@ -249,22 +221,46 @@ def load_character(path: str | Path, bones: dict[str, str] | None = None) -> Cha
     source = Path(path)
     if source.suffix.lower() not in SUFFIXES:
         raise MotionGPT3Error(f"a character is a .glb or .vrm file, not {source.name}")
-    gltf = read_container(source)
-    nodes = nodes_of(gltf, source.name)
-    joints = skin_joints(gltf, nodes, source.name)
+    gltf = container.read(source)
+    nodes = container.nodes_of(gltf)
+    joints = container.skin_joints(gltf, nodes)
     worlds = nodes.worlds()
-    places = worlds[:, :3, 3]
-    found = find(RestingRig(nodes.names, nodes.parents, places, joints), bones, _labels(gltf, len(nodes.names)))
+    found = find(RestingRig(nodes.names, nodes.parents, worlds[:, :3, 3], joints), bones, _vrm_labels(gltf))
+    places = np.full((len(HUMANML3D), 3), np.nan)
     for joint, node in found.nodes.items():
-        scale = np.linalg.norm(worlds[node, :3, :3], axis=0)
-        if not scale.min() > 0 or scale.max() > 1.02 * scale.min() or np.linalg.det(worlds[node, :3, :3]) <= 0:
+        axes, places[HUMANML3D.index(joint)] = worlds[node, :3, :3], worlds[node, :3, 3]
+        scale = np.linalg.norm(axes, axis=0)
+        if not scale.min() > 0 or scale.max() > 1.02 * scale.min() or np.linalg.det(axes) <= 0:
             raise MotionGPT3Error(
                 f"{source.name}: the bone {nodes.names[node]!r} ({joint}) is scaled unevenly: apply scale"
             )
-    where = np.full((len(HUMANML3D), 3), np.nan)
-    for joint, node in found.nodes.items():
-        where[HUMANML3D.index(joint)] = places[node]
-    return Character(source.name, gltf, nodes, worlds, found, RestPose(where, _floor(where)))
+    return Character(gltf, nodes, worlds, found, RestPose(places, _floor(places)))
+
+
+def _vrm_labels(gltf: Gltf) -> dict[str, int]:
+    """{VRM's name of a bone: node} where the file has VRM's extension, of version 0 (a list) or 1 (an object)."""
+
+    def inside(value: Any, key: str) -> Any:
+        return value.get(key) if isinstance(value, dict) else None
+
+    found: dict[str, int] = {}
+    for key in ("VRM", "VRMC_vrm"):
+        listed = inside(inside(inside(gltf.document.get("extensions"), key), "humanoid"), "humanBones")
+        pairs = listed.items() if isinstance(listed, dict) else ()
+        if isinstance(listed, list):
+            pairs = [(inside(entry, "bone"), entry) for entry in listed]
+        for label, entry in pairs:
+            node = inside(entry, "node")
+            if type(node) is int and 0 <= node < len(gltf.items("nodes")) and isinstance(label, str):
+                found[label] = node
+    return found
+
+
+def _floor(places: Float64) -> float:
+    """Height of the floor under a rest pose: 0 where the feet are near it, else where the lowest joint is."""
+    feet = places[list(HUMANML3D.contacts), 1]
+    lowest, size = float(np.nanmin(feet)), float(np.nanmax(places[:, 1]) - np.nanmin(feet))
+    return 0.0 if -0.02 * size < lowest < 0.12 * size else lowest
 
 
 def write_character(motion: Motion, character: Character, path: str | Path) -> RiggedMotion:
@@ -288,97 +284,54 @@ def write_character(motion: Motion, character: Character, path: str | Path) -> R
 
 
 def _character_document(motion: Motion, character: Character, played: RiggedMotion) -> bytes:
-    gltf = character.gltf
-    document: dict[str, Any] = dict(gltf.document)
+    gltf, rest = character.gltf, character.nodes
     buffers = [dict(entry) for entry in gltf.items("buffers")]
     if buffers and "uri" in buffers[0]:
-        raise MotionGPT3Error(f"{character.name} keeps its data in other files: export it as one .glb file")
+        raise MotionGPT3Error(f"{gltf.name} keeps its data in other files: export it as one .glb file")
     length = buffers[0].get("byteLength") if buffers else 0
     if type(length) is not int or not 0 <= length <= len(gltf.binary):
-        raise MotionGPT3Error(f"{character.name} is damaged: its buffer is longer than its data")
+        raise MotionGPT3Error(f"{gltf.name} is damaged: its buffer is longer than its data")
     buffer = Buffer(gltf.binary[:length], gltf.items("bufferViews"), gltf.items("accessors"))
-    entry = described(motion, _tracks(character, played), buffer)
+    entry = _animation(motion, _tracks(character, played), buffer)
     nodes = [dict(node) for node in gltf.items("nodes")]
     for node in character.bones.nodes.values():
         if nodes[node].pop("matrix", None) is not None:  # An animated node must not have one.
-            nodes[node] |= _parts(character.nodes, node)
+            turned = continuous_quaternions(torch.from_numpy(rest.rotations[node])[None, None])[0, 0]
+            nodes[node]["translation"] = rest.translations[node].tolist()
+            nodes[node]["rotation"] = turned.tolist()
+            nodes[node]["scale"] = rest.scales[node].tolist()
     buffers[:1] = [{**(buffers[0] if buffers else {}), "byteLength": len(buffer.data)}]
-    document |= {
+    document = gltf.document | {
         "nodes": nodes,
         "animations": [entry, *gltf.items("animations")],
         "accessors": buffer.accessors,
         "bufferViews": buffer.views,
         "buffers": buffers,
     }
-    return pack(document, buffer.data)
+    return container.pack(document, buffer.data)
 
 
-def _tracks(character: Character, played: RiggedMotion) -> list[Track]:
+def _tracks(character: Character, played: RiggedMotion) -> list[tuple[int, str, Float32]]:
     """Rotations of the bones relative to their parents, and the place of the pelvis."""
-    nodes, worlds = character.nodes, character.worlds
+    parents, worlds = character.nodes.parents, character.worlds
     frames = len(played.joints)
-    resting = _rotations(worlds)
+    lengths = np.maximum(np.linalg.norm(worlds[:, :3, :3], axis=1), 1e-12)
+    resting = worlds[:, :3, :3] / lengths[:, None]
     turned = {
         node: played.turns[:, HUMANML3D.index(joint)] @ torch.from_numpy(resting[node])
         for joint, node in character.bones.nodes.items()
     }
     local = []
     for node in turned:
-        parent = nodes.parents[node]
-        above = parent
-        while above >= 0 and above not in turned:
-            above = nodes.parents[above]
+        parent, above = parents[node], nearest_above(node, parents, turned)
         still = torch.from_numpy(resting[parent] if parent >= 0 else np.eye(3)).expand(frames, 3, 3)
         if above >= 0:  # What lies between two of our joints goes along with the upper one.
             still = turned[above] @ torch.from_numpy(resting[above].T @ resting[parent])
         local.append(still.transpose(-1, -2) @ turned[node])
     quaternions = continuous_quaternions(torch.stack(local, dim=1))
     pelvis = character.bones.nodes["pelvis"]
-    frame = worlds[nodes.parents[pelvis]] if nodes.parents[pelvis] >= 0 else np.eye(4)
+    frame = worlds[parents[pelvis]] if parents[pelvis] >= 0 else np.eye(4)
     place = played.joints[:, 0] + [0, character.rest.floor, 0]
     moved = np.linalg.solve(frame, np.concatenate([place, np.ones((frames, 1))], axis=1).T).T[:, :3]
-    tracks = [Track(node, "rotation", quaternions[:, i]) for i, node in enumerate(turned)]
-    return [Track(pelvis, "translation", moved.astype(np.float32)), *tracks]
-
-
-def _rotations(worlds: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N, 3, 3) the rotations in global matrices."""
-    found: NDArray[np.float64] = (
-        worlds[:, :3, :3] / np.maximum(np.linalg.norm(worlds[:, :3, :3], axis=1), 1e-12)[:, None]
-    )
-    return found
-
-
-def _parts(nodes: Nodes, node: int) -> dict[str, Any]:
-    """A node's matrix as translation, rotation and scale."""
-    turned = continuous_quaternions(torch.from_numpy(nodes.rotations[node])[None, None])[0, 0]
-    return {
-        "translation": nodes.translations[node].tolist(),
-        "rotation": turned.tolist(),
-        "scale": nodes.scales[node].tolist(),
-    }
-
-
-def _labels(gltf: Gltf, count: int) -> dict[str, int]:
-    """{VRM's name of a bone: node} where the file has VRM's extension, of version 0 or 1."""
-    extensions = gltf.document.get("extensions")
-    found: dict[str, int] = {}
-    for key in ("VRM", "VRMC_vrm"):
-        part: Any = extensions.get(key) if isinstance(extensions, dict) else None
-        humanoid = part.get("humanoid") if isinstance(part, dict) else None
-        listed = humanoid.get("humanBones") if isinstance(humanoid, dict) else None
-        pairs = listed.items() if isinstance(listed, dict) else []
-        if isinstance(listed, list):
-            pairs = [(entry.get("bone"), entry) for entry in listed if isinstance(entry, dict)]
-        for label, entry in pairs:
-            node = entry.get("node") if isinstance(entry, dict) else None
-            if type(node) is int and 0 <= node < count and isinstance(label, str):
-                found[label] = node
-    return found
-
-
-def _floor(places: NDArray[np.float64]) -> float:
-    """Height of the floor under a rest pose: 0 where the feet are near it, else where the lowest joint is."""
-    feet = places[list(HUMANML3D.contacts), 1]
-    lowest, size = float(np.nanmin(feet)), float(np.nanmax(places[:, 1]) - np.nanmin(feet))
-    return 0.0 if -0.02 * size < lowest < 0.12 * size else lowest
+    tracks = [(node, "rotation", quaternions[:, i]) for i, node in enumerate(turned)]
+    return [(pelvis, "translation", moved.astype(np.float32)), *tracks]

@@ -1,4 +1,8 @@
-"""The container of GLB files (binary glTF 2.0): reading one with care, and putting one together.
+"""Binary glTF 2.0, the container of GLB files: what a file holds, read with care, and how one is put together.
+
+Reading goes from the container (`read`) to its nodes, skin, animation, and the places of joints over time. Own code,
+because our files need a dozen JSON objects and one block of arrays, which is less than a glTF library (pygltflib,
+trimesh) asks for, and because those trust what a file says of its sizes.
 
 Specification: https://registry.khronos.org/glTF/specs/2.0/glTF-2.0.html
 """
@@ -7,7 +11,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,30 +23,54 @@ from numpy.typing import NDArray
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.formats import snap_fps
+from motiongpt3.motion.kinematics import pose_joints
 from motiongpt3.motion.motion import MAX_FRAMES
-from motiongpt3.motion.skeleton import Float64
+from motiongpt3.motion.skeleton import Float32, Float64
+from motiongpt3.untrusted import json_object, read_bytes
 
 MAX_BYTES = 512 * 2**20
 """Larger files are refused; characters with all their textures have 5 to 100 MB."""
 MAX_TEXT = 64 * 2**20
+"""Bytes of the JSON; that of a character with faces and clothes has a few million."""
 MAX_NODES = 20_000
+"""Whole scenes have some thousand."""
 MAX_BONES = 2000
 """More bones than any character has."""
+MAX_KEYS = 8_000_000
+"""Keys of all nodes together: those of the longest motion have half as many."""
+MAX_CHAIN = 128
+"""Nodes that a figure's joints hang from, the joints included; characters have 25 to 60."""
 FLOAT, BYTE, SHORT, INT = 5126, 5121, 5123, 5125
+"""The specification's numbers for types of arrays; bytes, shorts and ints are unsigned."""
 VERTICES, INDICES = 34962, 34963
+"""And for what a part of the binary block is used."""
 COMPRESSED = ("KHR_draco_mesh_compression", "EXT_meshopt_compression")
+_WIDTHS = {"translation": 3, "rotation": 4, "scale": 3}
+_KINDS = {1: "SCALAR", 3: "VEC3", 4: "VEC4"}
+_CHUNK = 2048
+"""Frames that are posed together, so that a long file does not fill the memory."""
+_SPARSE, _USUAL = 10.0, 20.0
+"""Keys per second below which they were set by hand, and frames per second that are read from these."""
 
 
 @dataclass
 class Gltf:
-    """A file's JSON document and its binary block."""
+    """A file: how errors call it, its JSON document and its binary block."""
 
+    name: str
     document: dict[str, Any]
     binary: bytes
 
     def items(self, key: str) -> list[dict[str, Any]]:
         """The objects of a list of the document, such as "nodes"; empty if there is none."""
         return objects(self.document, key)
+
+    def item(self, key: str, index: Any) -> dict[str, Any]:
+        """One of these objects; MotionGPT3Error if the index, which the file says, is none."""
+        items = self.items(key)
+        if type(index) is not int or not 0 <= index < len(items):
+            raise MotionGPT3Error(f"{self.name} is damaged: its animation asks for {key} that are not there")
+        return items[index]
 
 
 def objects(parent: dict[str, Any], key: str) -> list[dict[str, Any]]:
@@ -51,6 +79,41 @@ def objects(parent: dict[str, Any], key: str) -> list[dict[str, Any]]:
     if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
         raise MotionGPT3Error(f"the GLB is damaged: its {key} are no list of objects")
     return found
+
+
+def read(path: Path, max_text: int = MAX_TEXT) -> Gltf:
+    """The two parts of a GLB file, whose JSON has at most `max_text` bytes.
+
+    Raises:
+        MotionGPT3Error: it is no GLB, truncated, too large, of another version or compressed.
+    """
+    name = path.name
+    data = read_bytes(path, MAX_BYTES, f"has over {MAX_BYTES // 2**20} MB: make its textures smaller")
+    if data[:4] != b"glTF":
+        hint = "export it as one .glb file" if path.suffix.lower() == ".gltf" else "it does not begin with glTF"
+        raise MotionGPT3Error(f"{name} is no GLB file: {hint}")
+    version, size = struct.unpack_from("<II", data, 4) if len(data) >= 12 else (2, 12)
+    if version != 2:
+        raise MotionGPT3Error(f"{name} is glTF of version {version}; version 2 is read")
+    chunks: list[bytes] = []
+    at, whole = 12, len(data) >= size
+    while at + 8 <= min(size, len(data)) and len(chunks) < 2:
+        length, kind = struct.unpack_from("<I4s", data, at)
+        if kind != (b"JSON", b"BIN\0")[len(chunks)]:
+            break
+        chunks.append(data[at + 8 : at + 8 + length])
+        whole &= len(chunks[-1]) == length
+        at += 8 + length + -length % 4
+    if not whole or not chunks:
+        raise MotionGPT3Error(f"{name} is cut short: {len(data)} of {size} bytes are there")
+    if len(chunks[0]) > max_text:
+        raise MotionGPT3Error(f"{name}: its JSON has over {max_text // 2**20} MB")
+    document = json_object(chunks[0], name)
+    used = json.dumps([document.get("extensionsRequired"), document.get("extensionsUsed")])
+    for extension in COMPRESSED:
+        if extension in used:
+            raise MotionGPT3Error(f"{name} is compressed ({extension}): export it again without compression")
+    return Gltf(name, document, chunks[1] if len(chunks) > 1 else b"")
 
 
 @dataclass(frozen=True)
@@ -69,11 +132,11 @@ class Nodes:
     names: list[str]
     parents: list[int]
     order: list[int]
-    translations: NDArray[np.float64]
-    rotations: NDArray[np.float64]
-    scales: NDArray[np.float64]
+    translations: Float64
+    rotations: Float64
+    scales: Float64
 
-    def worlds(self) -> NDArray[np.float64]:
+    def worlds(self) -> Float64:
         """(N, 4, 4) global matrices."""
         found = np.tile(np.eye(4), (len(self.names), 1, 1))
         found[:, :3, :3] = self.rotations * self.scales[:, None, :]
@@ -84,225 +147,93 @@ class Nodes:
         return found
 
 
-def read(path: Path, max_text: int = MAX_TEXT) -> Gltf:
-    """The two parts of a GLB file, whose JSON has at most `max_text` bytes.
-
-    Raises:
-        MotionGPT3Error: it is no GLB, truncated, too large, of another version or compressed.
-    """
-    name = path.name
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise MotionGPT3Error(f"cannot read {path}: {error.strerror or error}") from None
-    if len(data) > MAX_BYTES:
-        raise MotionGPT3Error(f"{name} has over {MAX_BYTES // 2**20} MB: make its textures smaller")
-    if data[:4] != b"glTF":
-        hint = "export it as one .glb file" if path.suffix.lower() == ".gltf" else "it does not begin with glTF"
-        raise MotionGPT3Error(f"{name} is no GLB file: {hint}")
-    version, size = struct.unpack_from("<II", data, 4) if len(data) >= 12 else (2, 12)
-    if version != 2:
-        raise MotionGPT3Error(f"{name} is glTF of version {version}; version 2 is read")
-    chunks: list[bytes] = []
-    at = 12
-    while at + 8 <= min(size, len(data)) and len(chunks) < 2:
-        length, kind = struct.unpack_from("<I4s", data, at)
-        if kind != (b"JSON", b"BIN\0")[len(chunks)]:
-            break
-        chunks.append(data[at + 8 : at + 8 + length])
-        if len(chunks[-1]) < length:
-            raise MotionGPT3Error(f"{name} is cut short: {len(data)} of {size} bytes are there")
-        at += 8 + length + -length % 4
-    if len(data) < size or not chunks:
-        raise MotionGPT3Error(f"{name} is cut short: {len(data)} of {size} bytes are there")
-    if len(chunks[0]) > max_text:
-        raise MotionGPT3Error(f"{name}: its JSON has over {max_text // 2**20} MB")
-    try:
-        document = json.loads(chunks[0].decode("utf-8"), parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
-        raise MotionGPT3Error(f"{name} is damaged: its JSON cannot be read: {str(error)[:80]}") from None
-    if not isinstance(document, dict):
-        raise MotionGPT3Error(f"{name} is damaged: its JSON is no object")
-    used = json.dumps([document.get("extensionsRequired"), document.get("extensionsUsed")])
-    for extension in COMPRESSED:
-        if extension in used:
-            raise MotionGPT3Error(f"{name} is compressed ({extension}): export it again without compression")
-    return Gltf(document, chunks[1] if len(chunks) > 1 else b"")
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number")
-
-
-def nodes_of(gltf: Gltf, name: str) -> Nodes:
-    """The nodes of a file; `name` is how errors call it.
+def nodes_of(gltf: Gltf) -> Nodes:
+    """The nodes of a file.
 
     Raises:
         MotionGPT3Error: too many nodes, a cycle, two parents, or numbers that are none.
     """
     entries = gltf.items("nodes")
     if not 0 < len(entries) <= MAX_NODES:
-        raise MotionGPT3Error(f"{name} has {len(entries)} nodes; 1 to {MAX_NODES} are expected")
+        raise MotionGPT3Error(f"{gltf.name} has {len(entries)} nodes; 1 to {MAX_NODES} are expected")
     parents = [-1] * len(entries)
     for index, entry in enumerate(entries):
         children = entry.get("children", [])
         for child in children if isinstance(children, list) else [None]:
             if type(child) is not int or not 0 <= child < len(entries) or parents[child] >= 0:
-                raise MotionGPT3Error(f"{name} is damaged: node {index} has impossible children")
+                raise MotionGPT3Error(f"{gltf.name} is damaged: node {index} has impossible children")
             parents[child] = index
     order = [index for index, parent in enumerate(parents) if parent < 0]
     for index in order:  # grows as it is walked
         order.extend(entries[index].get("children", []))
     if len(order) < len(entries):
-        raise MotionGPT3Error(f"{name} is damaged: its nodes form a cycle")
-    found = [_transform(entry, f"{name}: node {index}") for index, entry in enumerate(entries)]
-    moved, turned, scaled = (np.stack([part[i] for part in found]) for i in range(3))
+        raise MotionGPT3Error(f"{gltf.name} is damaged: its nodes form a cycle")
+    transforms = [_transform(entry, f"{gltf.name}: node {index}") for index, entry in enumerate(entries)]
+    moved, turned, scaled = (np.stack(part) for part in zip(*transforms, strict=True))
     return Nodes([str(entry.get("name", ""))[:200] for entry in entries], parents, order, moved, turned, scaled)
 
 
-def skin_joints(gltf: Gltf, nodes: Nodes, name: str) -> list[int]:
+def _transform(entry: dict[str, Any], where: str) -> tuple[Float64, Float64, Float64]:
+    """Translation (3,), rotation (3, 3) and scale (3,) of a node."""
+
+    def numbers(key: str, count: int, default: Sequence[int] = ()) -> Float64:
+        try:
+            found = np.array(entry.get(key, default), dtype=np.float64)
+        except (TypeError, ValueError):
+            found = np.zeros(0)
+        if found.shape != (count,) or not (np.abs(found) < 1e9).all():
+            raise MotionGPT3Error(f"{where} has a place, rotation or scale that is none")
+        return found
+
+    if "matrix" in entry:
+        matrix = numbers("matrix", 16).reshape(4, 4).T  # columns come first in glTF
+        scale = np.linalg.norm(matrix[:3, :3], axis=0)
+        if not np.linalg.det(matrix[:3, :3]) > 0:
+            raise MotionGPT3Error(f"{where} is mirrored or flat: apply its scale, then export it again")
+        return matrix[:3, 3], roma.special_procrustes(torch.from_numpy(matrix[:3, :3] / scale)).numpy(), scale
+    quaternion = numbers("rotation", 4, (0, 0, 0, 1))
+    if not 0.5 < np.linalg.norm(quaternion) < 2:
+        raise MotionGPT3Error(f"{where} has a rotation that is none")
+    rotation = roma.unitquat_to_rotmat(torch.from_numpy(quaternion / np.linalg.norm(quaternion))).numpy()
+    return numbers("translation", 3, (0, 0, 0)), rotation, numbers("scale", 3, (1, 1, 1))
+
+
+def skin_joints(gltf: Gltf, nodes: Nodes) -> list[int]:
     """The nodes that bend the skin, parents first; several skins must share bones, as the parts of one figure do.
 
     Raises:
         MotionGPT3Error: no skin, skins of several figures, or more than `MAX_BONES` bones.
     """
-    skins = gltf.items("skins")
+    skins = [skin.get("joints") for skin in gltf.items("skins")]
     if not skins:
-        raise MotionGPT3Error(f"{name} has no skin: a figure needs a mesh that is bound to bones")
+        raise MotionGPT3Error(f"{gltf.name} has no skin: a figure needs a mesh that is bound to bones")
     groups: list[set[int]] = []
-    for skin in skins:
-        joints = skin.get("joints")
-        if (
-            not isinstance(joints, list)
-            or not joints
-            or not all(type(j) is int and 0 <= j < len(nodes.names) for j in joints)
-        ):
-            raise MotionGPT3Error(f"{name} is damaged: a skin has no joints")
-        groups.append(set(joints))
+    for joints in skins:
+        listed = joints if isinstance(joints, list) else []
+        if not listed or not all(type(joint) is int and 0 <= joint < len(nodes.names) for joint in listed):
+            raise MotionGPT3Error(f"{gltf.name} is damaged: a skin has no joints")
+        groups.append(set(listed))
     main = max(groups, key=len)
     if any(not group & main for group in groups):
-        raise MotionGPT3Error(f"{name} has {len(skins)} skins on separate skeletons: export one figure alone")
+        raise MotionGPT3Error(f"{gltf.name} has {len(skins)} skins on separate skeletons: export one figure alone")
     every = set().union(*groups)
     if len(every) > MAX_BONES:
-        raise MotionGPT3Error(f"{name} has {len(every)} bones; {MAX_BONES} at most are expected")
+        raise MotionGPT3Error(f"{gltf.name} has {len(every)} bones; {MAX_BONES} at most are expected")
     return [node for node in nodes.order if node in every]
 
 
-def _transform(
-    entry: dict[str, Any], where: str
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Translation (3,), rotation (3, 3) and scale (3,) of a node."""
-    if "matrix" in entry:
-        matrix = _numbers(entry["matrix"], 16, where).reshape(4, 4).T
-        scale = np.linalg.norm(matrix[:3, :3], axis=0)
-        if not np.linalg.det(matrix[:3, :3]) > 0:
-            raise MotionGPT3Error(f"{where} is mirrored or flat: apply its scale, then export it again")
-        rotation = roma.special_procrustes(torch.from_numpy(matrix[:3, :3] / scale)).numpy()
-        return matrix[:3, 3], rotation, scale
-    quaternion = _numbers(entry.get("rotation", (0, 0, 0, 1)), 4, where)
-    if not 0.5 < np.linalg.norm(quaternion) < 2:
-        raise MotionGPT3Error(f"{where} has a rotation that is none")
-    rotation = roma.unitquat_to_rotmat(torch.from_numpy(quaternion / np.linalg.norm(quaternion))).numpy()
-    return (
-        _numbers(entry.get("translation", (0, 0, 0)), 3, where),
-        rotation,
-        _numbers(entry.get("scale", (1, 1, 1)), 3, where),
-    )
-
-
-def _numbers(values: Any, count: int, where: str) -> NDArray[np.float64]:
-    try:
-        found = np.array(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        found = np.zeros(0)
-    if found.shape != (count,) or not (np.abs(found) < 1e9).all():
-        raise MotionGPT3Error(f"{where} has a place, rotation or scale that is none")
-    return found
-
-
-def pack(document: dict[str, Any], binary: bytes | bytearray) -> bytes:
-    """The bytes of a GLB file of a JSON document and a binary block."""
-    text = json.dumps(document, separators=(",", ":"), allow_nan=False).encode("ascii")
-    text += b" " * (-len(text) % 4)
-    data = bytes(binary) + b"\0" * (-len(binary) % 4)
-    size = 12 + 8 + len(text) + 8 + len(data)
-    if size >= 2**32:
-        raise MotionGPT3Error("a GLB file holds less than 4 GB")
-    head = struct.pack("<4sII", b"glTF", 2, size) + struct.pack("<I4s", len(text), b"JSON")
-    return head + text + struct.pack("<I4s", len(data), b"BIN\0") + data
-
-
-class Buffer:
-    """The binary block, with the views and accessors that say what is where in it; begins with what is there."""
-
-    def __init__(
-        self,
-        data: bytes = b"",
-        views: list[dict[str, Any]] | None = None,
-        accessors: list[dict[str, Any]] | None = None,
-    ) -> None:
-        self.data = bytearray(data + b"\0" * (-len(data) % 4))
-        self.views = list(views or [])
-        self.accessors = list(accessors or [])
-
-    def add(
-        self, array: NDArray[Any], component: int, kind: str, target: int | None = None, bounds: bool = False
-    ) -> int:
-        """Append (count, components); returns the index of its accessor."""
-        raw = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()
-        view = {"buffer": 0, "byteOffset": len(self.data), "byteLength": len(raw)}
-        self.views.append(view if target is None else view | {"target": target})
-        self.data += raw + b"\0" * (-len(raw) % 4)
-        accessor = {"bufferView": len(self.views) - 1, "componentType": component, "count": len(array), "type": kind}
-        if bounds:
-            accessor |= {"min": array.min(0).tolist(), "max": array.max(0).tolist()}
-        self.accessors.append(accessor)
-        return len(self.accessors) - 1
-
-
-@dataclass(frozen=True)
-class Track:
-    """What one node does: (T, 3) translations in its parent's axes, or (T, 4) rotations as quaternions x, y, z, w."""
-
-    node: int
-    path: str
-    values: NDArray[np.float32]
-
-
-def animation(name: str, times: NDArray[np.float32], tracks: list[Track], buffer: Buffer) -> dict[str, Any]:
-    """The JSON of an animation with a key for every one of (T,) times in seconds; its arrays go into the buffer."""
-    keys = buffer.add(times[:, None], FLOAT, "SCALAR", bounds=True)
-    samplers: list[dict[str, Any]] = []
-    channels: list[dict[str, Any]] = []
-    for track in tracks:
-        output = buffer.add(track.values, FLOAT, f"VEC{track.values.shape[1]}")
-        channels.append({"sampler": len(samplers), "target": {"node": track.node, "path": track.path}})
-        samplers.append({"input": keys, "output": output, "interpolation": "LINEAR"})
-    return {"name": name, "samplers": samplers, "channels": channels}
-
-
-def continuous_quaternions(rotations: torch.Tensor) -> NDArray[np.float32]:
-    """(T, N, 3, 3) rotations -> (T, N, 4) unit quaternions x, y, z, w, each of the sign nearer to the one before."""
-    quaternions: torch.Tensor = roma.quat_normalize(roma.rotmat_to_unitquat(rotations))
-    facing = (quaternions[1:] * quaternions[:-1]).sum(-1)
-    first = torch.where(quaternions[:1, :, 3] < 0, -1.0, 1.0)
-    signs = torch.cat([first, torch.where(facing < 0, -1.0, 1.0)]).cumprod(0)
-    found: NDArray[np.float32] = (quaternions * signs[..., None]).numpy().astype(np.float32)
-    return found
-
-
-# The animation of a GLB file: its keys, read with care, and where they take the nodes.
-
-MAX_KEYS = 8_000_000
-"""Keys of all nodes together: those of the longest motion have half as many."""
-MAX_CHAIN = 128
-"""Nodes that a figure's joints hang from, the joints included; characters have 25 to 60."""
-_WIDTHS = {"translation": 3, "rotation": 4, "scale": 3}
-_KINDS = {1: "SCALAR", 3: "VEC3", 4: "VEC4"}
-_CHUNK = 2048
-_SPARSE, _USUAL = 10.0, 20.0
-"""Keys per second below which they were set by hand, and frames per second that are read from these."""
+def chain(gltf: Gltf, nodes: Nodes, joints: Sequence[int]) -> list[int]:
+    """The joints and all that they hang from, parents first; MotionGPT3Error if there are more than `MAX_CHAIN`."""
+    needed: set[int] = set()
+    for joint in joints:
+        while joint >= 0 and joint not in needed:
+            needed.add(joint)
+            joint = nodes.parents[joint]
+    if len(needed) > MAX_CHAIN:
+        raise MotionGPT3Error(
+            f"{gltf.name}: its joints hang from {len(needed)} nodes; {MAX_CHAIN} at most are expected"
+        )
+    return [node for node in nodes.order if node in needed]
 
 
 @dataclass(frozen=True)
@@ -316,7 +247,7 @@ class Keys:
     """
 
     times: Float64
-    values: NDArray[np.float32]
+    values: Float32
     steps: bool
 
     def at(self, seconds: Float64) -> Float64:
@@ -337,7 +268,7 @@ class Keys:
 
 
 @dataclass(frozen=True)
-class Animation:
+class GltfAnimation:
     """The first animation of a file, as far as it moves certain nodes.
 
     Attributes:
@@ -382,17 +313,18 @@ class Animation:
         return frames.astype(np.float32).astype(np.float64), rate  # as exact as the keys, so that they meet
 
 
-def read_animation(gltf: Gltf, moved: set[int], name: str) -> Animation:
-    """The first animation, as far as it moves these nodes; `name` is how errors call the file.
+def read_animation(gltf: Gltf, moved: set[int]) -> GltfAnimation:
+    """The first animation, as far as it moves these nodes.
 
     Raises:
         MotionGPT3Error: there is none, it moves nothing of this, or its keys are not plain numbers of the file itself:
             cubic splines, sparse arrays, integers, too many, cut short, not finite, not rising.
     """
-    animations = gltf.items("animations")
+    name, animations = gltf.name, gltf.items("animations")
     if not animations:
         raise MotionGPT3Error(f"{name} has no animation: it is a figure that stands still")
-    found = Animation(str(animations[0].get("name", "")), _extras(animations[0]), {})
+    extras = animations[0].get("extras")
+    found = GltfAnimation(str(animations[0].get("name", "")), extras if isinstance(extras, dict) else {}, {})
     samplers = objects(animations[0], "samplers")
     arrays: dict[int, Float64] = {}
     total = 0
@@ -403,18 +335,20 @@ def read_animation(gltf: Gltf, moved: set[int], name: str) -> Animation:
             continue
         if type(at) is not int or not 0 <= at < len(samplers) or path in found.keys.get(node, {}):
             raise MotionGPT3Error(f"{name} is damaged: a channel of its animation has no keys, or a node has two")
-        sampler = samplers[at]
-        steps = sampler.get("interpolation", "LINEAR")
+        steps, key = samplers[at].get("interpolation", "LINEAR"), samplers[at].get("input")
         if steps not in ("LINEAR", "STEP"):
             raise MotionGPT3Error(f"{name} has keys of the kind {str(steps)[:20]}: export it with linear, sampled keys")
-        key = sampler.get("input")
-        if type(key) is int and key not in arrays:
-            arrays[key] = _times(gltf, key, name)
-        values = _floats(gltf, sampler.get("output"), _WIDTHS[path], name)
+        times = np.zeros(0)
+        if type(key) is int:
+            if key not in arrays:
+                arrays[key] = _floats(gltf, key, 1)[:, 0].astype(np.float64)
+                if not (np.diff(arrays[key]) > 0).all():
+                    raise MotionGPT3Error(f"{name} is damaged: the times of its animation do not rise")
+            times = arrays[key]
+        values = _floats(gltf, samplers[at].get("output"), _WIDTHS[path])
         total += len(values)
         if total > MAX_KEYS:
             raise MotionGPT3Error(f"{name} has more than {MAX_KEYS} keys: too many for one motion")
-        times = arrays.get(key, np.zeros(0)) if type(key) is int else np.zeros(0)
         if len(times) != len(values):
             raise MotionGPT3Error(f"{name} is damaged: {len(values)} values of its animation have {len(times)} times")
         if path == "rotation" and (values**2).sum(-1).min() < 0.25:
@@ -425,34 +359,30 @@ def read_animation(gltf: Gltf, moved: set[int], name: str) -> Animation:
     return found
 
 
-def _extras(entry: dict[str, Any]) -> dict[str, Any]:
-    extras = entry.get("extras")
-    return extras if isinstance(extras, dict) else {}
-
-
-def _times(gltf: Gltf, accessor: int, name: str) -> Float64:
-    times = _floats(gltf, accessor, 1, name)[:, 0].astype(np.float64)
-    if not (np.diff(times) > 0).all():
-        raise MotionGPT3Error(f"{name} is damaged: the times of its animation do not rise")
-    return times
-
-
-def _floats(gltf: Gltf, accessor: Any, width: int, name: str) -> NDArray[np.float32]:
+def _floats(gltf: Gltf, accessor: Any, width: int) -> Float32:
     """(count, width) numbers of an accessor, as they lie in the file."""
-    entry = _entry(gltf, "accessors", accessor, name)
+    name = gltf.name
+
+    def whole(entry: dict[str, Any], key: str) -> int:
+        found = entry.get(key, 0)
+        if type(found) is not int or not 0 <= found < 2**32:
+            raise MotionGPT3Error(f"{name} is damaged: a {key} of its arrays is no whole number")
+        return found
+
+    entry = gltf.item("accessors", accessor)
     if "sparse" in entry:
         raise MotionGPT3Error(f"{name} has keys in a sparse array: export it again without")
     if entry.get("componentType") != FLOAT or entry.get("type") != _KINDS[width]:
         raise MotionGPT3Error(f"{name} has keys that are no {_KINDS[width]} of floats: export it again without packing")
-    view = _entry(gltf, "bufferViews", entry.get("bufferView"), name)
-    if _whole(view, "buffer", name) != 0 or "uri" in _entry(gltf, "buffers", 0, name):
+    view = gltf.item("bufferViews", entry.get("bufferView"))
+    if whole(view, "buffer") != 0 or "uri" in gltf.item("buffers", 0):
         raise MotionGPT3Error(f"{name} keeps its data in other files: export it as one .glb file")
-    count, stride = _whole(entry, "count", name), _whole(view, "byteStride", name) or 4 * width
+    count, stride = whole(entry, "count"), whole(view, "byteStride") or 4 * width
     if not 1 <= count <= MAX_FRAMES:
         raise MotionGPT3Error(f"{name} has {count} keys; 1 to {MAX_FRAMES} are expected")
-    within, start = _whole(entry, "byteOffset", name), _whole(view, "byteOffset", name)
+    within, start = whole(entry, "byteOffset"), whole(view, "byteOffset")
     size = within + stride * (count - 1) + 4 * width
-    if stride < 4 * width or size > _whole(view, "byteLength", name) or start + size > len(gltf.binary):
+    if stride < 4 * width or size > whole(view, "byteLength") or start + size > len(gltf.binary):
         raise MotionGPT3Error(f"{name} is cut short: its animation lies beyond its data")
     values = np.ndarray((count, width), "<f4", gltf.binary, start + within, (stride, 4))
     if not (np.abs(values) < 1e9).all():
@@ -460,49 +390,92 @@ def _floats(gltf: Gltf, accessor: Any, width: int, name: str) -> NDArray[np.floa
     return values
 
 
-def _entry(gltf: Gltf, key: str, index: Any, name: str) -> dict[str, Any]:
-    items = gltf.items(key)
-    if type(index) is not int or not 0 <= index < len(items):
-        raise MotionGPT3Error(f"{name} is damaged: its animation asks for {key} that are not there")
-    return items[index]
-
-
-def _whole(entry: dict[str, Any], key: str, name: str) -> int:
-    found = entry.get(key, 0)
-    if type(found) is not int or not 0 <= found < 2**32:
-        raise MotionGPT3Error(f"{name} is damaged: a {key} of its arrays is no whole number")
-    return found
-
-
-def chain(nodes: Nodes, joints: Sequence[int], name: str) -> list[int]:
-    """The joints and all that they hang from, parents first; MotionGPT3Error if there are more than `MAX_CHAIN`."""
-    needed: set[int] = set()
-    for joint in joints:
-        while joint >= 0 and joint not in needed:
-            needed.add(joint)
-            joint = nodes.parents[joint]
-    if len(needed) > MAX_CHAIN:
-        raise MotionGPT3Error(f"{name}: its joints hang from {len(needed)} nodes; {MAX_CHAIN} at most are expected")
-    return [node for node in nodes.order if node in needed]
-
-
-def places(
-    nodes: Nodes, links: Sequence[int], animation: Animation, joints: Sequence[int], seconds: Float64
+def joint_positions(
+    nodes: Nodes, links: Sequence[int], played: GltfAnimation, joints: Sequence[int], seconds: Float64
 ) -> Float64:
     """(T, J, 3) where joints are at (T,) seconds; `links` is their `chain`."""
+    at = {node: number for number, node in enumerate(links)}
+    parents = [at.get(nodes.parents[node], -1) for node in links]
     parts = []
     for start in range(0, len(seconds), _CHUNK):
         now = seconds[start : start + _CHUNK]
-        turned, at = {-1: np.eye(3)[None]}, {-1: np.zeros((1, 3))}
-        for node in links:
-            moved, parent = animation.keys.get(node, {}), nodes.parents[node]
-            rotation, scale, shift = nodes.rotations[node][None], nodes.scales[node][None], nodes.translations[node]
-            if "rotation" in moved:
-                rotation = roma.unitquat_to_rotmat(torch.from_numpy(moved["rotation"].at(now))).numpy()
-            if "scale" in moved:
-                scale = moved["scale"].at(now)
-            shift = moved["translation"].at(now) if "translation" in moved else shift[None]
-            at[node] = at[parent] + (turned[parent] @ shift[..., None])[..., 0]
-            turned[node] = turned[parent] @ (rotation * scale[:, None, :])
-        parts.append(np.stack([np.broadcast_to(at[joint], (len(now), 3)) for joint in joints], axis=1))
+        turns, shifts = np.empty((len(now), len(links), 3, 3)), np.empty((len(now), len(links), 3))
+        for number, node in enumerate(links):
+            keys = {path: track.at(now) for path, track in played.keys.get(node, {}).items()}
+            turn, scale = nodes.rotations[node], keys.get("scale", nodes.scales[node][None])
+            if "rotation" in keys:
+                turn = roma.unitquat_to_rotmat(torch.from_numpy(keys["rotation"])).numpy()
+            turns[:, number] = turn * scale[:, None, :]
+            shifts[:, number] = keys.get("translation", nodes.translations[node])
+        posed = pose_joints(torch.from_numpy(turns), torch.from_numpy(shifts), parents)[1].numpy()
+        parts.append(posed[:, [at[joint] for joint in joints]])
     return np.concatenate(parts)
+
+
+class Buffer:
+    """The binary block of a file to write, with the views and accessors that say what is where in it."""
+
+    def __init__(
+        self,
+        data: bytes = b"",
+        views: Sequence[dict[str, Any]] = (),
+        accessors: Sequence[dict[str, Any]] = (),
+    ) -> None:
+        """Begin with what is there."""
+        self.data = bytearray(data + b"\0" * (-len(data) % 4))
+        self.views = list(views)
+        self.accessors = list(accessors)
+
+    def add(
+        self, array: NDArray[Any], component: int, kind: str, target: int | None = None, bounds: bool = False
+    ) -> int:
+        """Append (count, components); returns the index of its accessor."""
+        raw = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()
+        view = {"buffer": 0, "byteOffset": len(self.data), "byteLength": len(raw)}
+        self.views.append(view if target is None else view | {"target": target})
+        self.data += raw + b"\0" * (-len(raw) % 4)
+        accessor = {"bufferView": len(self.views) - 1, "componentType": component, "count": len(array), "type": kind}
+        if bounds:
+            accessor |= {"min": array.min(0).tolist(), "max": array.max(0).tolist()}
+        self.accessors.append(accessor)
+        return len(self.accessors) - 1
+
+    def add_animation(self, name: str, times: Float32, tracks: Iterable[tuple[int, str, Float32]]) -> dict[str, Any]:
+        """Append the keys of an animation; returns its JSON.
+
+        Args:
+            name: what it is called.
+            times: (T,) seconds of its keys.
+            tracks: node, "translation" or "rotation", and (T, 3) translations in its parent's axes or (T, 4) rotations
+                as quaternions x, y, z, w.
+        """
+        keys = self.add(times[:, None], FLOAT, "SCALAR", bounds=True)
+        samplers: list[dict[str, Any]] = []
+        channels: list[dict[str, Any]] = []
+        for node, path, values in tracks:
+            output = self.add(values, FLOAT, _KINDS[values.shape[1]])
+            channels.append({"sampler": len(samplers), "target": {"node": node, "path": path}})
+            samplers.append({"input": keys, "output": output, "interpolation": "LINEAR"})
+        return {"name": name, "samplers": samplers, "channels": channels}
+
+
+def continuous_quaternions(rotations: torch.Tensor) -> Float32:
+    """(T, N, 3, 3) rotations -> (T, N, 4) unit quaternions x, y, z, w, each of the sign nearer to the one before."""
+    quaternions: torch.Tensor = roma.quat_normalize(roma.rotmat_to_unitquat(rotations))
+    facing = (quaternions[1:] * quaternions[:-1]).sum(-1)
+    first = torch.where(quaternions[:1, :, 3] < 0, -1.0, 1.0)
+    signs = torch.cat([first, torch.where(facing < 0, -1.0, 1.0)]).cumprod(0)
+    found: Float32 = (quaternions * signs[..., None]).numpy().astype(np.float32)
+    return found
+
+
+def pack(document: dict[str, Any], binary: bytes | bytearray) -> bytes:
+    """The bytes of a GLB file of a JSON document and a binary block."""
+    text = json.dumps(document, separators=(",", ":"), allow_nan=False).encode("ascii")
+    text += b" " * (-len(text) % 4)
+    data = bytes(binary) + b"\0" * (-len(binary) % 4)
+    size = 12 + 8 + len(text) + 8 + len(data)
+    if size >= 2**32:
+        raise MotionGPT3Error("a GLB file holds less than 4 GB")
+    head = struct.pack("<4sII", b"glTF", 2, size) + struct.pack("<I4s", len(text), b"JSON")
+    return head + text + struct.pack("<I4s", len(data), b"BIN\0") + data
