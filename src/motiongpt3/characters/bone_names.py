@@ -43,7 +43,14 @@ def _one_side(bone: Any, word: str) -> Any:
     return re.sub(r"<(.*?)\|(.*?)>", word, bone)
 
 
-_TABLES = yaml.safe_load(resources.files("motiongpt3.characters").joinpath("bone_maps.yaml").read_text("utf-8"))
+def shipped_table(name: str) -> dict[str, Any]:
+    """A YAML file beside this one; libyaml, which most wheels of PyYAML have, reads it ten times as fast."""
+    text = resources.files("motiongpt3.characters").joinpath(name).read_text("utf-8")
+    table: dict[str, Any] = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return table
+
+
+_TABLES = shipped_table("bone_maps.yaml")
 KNOWN_RIGS: dict[str, dict[str, str]] = {kind: _both_sides(table) for kind, table in _TABLES["characters"].items()}
 """{kind of rig: {our joint: bone's name}}."""
 OWN_NAMES = KNOWN_RIGS["Mixamo"]
