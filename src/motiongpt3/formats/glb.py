@@ -6,6 +6,7 @@ What the container is made of is in `formats.gltf`, which says why it is our own
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -246,7 +247,7 @@ def _vrm_labels(gltf: Gltf) -> dict[str, int]:
     found: dict[str, int] = {}
     for key in ("VRM", "VRMC_vrm"):
         listed = inside(inside(inside(gltf.document.get("extensions"), key), "humanoid"), "humanBones")
-        pairs = listed.items() if isinstance(listed, dict) else ()
+        pairs: Iterable[tuple[Any, Any]] = listed.items() if isinstance(listed, dict) else ()
         if isinstance(listed, list):
             pairs = [(inside(entry, "bone"), entry) for entry in listed]
         for label, entry in pairs:
