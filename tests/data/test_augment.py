@@ -21,7 +21,7 @@ from motiongpt3.motion.features import features_to_joints, joints_to_features
 from motiongpt3.motion.poses import bone_vectors
 from motiongpt3.motion.skeleton import HUMANML3D
 
-LENGTHS = HUMANML3D.bone_lengths[1:]
+LENGTHS = HUMANML3D.bone_lengths
 LEFTOVER = re.compile(
     r"(?<!\. )\b(and|then|afterwards|that|before|while) (someone|(a|an|the|this) (person|figure|human))\b"
 )

@@ -14,7 +14,7 @@ from clips import aligned_error, recording
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.formats import load
 from motiongpt3.formats.asf_amc import bone_ends, find_asf, parse_amc, parse_asf
-from motiongpt3.motion.kinematics import bone_vectors
+from motiongpt3.motion.poses import bone_vectors
 from motiongpt3.motion.skeleton import HUMANML3D
 
 PAIRS = {"cmu_09_01": "cmu_09", "cmu_49_06": "cmu_49"}

@@ -18,8 +18,8 @@ from motiongpt3.characters.bone_names import match
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.formats import load, save
 from motiongpt3.formats.bvh import BvhDialect, parse
-from motiongpt3.motion.kinematics import bone_vectors
 from motiongpt3.motion.motion import Motion
+from motiongpt3.motion.poses import bone_vectors
 from motiongpt3.motion.skeleton import HUMANML3D
 
 DIALECTS = ["cmu_cgspeed_02_01", "cmu_cgspeed_b", "cmu_variant_02_01", "bandai1_bow_active_001",

@@ -30,8 +30,8 @@ from motiongpt3.formats.glb import load_character, write_character
 from motiongpt3.formats.gltf import pack
 from motiongpt3.motion.contacts import find_contacts
 from motiongpt3.motion.foot_lock import lock_feet
-from motiongpt3.motion.kinematics import bone_vectors
 from motiongpt3.motion.motion import Motion
+from motiongpt3.motion.poses import bone_vectors
 from motiongpt3.motion.retarget import REQUIRED, RiggedMotion
 from motiongpt3.motion.skeleton import HUMANML3D
 

@@ -13,7 +13,7 @@ from clips import invented, recorded
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.formats import load, save, writable_suffixes
 from motiongpt3.formats.smpl import VARIABLE, smpl_poses
-from motiongpt3.motion.kinematics import bone_vectors
+from motiongpt3.motion.poses import bone_vectors
 from motiongpt3.motion.skeleton import HUMANML3D
 
 

@@ -60,7 +60,7 @@ def test_join_keeps_first_bones_position_and_heading(
     assert np.array_equal(out[:30], a)
     assert bone_error(out) < 1e-4
     steps = np.linalg.norm(np.diff(out[:, 0, [0, 2]], axis=0), axis=-1) * 20
-    assert steps[28:48].max() < max(first, second) * 1.5 + 0.5, "the pelvis is not thrown forward at the seam"
+    assert steps[28:48].max() < max(first, second) * 1.5 + 0.6, "the pelvis is not thrown forward at the seam"
     yaws = np.unwrap(heading(out))
     assert np.abs(np.diff(yaws[27:50])).max() < 0.2
     assert out[30:, :, 1].min() > -0.02

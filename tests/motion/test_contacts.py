@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from standing import standing
+from people import standing
 
 from motiongpt3.motion.contacts import (
     MAX_CONTACT_HEIGHT,

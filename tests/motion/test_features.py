@@ -56,7 +56,7 @@ def test_slices_tile_the_263_channels_of_humanml3d() -> None:
     where = feature_slices()
     assert feature_size() == 263
     assert (where.positions, where.rotations, where.velocities) == (slice(4, 67), slice(67, 193), slice(193, 259))
-    assert [group.start for group in where.groups[1:]] == [group.stop for group in where.groups[:-1]]
+    assert [group.start for group in where[1:]] == [group.stop for group in where[:-1]]
 
 
 def test_recovery_equals_the_recorded_joints(parity_dir) -> None:

@@ -9,7 +9,7 @@ import pytest
 from clips import invented, recorded
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from standing import standing
+from people import standing
 
 from motiongpt3.motion.contacts import MAX_CONTACT_HEIGHT, Contact, find_contacts, slides
 from motiongpt3.motion.foot_lock import (
@@ -17,18 +17,18 @@ from motiongpt3.motion.foot_lock import (
     MAX_POP,
     Plan,
     added_way,
+    alternatives,
     hold,
     lift,
     lock_feet,
     longer,
-    mends,
     shorter,
 )
-from motiongpt3.motion.kinematics import bone_vectors
-from motiongpt3.motion.leg_ik import LEGS
 from motiongpt3.motion.motion import Motion
+from motiongpt3.motion.poses import bone_vectors
 from motiongpt3.motion.quality import measure, slip_speed
 from motiongpt3.motion.resample import resampled
+from motiongpt3.motion.skeleton import LEGS
 
 
 def bone_lengths(joints: np.ndarray) -> np.ndarray:
@@ -238,7 +238,7 @@ def test_what_gets_too_short_is_let_go() -> None:
 
 
 def test_a_contact_is_tried_as_it_is_then_with_its_neighbours_then_in_parts() -> None:
-    tried = list(mends(PLAN, Contact(0, 28, 44), EDGES))
+    tried = list(alternatives(PLAN, Contact(0, 28, 44), EDGES))
     assert tried[0].held == PLAN.held
     assert tried[0].lifted == [Contact(0, 28, 30), Contact(0, 40, 44)]
     assert tried[1].held == [Contact(0, 5, 44), Contact(1, 0, 50)]
@@ -254,7 +254,7 @@ def test_every_frame_of_a_part_is_held_or_lifted(start: int, length: int, side: 
     c = Contact(side, start, start + length)
     own = [h for h in PLAN.held if h.side == side]
     near = sum(h.stop <= c.start for h in own) > 0, sum(h.start >= c.stop for h in own) > 0
-    for plan in list(mends(PLAN, c, EDGES))[1 + sum(near) :]:
+    for plan in list(alternatives(PLAN, c, EDGES))[1 + sum(near) :]:
         covered = np.zeros(60, dtype=int)
         for part in plan.held + plan.lifted:
             if part.side == side:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import roma
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.functional import normalize
 
-from motiongpt3.motion.kinematics import bone_vectors, forward, inverse, set_bone_lengths, shortest_arc, unit
+from motiongpt3.motion.kinematics import forward, inverse, set_bone_lengths, shortest_arc
+from motiongpt3.motion.poses import bone_vectors
 from motiongpt3.motion.skeleton import HUMANML3D
 
 REST = torch.from_numpy(HUMANML3D.rest_offsets).double()
+unit = partial(normalize, dim=-1)
 seeds = st.integers(0, 2**31 - 1)
 
 

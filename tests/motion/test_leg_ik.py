@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from standing import standing
+from people import standing
 
-from motiongpt3.motion.leg_ik import LEGS, folded, legs_of, length, place_ankles, rise, tilted_foot, two_bone_ik
-from motiongpt3.motion.skeleton import HUMANML3D
+from motiongpt3.motion.leg_ik import body_lift, folded, length, place_ankles, tilted_foot, two_bone_ik
+from motiongpt3.motion.skeleton import HUMANML3D, LEGS
 
 THIGH, SHIN = (float(HUMANML3D.bone_lengths[joint]) for joint in LEGS[0][1:3])
 
@@ -108,7 +108,7 @@ def test_a_leg_that_is_too_short_takes_the_body_along() -> None:
 
 
 def test_the_legs_of_the_usual_skeleton() -> None:
-    assert legs_of(HUMANML3D) == [(1, 4, 7, 10), (2, 5, 8, 11)]
+    assert HUMANML3D.legs == ((1, 4, 7, 10), (2, 5, 8, 11))
 
 
 LEG = LEGS[0]
@@ -148,15 +148,15 @@ def test_the_body_goes_with_a_straight_leg(way: tuple[float, float, float]) -> N
     foot = joints[:, LEG[3]] - joints[:, LEG[2]]
     toes = joints[:, LEG[3]] + way
     before, untouched = reach(joints, foot, joints[:, LEG[3]]), reach(joints, foot, toes)
-    moved = joints + rise(joints, [toes], [LEG], 20)[:, None, None] * [0, 1, 0]
+    moved = joints + body_lift(joints, [toes], [LEG], 20)[:, None, None] * [0, 1, 0]
     after = reach(moved, foot, toes)
     assert (np.abs(after - before) < 0.5 * np.abs(untouched - before)).all()
 
 
 def test_the_body_stays_over_bent_legs_and_where_nothing_moves() -> None:
     bent, straight = leg(0.8), leg(0.99)
-    np.testing.assert_allclose(rise(bent, [bent[:, LEG[3]] + [0, 0, 0.1]], [LEG], 20), 0, atol=1e-12)
-    np.testing.assert_allclose(rise(straight, [straight[:, LEG[3]]], [LEG], 20), 0, atol=1e-12)
+    np.testing.assert_allclose(body_lift(bent, [bent[:, LEG[3]] + [0, 0, 0.1]], [LEG], 20), 0, atol=1e-12)
+    np.testing.assert_allclose(body_lift(straight, [straight[:, LEG[3]]], [LEG], 20), 0, atol=1e-12)
 
 
 def shin(joints: np.ndarray, foot: np.ndarray, toes: np.ndarray) -> np.ndarray:
@@ -179,7 +179,7 @@ def test_the_knee_of_a_folded_leg_may_stay(way: tuple[float, float, float]) -> N
     joints = squat(30)
     foot, toes = joints[:, LEG[3]] - joints[:, LEG[2]], joints[:, LEG[3]] + way
     before, untouched = shin(joints, foot, joints[:, LEG[3]]), shin(joints, foot, toes)
-    moved = joints + rise(joints, [toes], [LEG], 20)[:, None, None] * [0, 1, 0]
+    moved = joints + body_lift(joints, [toes], [LEG], 20)[:, None, None] * [0, 1, 0]
     after = shin(moved, tilted_foot(moved, LEG, toes, 0.0), toes)
     assert (np.abs(after - before) < 0.3 * np.abs(untouched - before) + 1e-4).all()
 

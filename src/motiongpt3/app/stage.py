@@ -16,7 +16,7 @@ import viser
 from numpy.typing import NDArray
 
 from motiongpt3.characters.mannequin import NODES, mannequin, rest_places, rig_pose
-from motiongpt3.motion.kinematics import fit
+from motiongpt3.motion.kinematics import fit_t_pose
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.signals import averaged, gaussian
 
@@ -43,7 +43,7 @@ class MannequinFigure:
     """A skinned mesh whose bones are moved."""
 
     def __init__(self, scene: viser.SceneApi, name: str, motion: Motion, colour: Colour) -> None:
-        fitted = fit(motion)
+        fitted = fit_t_pose(motion)
         rest = rest_places(fitted.rest)
         mesh = mannequin(rest)
         weights = mesh.node_weights()

@@ -232,7 +232,7 @@ class Statistics:
 
     def __init__(self, skeleton: Skeleton = HUMANML3D) -> None:
         size = feature_size(skeleton)
-        self._groups = feature_slices(skeleton).groups
+        self._groups = feature_slices(skeleton)
         self._sums = {train: np.zeros((3, size)) for train in (True, False)}
 
     def add(self, features: NDArray[np.float32], split: str) -> None:

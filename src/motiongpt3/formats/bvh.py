@@ -19,7 +19,7 @@ from motiongpt3.characters.bone_names import END, OWN, OWN_NAMES, match
 from motiongpt3.characters.mannequin import NODES, rig_offsets, rig_rotations
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.formats import snap_fps
-from motiongpt3.motion.kinematics import fit, pose_joints
+from motiongpt3.motion.kinematics import fit_t_pose, pose_joints
 from motiongpt3.motion.motion import MAX_FRAMES, Motion, require_humanml3d
 from motiongpt3.motion.retarget import RestPose, own_rest_pose, to_rig, to_skeleton
 from motiongpt3.motion.skeleton import HUMANML3D, Float64, nearest_above
@@ -263,7 +263,7 @@ def write(motion: Motion, path: Path, dialect: BvhDialect = "ours") -> None:
         MotionGPT3Error: another skeleton than HumanML3D's, no such dialect, or the folder cannot be written.
     """
     require_humanml3d(motion, "BVH")
-    fitted = fit(motion)
+    fitted = fit_t_pose(motion)
     if dialect == "ours":
         joints = [BvhJoint(node.name, node.parent, at) for node, at in zip(NODES, rig_offsets(fitted), strict=True)]
         root, rotations = fitted.root, rig_rotations(fitted)

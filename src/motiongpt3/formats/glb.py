@@ -19,7 +19,7 @@ from motiongpt3.characters.mannequin import NODES, mannequin, rest_places, rig_o
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.formats import gltf as container
 from motiongpt3.formats.gltf import Buffer, Gltf, Nodes, continuous_quaternions
-from motiongpt3.motion.kinematics import Fitted, fit
+from motiongpt3.motion.kinematics import Fitted, fit_t_pose
 from motiongpt3.motion.motion import Motion, require_humanml3d
 from motiongpt3.motion.retarget import RestPose, RiggedMotion, to_rig, to_skeleton
 from motiongpt3.motion.skeleton import HUMANML3D, Float32, Float64, nearest_above
@@ -95,7 +95,7 @@ def write(motion: Motion, path: Path) -> None:
             written.
     """
     require_humanml3d(motion, "GLB")
-    data = _document(motion, fit(motion))
+    data = _document(motion, fit_t_pose(motion))
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 

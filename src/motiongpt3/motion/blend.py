@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.motion.leg_ik import LEGS, place_ankle
+from motiongpt3.motion.kinematics import arc_vectors, turned_by
+from motiongpt3.motion.leg_ik import place_ankle
 from motiongpt3.motion.poses import (
     assemble,
+    bone_lengths,
     bone_vectors,
     checked_joints,
     end_velocity,
@@ -24,9 +26,10 @@ from motiongpt3.motion.poses import (
     rotate,
     smooth_heading,
     unit,
+    yaw_of,
 )
 from motiongpt3.motion.signals import smootherstep
-from motiongpt3.motion.skeleton import Array
+from motiongpt3.motion.skeleton import LEGS, Array, Leg
 
 Part = Literal["upper", "arms", "left arm", "right arm"]
 
@@ -37,12 +40,23 @@ _PARTS: dict[Part, list[int]] = {
     "right arm": [17, 19, 21],
 }
 _STAND = [0, 1, 2, 4, 5, 7, 8, 10, 11]  # pelvis and legs
-_UPPER = [joint - 1 for joint in _PARTS["upper"]]  # their bones
-_SHORTEST, _LONGEST = 8, 16  # frames of a seam without and with a change of speed of 1.2 m/s
-_STEP = 12  # frames a foot needs to step to another place
-_PLANTED_SPEED, _PLANTED_HEIGHT = 0.03, 0.07  # metres per frame (0.6 m/s at 20 fps), metres above the ground
-_MISS = 0.25  # metres that a placement by a planted foot may miss an even change of speed
-_SLIDE = 0.04  # metres a foot may be off before it steps instead of sliding
+_FLAT = [0, 2]  # x and z
+
+# All by eye; frames at 20 fps, metres, metres per frame.
+_MIN_SEAM, _MAX_SEAM = 8, 16
+"""Frames of a seam without a change, and with one of `_FULL_CHANGE` in speed or `_FULL_TURN` in the pose."""
+_FULL_CHANGE, _FULL_TURN = 0.06, 1.5
+"""1.2 m/s, from a walk to standing; radians that a bone turns, from a hanging arm to one held out."""
+_STEP_FRAMES, _QUICK_STEP_FRAMES, _QUICK_CHANGE = 12, 10, 0.03
+"""Frames that a foot needs to step to another place, the second where the speed changes by more than 0.6 m/s."""
+PLANTED_SPEED, PLANTED_HEIGHT = 0.03, 0.07
+"""0.6 m/s, and metres above the ground: a toe that is slower and lower is planted."""
+_STANDING_SPEED = 0.015
+"""0.3 m/s: a change of speed that is smaller leaves somebody who stands standing."""
+_MAX_MISS = 0.25
+"""Metres that a placement by a planted foot may miss an even change of speed."""
+_MAX_FOOT_SLIDE = 0.04
+"""Metres that a foot may be off before it steps instead of sliding."""
 
 
 def join(first: Array, second: Array, blend_frames: int | None = None) -> Array:
@@ -86,7 +100,7 @@ def best_cut(first: Array, second: Array, first_slack: int = 0, second_slack: in
     for index in order:
         row, column = np.unravel_index(index, cost.shape)
         end, start = int(ends[row]), int(starts[column])
-        seam = _Seam.between(first[:end], second[start : start + _LONGEST + 1], None)
+        seam = _Seam.between(first[:end], second[start : start + _MAX_SEAM + 1], None)
         total = float(cost[row, column]) + 2 * seam.misfit
         if total < best_cost:
             best, best_cost = (end, start), total
@@ -125,28 +139,24 @@ def layer(lower: Array, upper: Array, part: Part = "upper", start: int | None = 
             weight = weight * smootherstep(np.arange(frames, 0, -1) / (ease + 1))
     span = slice(start, start + frames)
     turn = smooth_heading(lower)[span] - smooth_heading(upper)
-    own, other = bone_vectors(lower), rotate(bone_vectors(upper), turn[:, None])
-    moved = np.array(_PARTS[part]) - 1
-    mixed = own.copy()
-    mixed[span, moved] = _slerp(own[span, moved], other[:, moved], weight[:, None])
-    lengths = np.linalg.norm(own, axis=-1).mean(axis=0)
-    out = assemble(lower[:, 0], mixed, lengths)
+    mixed, other, moved = bone_vectors(lower), rotate(bone_vectors(upper), turn[:, None]), _PARTS[part]
+    mixed[span, moved] = _slerp(mixed[span, moved], other[:, moved], weight[:, None])
+    out = assemble(lower[:, 0], mixed, bone_lengths(lower).mean(axis=0))
     out[:, _STAND] = lower[:, _STAND]
     return out.astype(np.float32)
 
 
 def hold_pose(pose: Array, frames: int, sway: float = 0.004, phase: float = 0.0) -> Array:
     """(frames, 22, 3): a pose (22, 3) held, swaying rigidly about its feet by `sway` radians in 3 to 5 s periods."""
-    time = np.arange(frames) / 20
+    time = np.arange(frames)[:, None] / 20
     start = np.array([np.sin(phase), np.sin(2 * phase)])
-    angle = sway * (np.sin(2 * np.pi * time[:, None] / np.array([4.1, 3.3]) + [phase, 2 * phase]) - start)
+    angle = sway * (np.sin(2 * np.pi * time / np.array([4.1, 3.3]) + [phase, 2 * phase]) - start)
     feet = pose[[7, 8, 10, 11]]
     pivot = np.array([feet[:, 0].mean(), feet[:, 1].min(), feet[:, 2].mean()])
-    rel = (pose - pivot)[None]
-    x, y, z = rel[..., 0], rel[..., 1], rel[..., 2]
-    cos, sin = np.cos(angle), np.sin(angle)
-    x, y = x * cos[:, :1] + y * sin[:, :1], y * cos[:, :1] - x * sin[:, :1]
-    y, z = y * cos[:, 1:] - z * sin[:, 1:], z * cos[:, 1:] + y * sin[:, 1:]
+    x, y, z = (pose - pivot).T[:, None]
+    (cos, other_cos), (sin, other_sin) = np.cos(angle).T[..., None], np.sin(angle).T[..., None]
+    x, y = x * cos + y * sin, y * cos - x * sin
+    y, z = y * other_cos - z * other_sin, z * other_cos + y * other_sin
     return (np.stack([x, y, z], axis=-1) + pivot).astype(np.float32)
 
 
@@ -166,32 +176,31 @@ class _Seam:
         ground = ground_height(first, at_end=True)
         shift = np.array([0.0, ground - ground_height(second, at_end=False), 0.0])
         first = first[-3:].astype(np.float64)
-        velocity = end_velocity(first, at_end=True)
-        second = rotate(second, float(heading(first[-1:])[0]) - float(heading(second[:1])[0])) + shift
-        step = end_velocity(second, at_end=False)
-        flat = [0, 2]
-        change = (velocity[0] - step[0])[flat]
+        second = rotate(second, yaw_of(first[-1]) - yaw_of(second[0])) + shift
+        velocity, step = end_velocity(first, at_end=True), end_velocity(second, at_end=False)
+        due = first[-1] + velocity
+        change = (velocity[0] - step[0])[_FLAT]
         speed = float(np.linalg.norm(change))
-        usual = _SHORTEST + round((_LONGEST - _SHORTEST) * min(1.0, speed / 0.06))
-        lengths = np.arange(_SHORTEST, usual + 1) if frames is None else np.array([frames])
+        usual = _MIN_SEAM + round((_MAX_SEAM - _MIN_SEAM) * min(1.0, speed / _FULL_CHANGE))
+        lengths = np.arange(_MIN_SEAM, usual + 1) if frames is None else np.array([frames])
         lengths = np.unique(np.minimum(lengths, len(second)))
-        even = (first[-1] + velocity - second[0])[0, flat] + change * lengths[:, None] / 2
+        even = (due - second[0])[0, _FLAT] + change * lengths[:, None] / 2
         on = [_planted(first[-1], velocity, ground, leg) and _planted(second[0], step, ground, leg) for leg in LEGS]
-        moves = [first[-1, leg[2], flat] - second[0, leg[2], flat] for leg in LEGS]
-        if all(on) and speed < 0.015 and np.linalg.norm(moves[0] - moves[1]) < 2 * _SLIDE:
+        moves = [(first[-1] - second[0])[ankle, _FLAT] for _, _, ankle, _ in LEGS]
+        if all(on) and speed < _STANDING_SPEED and np.linalg.norm(moves[0] - moves[1]) < 2 * _MAX_FOOT_SLIDE:
             moves = [(moves[0] + moves[1]) / 2]
         else:
             moves = [move for move, planted in zip(moves, on, strict=True) if planted]
-        best = (_MISS, int(lengths[-1]), even[-1])
+        best = (_MAX_MISS, int(lengths[-1]), even[-1])
         for move in moves:
             misses = np.linalg.norm(move - even, axis=-1)
             at = int(misses.argmin())
             best = min(best, (float(misses[at]), int(lengths[at]), move), key=lambda choice: choice[0])
         misfit, count, move = best
-        second[..., flat] += move
-        away = [np.linalg.norm((first[-1] + velocity - second[0])[leg[2], flat]) for leg in LEGS]
-        if frames is None and max(away) > _SLIDE:
-            count = min(max(count, _STEP if speed < 0.03 else 10), len(second))
+        second[..., _FLAT] += move
+        if frames is None and max(_ankles_away(due, second[0])) > _MAX_FOOT_SLIDE:
+            step_frames = _STEP_FRAMES if speed < _QUICK_CHANGE else _QUICK_STEP_FRAMES
+            count = min(max(count, step_frames), len(second))
         return _Seam(first, second, count, ground, (on[0], on[1]), misfit)
 
     def blended(self) -> Array:
@@ -200,48 +209,56 @@ class _Seam:
         The bones above the pelvis take longer where they have far to go.
         """
         first, second, count = self.first, self.second, self.frames
-        lengths = np.linalg.norm(bone_vectors(second[:1])[0], axis=-1)
+        lengths = bone_lengths(second[:1])[0]
         before, after = unit(bone_vectors(first)), unit(bone_vectors(second))
-        far = float(np.arccos(np.clip((before[-1] * after[0])[_UPPER].sum(-1), -1, 1)).max())
-        longer = min(len(second), max(count, round(_SHORTEST + (_LONGEST - _SHORTEST) * min(1.0, far / 1.5))))
-        frames = np.full(21, count)
-        frames[_UPPER] = longer
+        upper = _PARTS["upper"]
+        far = float(np.arccos(np.clip((before[-1] * after[0])[upper].sum(-1), -1, 1)).max())
+        usual = round(_MIN_SEAM + (_MAX_SEAM - _MIN_SEAM) * min(1.0, far / _FULL_TURN))
+        longer = min(len(second), max(count, usual))
+        frames = np.full(len(lengths), count)
+        frames[upper] = longer
         root = second[:longer, 0].copy()
         root[:count] += _decay(first[:, 0], second[:, 0], count)
-        steady = [leg[3] - 1 for leg, planted in zip(LEGS, self.planted, strict=True) if planted]
+        steady = [leg[3] for leg, planted in zip(LEGS, self.planted, strict=True) if planted]
         out = assemble(root, _turn_decay(before, after[:longer], frames, steady), lengths)
-        ankles = self._ankles()
-        for leg, ankle in zip(LEGS, ankles, strict=True):
-            place_ankle(out[:count], leg, ankle, lengths, self.ground, heading(out[:count]))
+        for leg, ankle in zip(LEGS, self._ankles(), strict=True):
+            place_ankle(out[:count], leg, ankle, self.ground)
         out[count:, _STAND] = second[count:longer, _STAND]
         return np.concatenate([out, second[longer:]])
 
     def _ankles(self) -> list[Array]:
-        """Where the ankles go during the blend, (frames, 3) each: planted ones stay or step, others swing through."""
+        """Where the ankles go during the blend, (frames, 3) each: planted ones stay or step, others swing through.
+
+        Where both are planted and neither is where it should be, the one that is nearer steps after the other. A foot
+        that goes far near the ground is lifted: by 15 % of its way, at most 10 cm, highest in the middle.
+        """
         first, second, count = self.first, self.second, self.frames
         s = np.arange(count) / count
-        due = first[-1] + end_velocity(first, at_end=True)
-        away = [float(np.linalg.norm((second[0] - due)[leg[2], [0, 2]])) for leg in LEGS]
-        both = all(self.planted) and min(away) > _SLIDE
+        away = _ankles_away(first[-1] + end_velocity(first, at_end=True), second[0])
+        both = all(self.planted) and min(away) > _MAX_FOOT_SLIDE
         later = int(np.argmin(away))
         paths = []
-        for side, leg in enumerate(LEGS):
-            own, at = second[:count, leg[2]], first[-1, leg[2]]
+        for side, (_, _, ankle, _) in enumerate(LEGS):
+            own, at = second[:count, ankle], first[-1, ankle]
             if self.planted[side] and both:
                 path = at + (own - at) * smootherstep((s - (0.4 if side == later else 0.0)) / 0.6)[:, None]
             elif self.planted[side]:
                 path = own + (at - own[0]) * (1 - smootherstep(s))[:, None]
             else:
-                path = own + _decay(first[:, leg[2]], second[:, leg[2]], count)
-            steps = np.linalg.norm(np.diff(path[:, [0, 2]], axis=0, prepend=at[None, [0, 2]]), axis=-1)
+                path = own + _decay(first[:, ankle], second[:, ankle], count)
+            steps = np.linalg.norm(np.diff(path[:, _FLAT], axis=0, prepend=at[None, _FLAT]), axis=-1)
             low = np.clip(1 - (path[:, 1] - self.ground - 0.08) / 0.1, 0, 1)
             travel = float((steps * low).sum())
-            if travel > _SLIDE and away[side] > (_SLIDE if self.planted[side] else 2 * _SLIDE):
-                path = path.copy()
+            if travel > _MAX_FOOT_SLIDE and away[side] > _MAX_FOOT_SLIDE * (1 if self.planted[side] else 2):
                 done = np.cumsum(steps * low) / travel
                 path[:, 1] += min(0.15 * travel, 0.1) * 16 * (done * (1 - done)) ** 2 * low
             paths.append(path)
         return paths
+
+
+def _ankles_away(due: Array, pose: Array) -> list[float]:
+    """Metres along the ground from where the left and the right ankle are due to where they are in a pose."""
+    return [float(np.linalg.norm((pose - due)[ankle, _FLAT])) for _, _, ankle, _ in LEGS]
 
 
 def _decay(before: Array, after: Array, frames: int) -> Array:
@@ -256,17 +273,10 @@ def _turn_decay(before: Array, after: Array, frames: NDArray[np.int64], steady: 
     Bone b is as in `after` from frame `frames[b]` on. Those in `steady` (feet on the ground) lose their speed at once.
     """
     gone, comes = end_velocity(before, at_end=True), end_velocity(after, at_end=False)
-    goal = unit(before[-1] + gone)
-    axis = np.cross(after[0], goal)
-    sine = np.linalg.norm(axis, axis=-1, keepdims=True)
-    angle = np.arctan2(sine, (after[0] * goal).sum(-1, keepdims=True))
     spin = np.cross(before[-1], gone) - np.cross(after[0], comes)
     spin[steady] = 0
-    turn = _fade(axis / np.maximum(sine, 1e-8) * angle, spin, frames[:, None], len(after))
-    size = np.linalg.norm(turn, axis=-1, keepdims=True)
-    around = turn / np.maximum(size, 1e-8)
-    along = (around * after).sum(-1, keepdims=True) * (1 - np.cos(size))
-    return after * np.cos(size) + np.cross(around, after) * np.sin(size) + around * along
+    turns = _fade(arc_vectors(after[0], before[-1] + gone), spin, frames[:, None], len(after))
+    return turned_by(after, turns)
 
 
 def _fade(offset: Array, change: Array, frames: int | NDArray[np.int64], total: int) -> Array:
@@ -289,10 +299,11 @@ def _slerp(a: Array, b: Array, weight: Array) -> Array:
     return np.where((w >= 1)[..., None], b, np.where((w <= 0)[..., None], a, mixed))
 
 
-def _planted(pose: Array, velocity: Array, ground: float, leg: tuple[int, int, int, int]) -> bool:
+def _planted(pose: Array, velocity: Array, ground: float, leg: Leg) -> bool:
+    """Whether the toes of a leg rest in a pose (22, 3) that goes on with a velocity (22, 3)."""
     toe = leg[3]
-    low = pose[toe, 1] - ground < _PLANTED_HEIGHT
-    return bool(low and np.linalg.norm(velocity[toe, [0, 2]]) < _PLANTED_SPEED)
+    low = pose[toe, 1] - ground < PLANTED_HEIGHT
+    return bool(low and np.linalg.norm(velocity[toe, _FLAT]) < PLANTED_SPEED)
 
 
 def _signature(joints: Array, frames: NDArray[np.int64], *, backward: bool) -> Array:

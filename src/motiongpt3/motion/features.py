@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import roma
@@ -18,18 +18,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.motion.kinematics import shortest_arc, unit
+from motiongpt3.motion.kinematics import shortest_arc
+from motiongpt3.motion.poses import bone_vectors
+from motiongpt3.motion.signals import gaussian
 from motiongpt3.motion.skeleton import HUMANML3D, Skeleton
 
 CONTACT_THRESHOLD = 0.002
-"""A foot touches the floor while its squared displacement per frame at 20 fps is below this (m^2)."""
+"""A foot touches the floor while its squared displacement per frame at 20 fps is below this (m^2); as in HumanML3D."""
 SMOOTHING = 20.0
-"""Standard deviation, in frames, of the Gaussian that smooths the facing direction."""
+"""Standard deviation, in frames, of the Gaussian that smooths the facing direction; as in HumanML3D, as is its cut."""
 
 
-@dataclass(frozen=True)
-class FeatureSlices:
-    """Where each group of channels lies. J joints, C contact joints.
+class FeatureSlices(NamedTuple):
+    """Where each of the seven groups of channels lies, in their order. J joints, C contact joints.
 
     Attributes:
         root_rotation: 1; half the turn about y to the next frame.
@@ -48,19 +49,6 @@ class FeatureSlices:
     rotations: slice
     velocities: slice
     contacts: slice
-
-    @property
-    def groups(self) -> tuple[slice, ...]:
-        """All seven groups in channel order."""
-        return (
-            self.root_rotation,
-            self.root_velocity,
-            self.root_height,
-            self.positions,
-            self.rotations,
-            self.velocities,
-            self.contacts,
-        )
 
 
 def feature_slices(skeleton: Skeleton = HUMANML3D) -> FeatureSlices:
@@ -126,22 +114,18 @@ def joints_to_features(
     joint_step = _turn(step, heading[..., :-1, :]).flatten(-2)
     threshold = CONTACT_THRESHOLD * (20.0 / fps) ** 2
     contact = (step[..., list(skeleton.contacts), :].square().sum(-1) < threshold).to(joints.dtype)
+    moving = [turn[..., None], root_step, joint_step, contact]
 
     flat = torch.tensor([1.0, 0.0, 1.0], dtype=joints.dtype, device=joints.device)
     local = _turn(joints - joints[..., :1, :] * flat, heading)[..., 1:, :].flatten(-2)
     rotations = _chain_rotations(joints, half, skeleton)[..., :2].transpose(-1, -2).flatten(-3)
-    height = joints[..., 0, 1:2]
+    posed = [joints[..., 0, 1:2], local, rotations]
 
     if drop_last:
-        height, local, rotations = height[..., :-1, :], local[..., :-1, :], rotations[..., :-1, :]
-        moving = [turn[..., None], root_step, joint_step, contact]
+        posed = [values[..., :-1, :] for values in posed]
     else:
-        rest = [0.0, 0.0, 0.0, 1.0]
-        moving = [
-            _repeat_last(value, empty)
-            for value, empty in zip([turn[..., None], root_step, joint_step, contact], rest, strict=True)
-        ]
-    return torch.cat([moving[0], moving[1], height, local, rotations, moving[2], moving[3]], dim=-1)
+        moving = [_repeat_last(values, empty) for values, empty in zip(moving, (0.0, 0.0, 0.0, 1.0), strict=True)]
+    return torch.cat([*moving[:2], *posed, *moving[2:]], dim=-1)
 
 
 def features_to_joints(features: Tensor, skeleton: Skeleton = HUMANML3D) -> Tensor:
@@ -161,8 +145,9 @@ def features_to_joints(features: Tensor, skeleton: Skeleton = HUMANML3D) -> Tens
     """
     _check_features(features, skeleton)
     where = feature_slices(skeleton)
-    angle = -2 * _integrate(features[..., where.root_rotation])[..., 0]
-    step = F.pad(features[..., :-1, where.root_velocity], (0, 0, 1, 0))
+    before = F.pad(features[..., :-1, :], (0, 0, 1, 0))
+    turn, step = before[..., where.root_rotation], before[..., where.root_velocity]
+    angle = -2 * torch.cumsum(turn, dim=-2)[..., 0]
     step = torch.stack([step[..., 0], torch.zeros_like(step[..., 0]), step[..., 1]], dim=-1)
     root = torch.cumsum(_turn(step, angle), dim=-2)
     local = features[..., where.positions].unflatten(-1, (len(skeleton) - 1, 3))
@@ -187,24 +172,23 @@ def mirror_features(features: Tensor, skeleton: Skeleton = HUMANML3D) -> Tensor:
 
 
 def _mirror(skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray]:
-    """(F,) source channel and (F,) sign of each mirrored channel."""
-    where = feature_slices(skeleton)
+    """(F,) source channel and (F,) sign of each mirrored channel.
+
+    x changes sign; of a rotation matrix, so do the entries with exactly one index x.
+    """
+    where, swap, contacts = feature_slices(skeleton), skeleton.mirror_permutation, skeleton.contacts
+    feet = [contacts.index(int(swap[joint])) for joint in contacts]
     order, sign = np.arange(feature_size(skeleton)), np.ones(feature_size(skeleton), dtype=np.float32)
-    swap = skeleton.mirror_permutation
-
-    def set_group(group: slice, joints: np.ndarray, signs: list[int]) -> None:
-        channels = order[group].reshape(len(joints), len(signs))
-        order[group] = channels[joints].reshape(-1)
+    for group, joints, signs in (
+        (where.root_rotation, [0], [-1]),
+        (where.root_velocity, [0], [-1, 1]),
+        (where.positions, swap[1:] - 1, [-1, 1, 1]),
+        (where.rotations, swap[1:] - 1, [1, -1, -1, -1, 1, 1]),
+        (where.velocities, swap, [-1, 1, 1]),
+        (where.contacts, feet, [1]),
+    ):
+        order[group] = order[group].reshape(-1, len(signs))[joints].reshape(-1)
         sign[group] = np.tile(signs, len(joints))
-
-    # x changes sign; of a rotation matrix, so do the entries with exactly one index x.
-    sign[where.root_rotation] = -1
-    sign[where.root_velocity] = [-1, 1]
-    set_group(where.positions, swap[1:] - 1, [-1, 1, 1])
-    set_group(where.rotations, swap[1:] - 1, [1, -1, -1, -1, 1, 1])
-    set_group(where.velocities, swap, [-1, 1, 1])
-    contacts = list(skeleton.contacts)
-    set_group(where.contacts, np.array([contacts.index(int(swap[joint])) for joint in contacts]), [1])
     return order, sign
 
 
@@ -249,10 +233,8 @@ def _half_heading(joints: Tensor, skeleton: Skeleton) -> Tensor:
 
 def _smooth(values: Tensor) -> Tensor:
     """Gaussian filter over the time axis of (..., T, C), cut at four deviations, the ends repeated outwards."""
-    radius = int(4.0 * SMOOTHING + 0.5)
-    at = torch.arange(-radius, radius + 1, dtype=torch.float64)
-    weight = torch.exp(-0.5 * (at / SMOOTHING) ** 2)
-    weight = (weight / weight.sum()).to(values)
+    window = gaussian(SMOOTHING, cut=4.0)
+    radius, weight = len(window) // 2, torch.from_numpy(window / window.sum()).to(values)
     rows = values.transpose(-1, -2)
     padded = F.pad(rows.reshape(-1, 1, rows.shape[-1]), (radius, radius), mode="replicate")
     return F.conv1d(padded, weight[None, None]).reshape(rows.shape).transpose(-1, -2)
@@ -268,18 +250,13 @@ def _chain_rotations(joints: Tensor, half: Tensor, skeleton: Skeleton) -> Tensor
     for chain in skeleton.chains:
         for parent, child in itertools.pairwise(chain):
             before[child] = 0 if parent == chain[0] else parent
-    bones = joints[..., 1:, :] - joints[..., list(skeleton.parents[1:]), :]
-    reference = torch.from_numpy(skeleton.rest_offsets[1:]).to(joints)
-    own = shortest_arc(unit(reference), unit(bones))
+    reference = torch.from_numpy(skeleton.rest_offsets).to(joints)
+    start, end = (F.normalize(bones, dim=-1, eps=1e-8) for bones in (reference, bone_vectors(joints, skeleton)))
+    own = shortest_arc(start, end)[..., 1:, :, :]
     axis = torch.tensor([0.0, 2.0, 0.0], dtype=joints.dtype, device=joints.device)
     facing = roma.rotvec_to_rotmat(half[..., None] * axis)[..., None, :, :]
     rotations = torch.cat([facing, own], dim=-3)
     return rotations[..., before[1:], :, :].transpose(-1, -2) @ own
-
-
-def _integrate(steps: Tensor) -> Tensor:
-    """Sum of all earlier frames along the time axis of (..., T, C)."""
-    return torch.cumsum(F.pad(steps[..., :-1, :], (0, 0, 1, 0)), dim=-2)
 
 
 def _repeat_last(values: Tensor, empty: float) -> Tensor:

@@ -1,8 +1,17 @@
-"""Feet that stand: which contacts can be held in their places without making a joint too quick.
+"""Foot lock: feet that slide while they should stand are held in one place, without making a joint too quick.
 
-A generated foot slides while it should stand. `lock_feet` finds the contacts (`motiongpt3.motion.contacts`) and holds
-them (`motiongpt3.motion.foot_lock`), fewer of them until no joint is too quick. Then it looks again: what still slides
-is held for longer, or, where that would be too quick, held in part and lifted like a step for the rest.
+In four steps, from below to `lock_feet`:
+
+- find: `motion.contacts` says when feet stand.
+- plan: a `Plan` lists the contacts to be held, and the parts in which toes are lifted like a step instead. `longer`,
+  `shorter` and `alternatives` give plans with more or less of it.
+- hold: `hold` carries a plan out. The toes stay in one place for as long as a contact lasts. The body goes along where
+  both feet slide the same way; nearly straight and folded legs stay as they are (`motion.leg_ik`), the others bend. In
+  the air a correction passes smoothly into the next one.
+- search: a plan that makes a joint too quick (a pop) is made shorter. What still slides is held for longer, or, where
+  that would be too quick, held in part and lifted for the rest.
+
+Numbers come from docs/experiments.md, "Feet that stand, again" and "The last contacts".
 """
 
 from __future__ import annotations
@@ -23,12 +32,50 @@ from motiongpt3.motion.contacts import (
     frames_of,
     slides,
 )
-from motiongpt3.motion.leg_ik import Leg, legs_of, length, place_ankles, rise, tilted_foot
+from motiongpt3.motion.leg_ik import body_lift, length, place_ankles, tilted_foot
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.signals import averaged, gaussian, smootherstep, smoothstep
-from motiongpt3.motion.skeleton import Array
+from motiongpt3.motion.skeleton import Array, Float64, Leg
 
-# What is to be done to feet: contacts held, and parts in which they are lifted; with more, or with less of it.
+MAX_SLIDE = 0.01
+"""Metres: what the toes of a held contact may slide; the bar of both experiments."""
+MAX_POP = 0.02
+"""Metres that a joint of a fixed motion may move farther than it did, within 1/20 s; the bar of both experiments."""
+MAX_CORRECTION_SPEED = 0.36
+"""Metres per second that a correction may add to a foot in the air: 1.8 cm in 1/20 s, a little less than `MAX_POP`."""
+_LIFT_SECONDS = 0.3
+"""Seconds in which toes are lifted for a step; by eye."""
+_LIFT_HEIGHT = MAX_CONTACT_HEIGHT + 0.005
+"""Metres at which lifted toes travel: just too high for a contact."""
+_FADE_SECONDS = 0.5
+"""Seconds in which a correction starts before the first contact and ends after the last ("The last contacts")."""
+_SETTLE_SECONDS = 0.01
+"""Standard deviation over which a correction is averaged, so that a foot rests in time ("Feet that stand, again")."""
+_FOLDED_REACH, _MIN_REACH = 0.3, 0.05
+"""Metres from hip to ankle: toes should stand where they are while a leg is folded to less than the first ("The last
+contacts"); how much less than the second makes no difference. By eye."""
+_RAMP = 0.1
+"""Share of a passage in which a correction gets faster, and in which it gets slower ("The last contacts": a tenth)."""
+_PEAK_SPEED = 1 / (1 - _RAMP)
+"""Slope of a passage in its middle, for one that takes a time of 1."""
+_SIGMAS = ((0.25, 0.4, 0.15, 0.6), (0.1, 0.3, 0.2, 0.5), (0.05, 0.8, 0.35, 1.2))
+"""Seconds over which the body goes along, as far as tried, in groups: four first ("Feet that stand, again"), more where
+feet still slide."""
+_RISES = (0.2, 0.4, 0.8)
+"""Seconds in which toes come up from under the floor, the first that is slow enough ("The last contacts")."""
+_MAX_ROUNDS, _MAX_TRIES = 12, 2
+"""Of finding what still slides with one sigma, and of holding the same contact; by eye."""
+_EDGES = (0, 0.12, 0.25, 0.5, 0.75, 0.88, 1)
+"""Shares of a contact between which it is held in part: finer at the ends ("The last contacts")."""
+_LOST_COST = 0.5
+"""How bad a frame is in which a foot no longer stands, against one in which it slides; by eye."""
+_ATTEMPTS, _MEND_ATTEMPTS = 200, 20
+"""Attempts at a plan, and at one with a contact held in part, to keep every joint slow enough: 40 had not been enough
+("Feet that stand, again")."""
+_MAX_FRAMES = 2_000_000
+"""Frames in all attempts together, if they are not one round's: about 30 seconds on one core."""
+_SHARES = 8
+"""One of them is what may be spent on mending one sigma's motion ("The last contacts": a bound on each start)."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +97,12 @@ class Plan:
 
 def longer(plan: Plan, c: Contact) -> Plan:
     """The plan with a contact held too, as one with those that it overlaps."""
-    touched = [h for h in plan.held if not _apart(h, c)]
-    whole = Contact(c.side, min(h.start for h in [c, *touched]), max(h.stop for h in [c, *touched]))
-    return replace(plan, held=_sorted([h for h in plan.held if h not in touched] + [whole]))
+    touched = [c, *(h for h in plan.held if h.overlaps(c))]
+    whole = Contact(c.side, min(h.start for h in touched), max(h.stop for h in touched))
+    return replace(plan, held=sorted([h for h in plan.held if h not in touched] + [whole]))
 
 
-def shorter(plan: Plan, quick: NDArray[np.bool_], legs: list[Leg]) -> Plan:
+def shorter(plan: Plan, quick: NDArray[np.bool_], legs: Sequence[Leg]) -> Plan:
     """The plan with the contacts shortened that are nearest to a leg, or a body, that moves too quickly.
 
     Args:
@@ -80,7 +127,7 @@ def shorter(plan: Plan, quick: NDArray[np.bool_], legs: list[Leg]) -> Plan:
     return replace(plan, held=held)
 
 
-def mends(plan: Plan, c: Contact, edges: Sequence[float]) -> Iterator[Plan]:
+def alternatives(plan: Plan, c: Contact, edges: Sequence[float] = _EDGES) -> Iterator[Plan]:
     """Plans that may keep a contact from sliding.
 
     It is lifted where it is not held; held together with the contact before, or with the one after; held in part, the
@@ -91,35 +138,54 @@ def mends(plan: Plan, c: Contact, edges: Sequence[float]) -> Iterator[Plan]:
         c: the contact.
         edges: shares of its time at which a part may begin or end, from 0 to 1.
     """
+
+    def parts(*bounds: tuple[int, int]) -> list[Contact]:
+        return [Contact(c.side, start, stop) for start, stop in bounds if stop > start]
+
     own = [h for h in plan.held if h.side == c.side]
-    touched = [h for h in own if not _apart(h, c)]
-    held, lifted = ([o for o in some if _apart(o, c)] for some in (plan.held, plan.lifted))
-    ends = [c.start, *(end for h in touched for end in (h.start, h.stop)), c.stop]
-    gaps = [Contact(c.side, a, b) for a, b in zip(ends[::2], ends[1::2], strict=True) if b > a]
-    yield replace(plan, lifted=lifted + gaps)
+    held, lifted = ([o for o in some if not o.overlaps(c)] for some in (plan.held, plan.lifted))
+    ends = [c.start, *(end for h in own if h.overlaps(c) for end in (h.start, h.stop)), c.stop]
+    yield replace(plan, lifted=lifted + parts(*zip(ends[::2], ends[1::2], strict=True)))
     for near in [h for h in own if h.stop <= c.start][-1:] + [h for h in own if h.start >= c.stop][:1]:
         both = Contact(c.side, min(c.start, near.start), max(c.stop, near.stop))
         yield replace(longer(plan, both), lifted=lifted)
     frames = sorted({c.start + round(edge * (c.stop - c.start)) for edge in edges})
-    some = [(a, b) for a, b in combinations(frames, 2) if b - a > 1]
-    for start, stop in [*sorted(some, key=lambda part: part[0] - part[1]), (c.stop, c.stop)]:
-        rest = [Contact(c.side, a, b) for a, b in ((c.start, start), (stop, c.stop)) if b > a]
-        part = [Contact(c.side, start, stop)] if stop > start else []
-        yield replace(plan, held=_sorted(held + part), lifted=lifted + rest)
+    inner = sorted(((a, b) for a, b in combinations(frames, 2) if b - a > 1), key=lambda part: part[0] - part[1])
+    for start, stop in [*inner, (c.stop, c.stop)]:
+        rest = parts((c.start, start), (stop, c.stop))
+        yield replace(plan, held=sorted(held + parts((start, stop))), lifted=lifted + rest)
 
 
-def _apart(a: Contact, b: Contact) -> bool:
-    return a.side != b.side or a.stop <= b.start or b.stop <= a.start
+def hold(motion: Motion, plan: Plan, floor: float) -> tuple[Motion, Plan]:
+    """The motion with the plan carried out, and the plan with contacts shortened where feet had been too quick."""
+    joints, fps, legs = motion.joints.astype(np.float64), motion.fps, motion.skeleton.legs
+    weights = [np.clip(length(joints, hip, ankle), _MIN_REACH, _FOLDED_REACH) ** -4 for hip, _, ankle, _ in legs]
+    shift = _body_shift(joints, plan, legs, weights, fps)
+    joints = joints + shift[:, None]
+    toes, held = [], []
+    for side, (_, _, _, toe) in enumerate(legs):
+        at = joints[:, toe]
+        own = _bridgeable(at, [c for c in plan.held if c.side == side], weights[side], shift, fps)
+        held += own
+        at = at + averaged(_correction(at, own, weights[side], fps), gaussian(_SETTLE_SECONDS * fps), "held")
+        lacks = np.zeros(len(at))
+        for c in plan.lifted:
+            if c.side == side:
+                lacks[c.start : c.stop] = floor + _LIFT_HEIGHT - at[c.start : c.stop, 1]
+        at[:, 1] += lift(lacks, _LIFT_SECONDS * fps)
+        if plan.rise is not None:
+            at[:, 1] += lift(floor - at[:, 1], plan.rise * fps)
+        toes.append(at)
+    joints[..., 1] += body_lift(joints, toes, legs, fps)[:, None]
+    ankles = []
+    for leg, at in zip(legs, toes, strict=True):
+        foot = tilted_foot(joints, leg, at, -np.inf if plan.rise is None else floor)
+        joints[:, leg[3]] = joints[:, leg[2]] + foot
+        ankles.append(at - foot)
+    return motion.replace(joints=place_ankles(joints, ankles, fps, motion.skeleton)), replace(plan, held=held)
 
 
-def _sorted(contacts: list[Contact]) -> list[Contact]:
-    return sorted(contacts, key=lambda c: (c.side, c.start))
-
-
-# Toes lifted for as long as they are too low.
-
-
-def lift(lacks: Array, frames: float) -> Array:
+def lift(lacks: Array, frames: float) -> Float64:
     """(T,) metres by which to lift toes that lack (T,) metres, so that none lacks any, up and down in some frames."""
     out = np.zeros(len(lacks))
     reach = max(1, round(frames))
@@ -130,67 +196,19 @@ def lift(lacks: Array, frames: float) -> Array:
     return out
 
 
-# Contacts held: toes in one place for as long, the body and the legs along with them.
-#
-# The body goes along where both feet slide the same way, nearly straight and folded legs stay as they are
-# (`motiongpt3.motion.leg_ik`), and the others bend (`motiongpt3.motion.leg_ik`). In the air a correction passes
-# smoothly into the next one.
-
-MAX_CORRECTION_SPEED = 0.36
-"""Metres per second that a correction may add to a foot in the air: 1.8 cm in 1/20 s."""
-_STEP = 0.3  # seconds in which toes are lifted for a step
-_FADE = 0.5  # seconds in which a correction starts before the first contact and ends after the last
-_SETTLE = 0.01  # seconds over which a correction is averaged, so that a foot comes to rest in time
-_FOLDED = 0.3  # metres from hip to ankle: in a leg folded to less, the toes should stand where they are
-_NEAREST = 0.05  # metres: none counts as folded to less
-_RAMP = 0.1  # share of a passage in which a correction gets faster, and in which it gets slower
-_STEEPEST = 1 / (1 - _RAMP)  # slope of `_passed` in the middle
-_CLEAR = MAX_CONTACT_HEIGHT + 0.005  # metres at which a lifted toe travels
-
-
-def hold(motion: Motion, plan: Plan, floor: float) -> tuple[Motion, Plan]:
-    """The motion with the plan carried out, and the plan with contacts shortened where feet had been too quick."""
-    joints, fps = motion.joints.astype(np.float64), motion.fps
-    legs = legs_of(motion.skeleton)
-    weights = [np.clip(length(joints, leg[0], leg[2]), _NEAREST, _FOLDED) ** -4 for leg in legs]
-    shift = _body_shift(joints, plan.held, legs, weights, plan.sigma * fps)
-    joints = joints + shift[:, None]
-    toes, held = [], []
-    for side, (_, _, _, toe) in enumerate(legs):
-        at = joints[:, toe]
-        own = _bridgeable(at, [c for c in plan.held if c.side == side], weights[side], shift, fps)
-        held += own
-        at = at + averaged(_correction(at, own, weights[side], fps), gaussian(_SETTLE * fps), "held")
-        lacks = np.zeros(len(at))
-        for c in plan.lifted:
-            if c.side == side:
-                lacks[c.start : c.stop] = floor + _CLEAR - at[c.start : c.stop, 1]
-        at[:, 1] += lift(lacks, _STEP * fps)
-        if plan.rise is not None:
-            at[:, 1] += lift(floor - at[:, 1], plan.rise * fps)
-        toes.append(at)
-    joints[..., 1] += rise(joints, toes, legs, fps)[:, None]
-    ankles = []
-    for leg, at in zip(legs, toes, strict=True):
-        foot = tilted_foot(joints, leg, at, -np.inf if plan.rise is None else floor)
-        joints[:, leg[3]] = joints[:, leg[2]] + foot
-        ankles.append(at - foot)
-    fixed = motion.replace(joints=place_ankles(joints, ankles, fps, motion.skeleton).astype(np.float32))
-    return fixed, replace(plan, held=held)
-
-
-def _body_shift(joints: Array, found: list[Contact], legs: list[Leg], weights: list[Array], sigma: float) -> Array:
+def _body_shift(joints: Array, plan: Plan, legs: Sequence[Leg], weights: list[Array], fps: float) -> Float64:
     """(T, 3) horizontal move of the whole body that takes up what the standing feet slide together."""
+    window = gaussian(plan.sigma * fps)
     shift = np.zeros((len(joints), 3))
-    weight = np.zeros(len(joints))
-    for c in found:
-        weight[c.start : c.stop] += 1
-    dense = averaged(weight, gaussian(sigma), "held")
+    standing = np.zeros(len(joints))
+    for c in plan.held:
+        standing[c.start : c.stop] += 1
+    dense = averaged(standing, window, "held")
     for _ in range(3):
         wanted = np.zeros_like(shift)
-        for c in found:
+        for c in plan.held:
             wanted[c.start : c.stop] += _away(joints[:, legs[c.side][3]] + shift, c, weights[c.side])
-        shift += averaged(wanted, gaussian(sigma), "held") / np.maximum(dense, 0.25)[:, None]
+        shift += averaged(wanted, window, "held") / np.maximum(dense, 0.25)[:, None]
     return shift
 
 
@@ -214,20 +232,20 @@ def _bridgeable(toe: Array, own: list[Contact], weight: Array, shift: Array, fps
     while at < len(own) - 1:
         a, b = own[at : at + 2]
         jump = _away(toe, b, weight)[0] - _away(toe, a, weight)[-1]
-        way = _STEEPEST * jump + shift[b.start] - shift[a.stop - 1]
+        way = _PEAK_SPEED * jump + shift[b.start] - shift[a.stop - 1]
         if np.linalg.norm(way) * fps / (b.start - a.stop + 1) <= MAX_CORRECTION_SPEED:
             at += 1
             continue
         if a.stop - a.start >= b.stop - b.start:
-            own[at] = Contact(a.side, a.start, a.stop - 1)
+            own[at] = replace(a, stop=a.stop - 1)
         else:
-            own[at + 1] = Contact(b.side, b.start + 1, b.stop)
+            own[at + 1] = replace(b, start=b.start + 1)
         own = [c for c in own if c.stop - c.start >= shortest]
         at = max(at - 1, 0)
     return own
 
 
-def _correction(toe: Array, own: list[Contact], weight: Array, fps: float) -> Array:
+def _correction(toe: Array, own: list[Contact], weight: Array, fps: float) -> Float64:
     """(T, 3) what to add to the toes of one foot: all of the way in a contact, eased from one to the next between."""
     out = np.zeros((len(toe), 3))
     if not own:
@@ -238,7 +256,7 @@ def _correction(toe: Array, own: list[Contact], weight: Array, fps: float) -> Ar
         first, last = a.stop - 1, b.start
         part = _passed(np.arange(1, last - first) / (last - first))[:, None]
         out[first + 1 : last] = out[first] + part * (out[last] - out[first])
-    fade = max(1, round(_FADE * fps))
+    fade = max(1, round(_FADE_SECONDS * fps))
     before, after = np.arange(own[0].start, 0, -1), np.arange(1, len(toe) - own[-1].stop + 1)
     out[: own[0].start] = (1 - smootherstep(before / fade))[:, None] * out[own[0].start]
     out[own[-1].stop :] = (1 - smootherstep(after / fade))[:, None] * out[own[-1].stop - 1]
@@ -248,59 +266,32 @@ def _correction(toe: Array, own: list[Contact], weight: Array, fps: float) -> Ar
 def _passed(s: Array) -> Array:
     """How far along a passage is, 0 to 1, at the share `s` of its time: as slow as can be with a soft start and end."""
     edge = np.minimum(s, 1 - s)
-    way = np.where(edge < _RAMP, edge**2 / (2 * _RAMP), edge - _RAMP / 2) * _STEEPEST
+    way = np.where(edge < _RAMP, edge**2 / (2 * _RAMP), edge - _RAMP / 2) * _PEAK_SPEED
     return np.asarray(np.where(s < 0.5, way, 1 - way))
 
 
-MAX_SLIDE = 0.01
-"""Metres: what the toes of a held contact may slide."""
-MAX_POP = 0.02
-"""Metres that a joint of a fixed motion may move farther than it did, within 1/20 s."""
-_SIGMAS = ((0.25, 0.4, 0.15, 0.6), (0.1, 0.3, 0.2, 0.5), (0.05, 0.8, 0.35, 1.2))
-"""Seconds over which the body goes along, as far as tried, in groups."""
-_RISES = (0.2, 0.4, 0.8)  # seconds in which toes come up from under the floor, the first that is slow enough
-_ROUNDS = 12  # of finding what still slides
-_TRIES = 2  # to hold the same contact
-_EDGES = (0, 0.12, 0.25, 0.5, 0.75, 0.88, 1)  # shares of a contact, between which it is held in part
-_LOST = 0.5  # how bad a frame is in which a foot no longer stands, against one in which it slides
-_ATTEMPTS = 200  # in a round, to keep every joint slow enough
-_FEW = 20  # of them where a contact is held in part
-_WORK = 2_000_000  # frames in all attempts together, if they are not one round's: about 30 seconds
-_SHARES = 8  # one of them is what may be spent on mending one try
+def added_way(before: Motion, after: Motion) -> Float64:
+    """(T - 1, J) metres that each joint moves farther than it did, from each frame on within 1/20 s.
 
-
-def lock_feet(motion: Motion, floor: float = 0.0) -> Motion:
-    """The motion with standing feet held in their places, and no foot under the floor.
-
-    The toes of each contact get one place, the middle of where they were. Where the feet slide the same way for some
-    time the whole body goes along, the rest is done by bending the legs; nearly straight and folded ones stay as they
-    are by a body that goes up or down and feet that tilt, and the pelvis gives way where a leg would be too short. In
-    the air a correction passes smoothly into the next one. A contact that would need a foot faster than
-    `MAX_CORRECTION_SPEED`, or take any joint more than `MAX_POP` farther than it went, is shortened, or let go. What
-    slides then is held together with its neighbour, or in part, the toes lifted over the floor for the rest. As long as
-    feet still slide, the body is tried with going along for a longer or shorter time. Feet that come up from under the
-    floor do so in a time in which no joint is too quick, or stay there. Bones keep their lengths.
-
-    Args:
-        motion: any frame rate.
-        floor: height of the floor in metres.
-
-    Returns:
-        the same frames.
+    The most over one frame, two frames and so on, as many as fit into 1/20 s, but at least one. Of a frame that lasts
+    longer it is the share of 1/20 s.
     """
-    search = _Search(motion, floor)
-    tries: list[_Try] = []
-    for sigmas in _SIGMAS:
-        fresh = []
-        for sigma in sigmas:
-            fresh.append(search.held(sigma))
-            if not fresh[-1].cost:
-                return fresh[-1].motion
-        for tried in sorted(fresh, key=lambda t: t.cost):
-            tries.append(search.mended(tried))
-            if not tries[-1].sliding:
-                return tries[-1].motion
-    return min(tries, key=lambda t: t.cost).motion
+    return _added(_ways(before), after)
+
+
+def _ways(motion: Motion) -> list[Float64]:
+    """(T - n, J) metres that each joint moves from each frame on within n frames, for each n of `added_way`."""
+    joints = motion.joints.astype(np.float64)
+    steps = range(1, max(1, int(motion.fps / 20)) + 1)
+    return [np.asarray(np.linalg.norm(joints[n:] - joints[:-n], axis=-1)) for n in steps]
+
+
+def _added(ways: list[Float64], after: Motion) -> Float64:
+    """`added_way` from the ways of the motion before."""
+    most = np.full(ways[0].shape, -np.inf)
+    for went, goes in zip(ways, _ways(after), strict=True):
+        most[: len(goes)] = np.maximum(most[: len(goes)], goes - went)
+    return most * min(1.0, after.fps / 20)
 
 
 @dataclass(frozen=True)
@@ -314,90 +305,95 @@ class _Try:
 
 
 class _Search:
-    """A search for the plan that leaves the fewest frames in which a foot slides."""
+    """A search for the plan that leaves the fewest frames in which a foot slides. All tries share some attempts."""
 
     def __init__(self, motion: Motion, floor: float) -> None:
         self.motion, self.floor = motion, floor
         self.found = find_contacts(motion, floor)
         self.ways = _ways(motion)
-        attempts = max(_ATTEMPTS, _WORK // max(len(motion), 1))
+        attempts = max(_ATTEMPTS, _MAX_FRAMES // len(motion))
         self.attempts, self.share = iter(range(attempts)), attempts // _SHARES
         slow = (rise for rise in _RISES if not self._quick(hold(motion, Plan([], [], 1.0, rise), floor)[0]).any())
         self.rise = next(slow, None)
 
-    def held(self, sigma: float) -> _Try:
+    def hold_all(self, sigma: float) -> _Try:
         """The best of some rounds of holding what slides."""
         plan = Plan(self.found, [], sigma, self.rise)
         often = Counter(plan.held)
-        best = now = self._tried(plan, islice(self.attempts, _ATTEMPTS))
-        for _ in range(_ROUNDS):
+        best = now = self._try(plan, islice(self.attempts, _ATTEMPTS))
+        for _ in range(_MAX_ROUNDS):
             plan = now.plan
             for c in now.sliding:
                 more = longer(plan, c)
                 new = [h for h in more.held if h not in plan.held]
-                if all(often[h] < _TRIES for h in new):
+                if all(often[h] < _MAX_TRIES for h in new):
                     often.update(new)
                     plan = more
             if plan.held == now.plan.held:
                 break
-            now = self._tried(plan, islice(self.attempts, _ATTEMPTS))
+            now = self._try(plan, islice(self.attempts, _ATTEMPTS))
             best = min(best, now, key=lambda t: t.cost)
         return best
 
-    def mended(self, best: _Try) -> _Try:
+    def mend(self, best: _Try) -> _Try:
         """The best try with as many of its sliding contacts as can be held in part and lifted for the rest."""
         share = islice(self.attempts, self.share)
         better: _Try | None = best
         while better:
             best, better = better, None
-            for plan in (plan for c in best.sliding for plan in mends(best.plan, c, _EDGES)):
-                now = self._tried(plan, islice(share, _FEW))
+            for plan in (plan for c in best.sliding for plan in alternatives(best.plan, c)):
+                now = self._try(plan, islice(share, _MEND_ATTEMPTS))
                 if now.cost < best.cost:
                     better = now
                     break
         return best
 
-    def _tried(self, plan: Plan, attempts: Iterator[int]) -> _Try:
-        """What comes of a plan, shortened in some attempts until no joint is too quick."""
-        fixed, plan = self._settled(plan, attempts)
+    def _try(self, plan: Plan, attempts: Iterator[int]) -> _Try:
+        """What comes of a plan, shortened in some attempts until no joint is too quick; or nothing done."""
+        fixed, done = self.motion, replace(plan, held=[], lifted=[])
+        for _ in attempts:
+            held, plan = hold(self.motion, plan, self.floor)
+            quick = self._quick(held)
+            if not quick.any():
+                fixed, done = held, plan
+                break
+            plan = shorter(plan, quick, self.motion.skeleton.legs)
         again = find_contacts(fixed, self.floor)
         sliding = [c for c, slide in zip(again, slides(fixed, again), strict=True) if slide >= MAX_SLIDE]
         lost = max(frames_of(self.found) - frames_of(again), 0)
-        return _Try(fixed, plan, sliding, frames_of(sliding) + _LOST * lost)
-
-    def _settled(self, plan: Plan, attempts: Iterator[int]) -> tuple[Motion, Plan]:
-        for _ in attempts:
-            fixed, plan = hold(self.motion, plan, self.floor)
-            quick = self._quick(fixed)
-            if not quick.any():
-                return fixed, plan
-            plan = shorter(plan, quick, legs_of(self.motion.skeleton))
-        return self.motion, replace(plan, held=[], lifted=[])
+        return _Try(fixed, done, sliding, frames_of(sliding) + _LOST_COST * lost)
 
     def _quick(self, fixed: Motion) -> NDArray[np.bool_]:
         """(T - 1, J) which joints go more than `MAX_POP` farther than they did."""
-        return _farther(self.ways, _ways(fixed), fixed.fps) > MAX_POP
+        return _added(self.ways, fixed) > MAX_POP
 
 
-def added_way(before: Motion, after: Motion) -> NDArray[np.float64]:
-    """(T - 1, J) metres that each joint moves farther than it did, from each frame on within 1/20 s.
+def lock_feet(motion: Motion, floor: float = 0.0) -> Motion:
+    """The motion with standing feet held in their places, and no foot under the floor.
 
-    The most over one frame, two frames and so on, as many as fit into 1/20 s, but at least one. Of a frame that lasts
-    longer it is the share of 1/20 s.
+    The toes of each contact get one place, the middle of where they were. A contact that would need a foot faster than
+    `MAX_CORRECTION_SPEED`, or take any joint more than `MAX_POP` farther than it went, is shortened, or let go. As long
+    as feet still slide, the body is tried with going along for a longer or shorter time. Feet that come up from under
+    the floor do so in a time in which no joint is too quick, or stay there; the pelvis gives way where a leg would be
+    too short. Bones keep their lengths.
+
+    Args:
+        motion: any frame rate.
+        floor: height of the floor in metres.
+
+    Returns:
+        the same frames.
     """
-    return _farther(_ways(before), _ways(after), before.fps)
-
-
-def _ways(motion: Motion) -> list[NDArray[np.float64]]:
-    """(T - n, J) metres that each joint moves from each frame on within n frames, for each n of `added_way`."""
-    joints = motion.joints.astype(np.float64)
-    steps = range(1, max(1, int(motion.fps / 20)) + 1)
-    return [np.asarray(np.linalg.norm(joints[n:] - joints[:-n], axis=-1)) for n in steps]
-
-
-def _farther(old: list[NDArray[np.float64]], new: list[NDArray[np.float64]], fps: float) -> NDArray[np.float64]:
-    """`added_way` from the ways of a motion before and after."""
-    most = np.full(old[0].shape, -np.inf)
-    for went, gone in zip(old, new, strict=True):
-        most[: len(gone)] = np.maximum(most[: len(gone)], gone - went)
-    return most * min(1.0, fps / 20)
+    search = _Search(motion, floor)
+    tries: list[_Try] = []
+    for sigmas in _SIGMAS:
+        fresh = []
+        for sigma in sigmas:
+            fresh.append(search.hold_all(sigma))
+            if not fresh[-1].cost:
+                return fresh[-1].motion
+        for tried in sorted(fresh, key=lambda t: t.cost):
+            tries.append(search.mend(tried))
+            if not tries[-1].sliding:
+                return tries[-1].motion
+    return min(tries, key=lambda t: t.cost).motion

@@ -6,7 +6,8 @@ rotation 0 is the body's orientation, so with G_0 = R_0:
     G_j = G_parent(j) R_j        x_j = x_parent(j) + G_j offset_j
 
 This is the convention behind the 6D rotations of HumanML3D. Siblings (hips and spine, collars and neck) need not be
-rigid with one another, so any joint positions are reached exactly.
+rigid with one another, so any joint positions are reached exactly. `fit_t_pose` gives the rotations that take a T-pose
+to a motion: what files and rigs of other programs are made of.
 """
 
 from __future__ import annotations
@@ -14,27 +15,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 import roma
 import torch
-from numpy.typing import NDArray
+import torch.nn.functional as F
+from torch import Tensor
 
 from motiongpt3.motion.motion import Motion
-from motiongpt3.motion.skeleton import HUMANML3D, Skeleton
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
+from motiongpt3.motion.poses import bone_vectors, unit
+from motiongpt3.motion.skeleton import HUMANML3D, LEGS, Array, Float64, Skeleton
 
 _TINY = 1e-8
+"""Metres: a shorter vector has no direction in float32."""
 
 
-def bone_vectors(joints: Tensor, skeleton: Skeleton = HUMANML3D) -> Tensor:
-    """Joint minus parent: (..., J, 3) -> (..., J, 3); zero for the root."""
-    parents = torch.tensor([max(parent, 0) for parent in skeleton.parents], device=joints.device)
-    return joints - joints.index_select(-2, parents)
+def world_rotations(rotations: Tensor, parents: Sequence[int] = HUMANML3D.parents) -> Tensor:
+    """G of the formula above: (..., J, 3, 3) rotations relative to the parents -> the same in the world."""
+    turned: list[Tensor] = []
+    for joint, parent in enumerate(parents):
+        own = rotations[..., joint, :, :]
+        turned.append(own if parent < 0 else turned[parent] @ own)
+    return torch.stack(turned, dim=-3)
+
+
+def local_rotations(turned: Tensor, parents: Sequence[int] = HUMANML3D.parents) -> Tensor:
+    """R of the formula above: what `world_rotations` takes, from what it gives."""
+    above = turned[..., [max(parent, 0) for parent in parents], :, :].transpose(-1, -2) @ turned
+    return torch.cat([turned[..., :1, :, :], above[..., 1:, :, :]], dim=-3)
 
 
 def forward(rotations: Tensor, offsets: Tensor, root: Tensor, parents: Sequence[int] = HUMANML3D.parents) -> Tensor:
@@ -49,17 +57,10 @@ def forward(rotations: Tensor, offsets: Tensor, root: Tensor, parents: Sequence[
     Returns:
         (..., J, 3) positions.
     """
-    turned: list[Tensor] = []
-    positions: list[Tensor] = []
-    for joint, parent in enumerate(parents):
-        local = rotations[..., joint, :, :]
-        if parent < 0:
-            turned.append(local)
-            positions.append(root)
-            continue
-        turned.append(turned[parent] @ local)
-        step = turned[joint] @ offsets[..., joint, :, None]
-        positions.append(positions[parent] + step[..., 0])
+    steps = (world_rotations(rotations, parents) @ offsets[..., None])[..., 0]
+    positions = [root]
+    for joint, parent in enumerate(parents[1:], start=1):
+        positions.append(positions[parent] + steps[..., joint, :])
     return torch.stack(positions, dim=-2)
 
 
@@ -76,17 +77,15 @@ def pose_joints(rotations: Tensor, offsets: Tensor, parents: Sequence[int]) -> t
     Returns:
         (..., J, 3, 3) rotations G and (..., J, 3) positions x in the world.
     """
+    turned = world_rotations(rotations, parents)
     offsets = offsets.expand(*rotations.shape[:-2], 3)
-    turned: list[Tensor] = []
     positions: list[Tensor] = []
     for joint, parent in enumerate(parents):
-        own, position = rotations[..., joint, :, :], offsets[..., joint, :]
+        step = offsets[..., joint, :]
         if parent >= 0:
-            position = positions[parent] + (turned[parent] @ position[..., None])[..., 0]
-            own = turned[parent] @ own
-        turned.append(own)
-        positions.append(position)
-    return torch.stack(turned, dim=-3), torch.stack(positions, dim=-2)
+            step = positions[parent] + (turned[..., parent, :, :] @ step[..., None])[..., 0]
+        positions.append(step)
+    return turned, torch.stack(positions, dim=-2)
 
 
 def inverse(joints: Tensor, skeleton: Skeleton = HUMANML3D, rest: Tensor | None = None) -> Tensor:
@@ -104,21 +103,19 @@ def inverse(joints: Tensor, skeleton: Skeleton = HUMANML3D, rest: Tensor | None 
     Returns:
         (..., J, 3, 3) rotations, orthonormal with determinant 1.
     """
-    own = torch.from_numpy(skeleton.rest_offsets) if rest is None else rest
-    offsets = own.to(joints.device, joints.dtype)
-    rest_joints = forward(_identities(joints.new_empty(len(skeleton))), offsets, joints.new_zeros(3), skeleton.parents)
-    vectors, resting = bone_vectors(joints, skeleton), unit(offsets)
+    offsets = (torch.from_numpy(skeleton.rest_offsets) if rest is None else rest).to(joints)
+    still = torch.eye(3).to(joints).expand(len(skeleton), 3, 3)
+    rest_joints = forward(still, offsets, joints.new_zeros(3), skeleton.parents)
+    vectors, resting = bone_vectors(joints, skeleton), F.normalize(offsets, dim=-1, eps=_TINY)
     spine = _spine(skeleton)
 
     turned: list[Tensor] = [_body_frame(joints, skeleton) @ _body_frame(rest_joints, skeleton).transpose(-1, -2)]
     for joint, parent in enumerate(skeleton.parents[1:], start=1):
-        turned.append(_swing(turned[parent], resting[joint], vectors[..., joint, :]))
+        carried = (turned[parent] @ resting[joint][:, None])[..., 0]
+        turned.append(shortest_arc(carried, _direction(vectors[..., joint, :], carried)) @ turned[parent])
         if spine and joint == spine[-1]:
             _share_twist(turned, spine, joints, rest_joints, vectors, skeleton)
-
-    local = [turned[0]]
-    local += [turned[p].transpose(-1, -2) @ turned[j] for j, p in enumerate(skeleton.parents) if p >= 0]
-    return torch.stack(local, dim=-3)
+    return local_rotations(torch.stack(turned, dim=-3), skeleton.parents)
 
 
 def set_bone_lengths(
@@ -136,16 +133,12 @@ def set_bone_lengths(
     Returns:
         (..., J, 3) positions. A bone without length keeps its rest direction.
     """
-    wanted = torch.from_numpy(skeleton.bone_lengths) if lengths is None else lengths
-    wanted = wanted.to(joints.device, joints.dtype)
-    rest = unit(torch.from_numpy(skeleton.rest_offsets).to(joints.device, joints.dtype))
-    placed: list[Tensor] = []
-    for joint, parent in enumerate(skeleton.parents):
-        if parent < 0:
-            placed.append(joints[..., joint, :])
-            continue
+    wanted = (torch.from_numpy(skeleton.bone_lengths) if lengths is None else lengths).to(joints)
+    rest = F.normalize(torch.from_numpy(skeleton.rest_offsets).to(joints), dim=-1, eps=_TINY)
+    placed = [joints[..., 0, :]]
+    for joint, parent in enumerate(skeleton.parents[1:], start=1):
         start = placed[parent] if follow else joints[..., parent, :]
-        direction = unit(joints[..., joint, :] - start, otherwise=rest[joint])
+        direction = _direction(joints[..., joint, :] - start, rest[joint])
         placed.append(placed[parent] + direction * wanted[..., joint, None])
     return torch.stack(placed, dim=-2)
 
@@ -159,29 +152,36 @@ def shortest_arc(start: Tensor, end: Tensor) -> Tensor:
     cosine = (start * end).sum(-1, keepdim=True)
     quaternion = torch.cat([torch.linalg.cross(start, end), 1 + cosine], dim=-1)
     smallest = start.abs().argmin(dim=-1)
-    other = torch.linalg.cross(start, torch.nn.functional.one_hot(smallest, 3).to(start.dtype))
-    half_turn = torch.cat([unit(other), torch.zeros_like(cosine)], dim=-1)
+    other = torch.linalg.cross(start, F.one_hot(smallest, 3).to(start.dtype))
+    half_turn = torch.cat([F.normalize(other, dim=-1, eps=_TINY), torch.zeros_like(cosine)], dim=-1)
     opposite = quaternion.norm(dim=-1, keepdim=True) < 1e-6
     chosen: Tensor = roma.unitquat_to_rotmat(roma.quat_normalize(torch.where(opposite, half_turn, quaternion)))
     return chosen
 
 
-def unit(vectors: Tensor, otherwise: Tensor | None = None) -> Tensor:
-    """Vectors scaled to length 1: (..., 3) -> (..., 3); those without length become `otherwise`, or stay zero."""
+def arc_vectors(start: Array, end: Array) -> Float64:
+    """(..., 3) rotation vectors in radians of the smallest turns from directions `start` to `end`, of any length."""
+    one, other = (torch.from_numpy(unit(vectors.astype(np.float64))) for vectors in (start, end))
+    found: Float64 = roma.rotmat_to_rotvec(shortest_arc(one, other)).numpy()
+    return found
+
+
+def turned_by(vectors: Array, turns: Array) -> Float64:
+    """(..., 3) vectors turned by rotation vectors (..., 3) in radians."""
+    quaternions = roma.rotvec_to_unitquat(torch.from_numpy(turns.astype(np.float64)))
+    found: Float64 = roma.quat_action(quaternions, torch.from_numpy(vectors.astype(np.float64))).numpy()
+    return found
+
+
+def _direction(vectors: Tensor, otherwise: Tensor) -> Tensor:
+    """Vectors scaled to length 1: (..., 3) -> (..., 3); those without length become `otherwise`."""
     length = vectors.norm(dim=-1, keepdim=True)
-    scaled = vectors / length.clamp_min(_TINY)
-    if otherwise is None:
-        return scaled
-    return torch.where(length < _TINY, otherwise.expand_as(scaled), scaled)
+    return torch.where(length < _TINY, otherwise.expand_as(vectors), vectors / length.clamp_min(_TINY))
 
 
-def _identities(like: Tensor) -> Tensor:
-    return torch.eye(3, dtype=like.dtype, device=like.device).expand(*like.shape, 3, 3)
-
-
-def _swing(parent: Tensor, rest: Tensor, bone: Tensor) -> Tensor:
-    carried = (parent @ rest[..., None])[..., 0]
-    return shortest_arc(carried, unit(bone, otherwise=carried)) @ parent
+def _flat(vectors: Tensor, normal: Tensor) -> Tensor:
+    """Vectors (..., 3) without what lies along unit vectors `normal`."""
+    return vectors - (vectors * normal).sum(-1, keepdim=True) * normal
 
 
 def _spine(skeleton: Skeleton) -> list[int]:
@@ -200,16 +200,12 @@ def _spine(skeleton: Skeleton) -> list[int]:
 def _body_frame(joints: Tensor, skeleton: Skeleton) -> Tensor:
     """(..., 3, 3) with columns left, up, forward: left along the hips, up from the hips to the lowest spine joint."""
     left_hip, right_hip = (joints[..., hip, :] for hip in skeleton.hips)
-    root = joints[..., 0, :]
     above = [j for j, parent in enumerate(skeleton.parents) if parent == 0 and j not in skeleton.hips]
-    upper = joints[..., above, :].mean(-2) if above else root
+    upper = joints[..., above or [0], :].mean(-2)
     axes = torch.eye(3, dtype=joints.dtype, device=joints.device)
-    up = unit(upper - (left_hip + right_hip) / 2, otherwise=axes[1])
-    across = left_hip - right_hip
-    across = across - (across * up).sum(-1, keepdim=True) * up
-    spare = torch.where(up[..., :1].abs() < 0.9, axes[0], axes[2])
-    spare = spare - (spare * up).sum(-1, keepdim=True) * up
-    left = unit(across, otherwise=unit(spare))
+    up = _direction(upper - (left_hip + right_hip) / 2, axes[1])
+    spare = _flat(torch.where(up[..., :1].abs() < 0.9, axes[0], axes[2]), up)
+    left = _direction(_flat(left_hip - right_hip, up), F.normalize(spare, dim=-1, eps=_TINY))
     return torch.stack([left, up, torch.linalg.cross(left, up)], dim=-1)
 
 
@@ -218,21 +214,18 @@ def _share_twist(
 ) -> None:
     """Twist the spine's bones about themselves, each a little more, until the last one faces as the shoulders do."""
     left, right = skeleton.shoulders
-    top = spine[-1]
-    axis = unit(vectors[..., top, :])
+    along = F.normalize(vectors, dim=-1, eps=_TINY)
+    axis = along[..., spine[-1], :]
     wanted = joints[..., left, :] - joints[..., right, :]
-    carried = (turned[top] @ (rest[left] - rest[right])[..., None])[..., 0]
+    carried = (turned[spine[-1]] @ (rest[left] - rest[right])[:, None])[..., 0]
     sine = (torch.linalg.cross(carried, wanted) * axis).sum(-1)
     cosine = (carried * wanted).sum(-1) - (carried * axis).sum(-1) * (wanted * axis).sum(-1)
     known = torch.hypot(sine, cosine) > _TINY
     angle = torch.where(known, torch.atan2(sine, torch.where(known, cosine, torch.ones_like(cosine))), 0.0)
     for count, joint in enumerate(spine, start=1):
-        about = unit(vectors[..., joint, :])
-        twist = roma.rotvec_to_rotmat(about * (angle * count / len(spine))[..., None])
+        twist = roma.rotvec_to_rotmat(along[..., joint, :] * (angle * count / len(spine))[..., None])
         turned[joint] = twist @ turned[joint]
 
-
-# The T-pose and the rotations that take it to a motion: what files and rigs of other programs are made of.
 
 _T_POSE = {
     "l_hip": (0.91, -0.41, 0.02), "r_hip": (-0.91, -0.41, 0.02), "l_knee": (0, -1, 0), "r_knee": (0, -1, 0),
@@ -243,11 +236,9 @@ _T_POSE = {
     "l_elbow": (1, 0, 0), "r_elbow": (-1, 0, 0), "l_wrist": (1, 0, 0), "r_wrist": (-1, 0, 0),
 }  # fmt: skip
 """Directions of the bones in the rest pose; those not named point up. Limbs make a T; the trunk is as in people who
-stand, so that a skin made for the T-pose fits these without bending."""
-_LEGS = ((4, 7, 10), (5, 8, 11))
-"""Joints at which thigh, shin and foot end."""
+stand, so that a skin made for the T-pose fits these without bending. Rounded by eye."""
 _PITCH = 0.5
-"""How far a foot of length 1 goes down from ankle to toes where no frame tells."""
+"""How far a foot of length 1 goes down from ankle to toes where no frame tells; recordings have 0.2 to 0.65."""
 
 
 @dataclass(frozen=True)
@@ -261,13 +252,13 @@ class Fitted:
         rotations: (T, 22, 3, 3) rotation of each bone relative to its parent bone; all are identities in the T-pose.
     """
 
-    directions: NDArray[np.float64]
-    rest: NDArray[np.float64]
-    root: NDArray[np.float64]
-    rotations: torch.Tensor
+    directions: Float64
+    rest: Float64
+    root: Float64
+    rotations: Tensor
 
 
-def fit(motion: Motion) -> Fitted:
+def fit_t_pose(motion: Motion) -> Fitted:
     """Rest offsets and rotations for a motion of HumanML3D's skeleton.
 
     A bone has one length: the mean over the clip. Each joint is aimed at where it was, so what the lengths lose
@@ -282,57 +273,51 @@ def fit(motion: Motion) -> Fitted:
     return Fitted(directions, (rest * lengths[:, None]).numpy(), fitted[:, 0].numpy(), turned)
 
 
-def t_pose(pitch: float = _PITCH) -> NDArray[np.float64]:
-    """(22, 3) unit vectors along the bones in the T-pose, whose feet go down by `pitch` per length; (0, 1, 0) for the
-    root."""
+def t_pose(pitch: float = _PITCH) -> Float64:
+    """(22, 3) unit vectors along the bones in the T-pose, whose feet go down by `pitch` per length; up for the root."""
     directions = np.array([_T_POSE.get(name, (0, 1, 0)) for name in HUMANML3D.names], dtype=np.float64)
-    directions[[_LEGS[0][2], _LEGS[1][2]]] = (0, -pitch, np.sqrt(1 - pitch**2))
+    directions[[toe for *_, toe in LEGS]] = (0, -pitch, np.sqrt(1 - pitch**2))
     return directions / np.linalg.norm(directions, axis=-1, keepdims=True)
 
 
 def standing_pitch(motion: Motion) -> float:
     """How far down a foot of length 1 goes from ankle to toes while it stands: the median over both feet.
 
+    A foot stands where ankle and toes are slower than 0.15 m/s and the toes within 6 cm of the lowest joint (by eye).
     Recordings put these joints at other places of the foot, from 0.2 to 0.65, and soles are to be flat in all.
     """
     downs = []
-    for _, ankle, toes in _LEGS:
-        ends = motion.joints[:, [ankle, toes]].astype(np.float64)
+    for _, _, ankle, toe in LEGS:
+        ends = motion.joints[:, [ankle, toe]].astype(np.float64)
         step = np.diff(ends, axis=0, append=ends[-1:])
         slow = np.linalg.norm(step, axis=-1).max(-1) * motion.fps < 0.15
         low = ends[:, 1, 1] < motion.joints[..., 1].min() + 0.06
-        bone = ends[:, 1] - ends[:, 0]
-        down = -bone[:, 1] / np.maximum(np.linalg.norm(bone, axis=-1), 1e-8)
+        down = -unit(ends[:, 1] - ends[:, 0])[:, 1]
         downs.append(down[slow & low & (down > 0.1) & (down < 0.8)])
     standing = np.concatenate(downs)
     return float(np.median(standing)) if len(standing) else _PITCH
 
 
-def _hinge_legs(local: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
+def _hinge_legs(local: Tensor, rest: Tensor) -> Tensor:
     """Twist thighs, shins and feet about themselves until one axis across serves them all: (T, 22, 3, 3) -> the same.
 
     `inverse` gives bones no twist, so a foot that is turned outwards would roll onto its edge. The axis stands on
     shin and foot; as far as these are in line (a pointed foot), the bend of the knee and then the axis that the bones
     had without twist decide. No joint moves.
     """
-    turned: list[torch.Tensor] = []
-    for joint, parent in enumerate(HUMANML3D.parents):
-        turned.append(local[:, joint] if parent < 0 else turned[parent] @ local[:, joint])
+    turned = list(world_rotations(local).unbind(1))
     across = torch.tensor([1.0, 0.0, 0.0], dtype=local.dtype)
-    for bones in _LEGS:
+    changed = local.clone()
+    for hip, *bones in LEGS:
         thigh, shin, foot = ((turned[bone] @ rest[bone][:, None])[..., 0] for bone in bones)
         by_foot = torch.linalg.cross(foot, shin)
         in_line = (1 - by_foot.norm(dim=-1, keepdim=True) / 0.5).clamp(min=0)
-        by_knee = torch.linalg.cross(thigh, shin)
-        axis = by_foot + in_line * (by_knee + 0.1 * turned[bones[1]][..., 0])
+        axis = by_foot + in_line * (torch.linalg.cross(thigh, shin) + 0.1 * turned[bones[1]][..., 0])
         for bone, along in zip(bones, (thigh, shin, foot), strict=True):
-            flat = axis - (axis * along).sum(-1, keepdim=True) * along
-            side = unit(flat, otherwise=turned[bone][..., 0])
+            side = _direction(_flat(axis, along), turned[bone][..., 0])
             posed = torch.stack([side, along, torch.linalg.cross(side, along)], dim=-1)
             resting = torch.stack([across, rest[bone], torch.linalg.cross(across, rest[bone])], dim=-1)
             turned[bone] = posed @ resting.T
-    changed = local.clone()
-    for bones in _LEGS:
-        for parent, bone in pairwise([HUMANML3D.parents[bones[0]], *bones]):
+        for parent, bone in pairwise([hip, *bones]):
             changed[:, bone] = turned[parent].transpose(-1, -2) @ turned[bone]
     return changed

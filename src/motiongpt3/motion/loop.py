@@ -7,24 +7,31 @@ from numpy.typing import NDArray
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.motion import Motion
-from motiongpt3.motion.poses import assemble, bone_vectors, heading, rotate
+from motiongpt3.motion.poses import assemble, bone_lengths, bone_vectors, heading, rotate, wrapped, yaw_of
 from motiongpt3.motion.signals import smootherstep
-from motiongpt3.motion.skeleton import Array
+from motiongpt3.motion.skeleton import Array, Float64
 
+# All by eye.
 MIN_LOOP_SECONDS = 0.5
 """Seconds of the shortest cycle."""
-_FADE = 0.4  # seconds over which the end passes into what came before the start
-_WHOLE = 0.3  # metres of misfit that the whole clip is worth against a cycle of no length
-_KINK = 1.0  # metres of misfit that 1 m/s of a kink at the start is worth
-_CHOICES = 240  # frames tried as start, and as end
-_TURN = np.deg2rad(30)  # a cycle that turns less is made straight
-_TRAVEL = 0.25  # metres; a cycle that goes less far is brought back to where it began
+_FADE_SECONDS = 0.4
+"""Seconds over which the end passes into what came before the start."""
+_WHOLE = 0.3
+"""Metres of misfit that the whole clip is worth against a cycle of no length."""
+_KINK = 1.0
+"""Metres of misfit that 1 m/s of a kink at the start is worth."""
+_VELOCITY = 0.15
+"""Metres of misfit that a difference of 1 m/s between the ends is worth."""
+_MAX_CHOICES = 240
+"""Frames tried as start, and as end: 12 s at 20 fps, and a bound for long clips."""
+_MIN_TURN, _MIN_TRAVEL = np.deg2rad(30), 0.25
+"""A cycle that turns less (radians) is made straight, and one that goes less far (metres) is brought back."""
 
 
 def loop(motion: Motion) -> Motion:
     """A seamless cycle: the last pose is the first again, and the motion goes on with the velocity it began with.
 
-    Of all parts of the clip of at least `SHORTEST` seconds that one is taken whose ends differ least in pose and
+    Of all parts of the clip of at least `MIN_LOOP_SECONDS` that one is taken whose ends differ least in pose and
     velocity, a longer one rather than a shorter one. Its last 0.4 s pass into what came before its first frame. A walk
     goes on from where it is, and a turn of more than 30 degrees goes on turning: the poses agree relative to where
     the person stands and faces. `motion.postprocess.without_path` makes a cycle that stays.
@@ -38,30 +45,23 @@ def loop(motion: Motion) -> Motion:
     joints, fps = motion.joints.astype(np.float64), motion.fps
     if motion.seconds < 2 * MIN_LOOP_SECONDS or len(joints) < 8:
         raise MotionGPT3Error(f"a loop is cut out of at least 1 s of motion; this one has {motion.seconds:.2f} s")
-    fade = fade_frames(fps)
-    start, end = _ends(joints, fps, fade)
-    return motion.replace(joints=_straightened(closed(joints, start, end, fade)).astype(np.float32))
+    start, end = _ends(joints, fps)
+    return motion.replace(joints=_straightened(closed(joints, start, end, fps)))
 
 
-def fade_frames(fps: float) -> int:
-    """Frames over which the end of a cycle passes into its start."""
-    return max(2, round(_FADE * fps))
-
-
-def closed(joints: Array, start: int, end: int, fade: int) -> Array:
+def closed(joints: Float64, start: int, end: int, fps: float) -> Float64:
     """(end - start + 1, 22, 3) the frames start to end, where the last one shows the pose of the first.
 
-    The last `fade` frames turn into those before `start`, moved and turned to where the person is at `end`.
+    The last 0.4 s turn into those before `start`, moved and turned to where the person is at `end`.
     """
-    cycle = joints[start : end + 1].astype(np.float64)
-    fade = min(fade, start, len(cycle) - 1)
-    before = _moved(joints[start - fade : start + 1].astype(np.float64), joints[start], joints[end])
+    cycle = joints[start : end + 1].copy()
+    fade = min(_fade_frames(fps), start, len(cycle) - 1)
+    before = _moved(joints[start - fade : start + 1], joints[start], joints[end])
     weight = smootherstep(np.linspace(0, 1, fade + 1))[:, None, None]
     tail = cycle[-fade - 1 :]
     mixed = (1 - weight) * bone_vectors(tail) + weight * bone_vectors(before)
-    lengths = np.linalg.norm(bone_vectors(tail), axis=-1).mean(0)
     root = (1 - weight[:, 0]) * tail[:, 0] + weight[:, 0] * before[:, 0]
-    cycle[-fade - 1 :] = assemble(root, mixed, lengths)
+    cycle[-fade - 1 :] = assemble(root, mixed, bone_lengths(tail).mean(0))
     cycle[-1] = before[-1]
     return cycle
 
@@ -88,23 +88,30 @@ def kinks(joints: Array) -> Array:
     return np.asarray(np.linalg.norm(at - before - np.clip(part, 0, 1)[..., None] * span, axis=-1))
 
 
+def in_sight_of(pose: Array, vectors: Array) -> Array:
+    """Vectors (..., 3) turned by the heading of a pose (22, 3): as the person sees them."""
+    return rotate(vectors, -yaw_of(pose))
+
+
+def _fade_frames(fps: float) -> int:
+    return max(2, round(_FADE_SECONDS * fps))
+
+
 def _moved(joints: Array, pose: Array, onto: Array) -> Array:
     """Joints turned and moved along the floor as it takes `pose` (22, 3) to where `onto` stands and faces."""
-    origin = pose[0] * [1, 0, 1]
-    turned = rotate(joints - origin, float(heading(onto[None])[0] - heading(pose[None])[0]))
+    turned = rotate(joints - pose[0] * [1, 0, 1], yaw_of(onto) - yaw_of(pose))
     return turned + onto[0] * [1, 0, 1]
 
 
-def _ends(joints: Array, fps: float, fade: int) -> tuple[int, int]:
+def _ends(joints: Array, fps: float) -> tuple[int, int]:
     """First and last frame of the cycle whose ends fit best."""
     last = len(joints) - 1
     half = last // 2
-    starts = _spread(min(fade, half), half)
-    ends = _spread(half + 1, last)
+    starts, ends = _spread(min(_fade_frames(fps), half), half), _spread(half + 1, last)
     yaw = heading(joints)[:, None]
-    pose = rotate(joints - joints[:, :1] * [1, 0, 1], -yaw).reshape(last + 1, -1)
-    velocity = rotate(np.gradient(joints, axis=0) * fps, -yaw).reshape(last + 1, -1)
-    signature = np.concatenate([pose, 0.15 * velocity], axis=1)
+    pose = rotate(joints - joints[:, :1] * [1, 0, 1], -yaw)
+    velocity = rotate(np.gradient(joints, axis=0) * fps, -yaw)
+    signature = np.concatenate([pose, _VELOCITY * velocity], axis=1).reshape(last + 1, -1)
     misfit = np.linalg.norm(signature[starts][:, None] - signature[ends][None], axis=-1) / np.sqrt(22)
     length = ends[None] - starts[:, None]
     hard = np.pad(kinks(joints).max(axis=1), 2, mode="edge") * fps
@@ -115,20 +122,19 @@ def _ends(joints: Array, fps: float, fade: int) -> tuple[int, int]:
 
 
 def _spread(first: int, last: int) -> NDArray[np.int64]:
-    return np.unique(np.linspace(first, last, min(_CHOICES, last - first + 1)).round().astype(np.int64))
+    """Frames from the first to the last, all, or `_MAX_CHOICES` of them."""
+    return np.unique(np.linspace(first, last, min(_MAX_CHOICES, last - first + 1)).round().astype(np.int64))
 
 
 def _straightened(cycle: Array) -> Array:
     """The cycle without the small turn or the small way that one round of it makes; larger ones stay."""
-    steps = len(cycle) - 1
-    part = np.arange(steps + 1) / steps
-    turn = float(heading(cycle[-1:])[0] - heading(cycle[:1])[0])
-    turn = (turn + np.pi) % (2 * np.pi) - np.pi
+    part = np.arange(len(cycle)) / (len(cycle) - 1)
+    turn = wrapped(yaw_of(cycle[-1]) - yaw_of(cycle[0]))
     root = cycle[:, 0].copy()
-    if abs(turn) < _TURN:
+    if abs(turn) < _MIN_TURN:
         back = -turn * part
         cycle = rotate(cycle - cycle[:, :1], back[:, None])
         root[1:] = root[0] + np.cumsum(rotate(np.diff(root, axis=0), (back[1:] + back[:-1]) / 2), axis=0)
         cycle = cycle + root[:, None]
     way = (root[-1] - root[0]) * [1, 0, 1]
-    return cycle - part[:, None, None] * way if np.linalg.norm(way) < _TRAVEL else cycle
+    return cycle - part[:, None, None] * way if np.linalg.norm(way) < _MIN_TRAVEL else cycle

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from motiongpt3.errors import MotionGPT3Error, NotFiniteError
-from motiongpt3.motion.skeleton import HUMANML3D, Skeleton
+from motiongpt3.motion.signals import interpolate
+from motiongpt3.motion.skeleton import HUMANML3D, Float64, Skeleton
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 MAX_FRAMES = 200_000
-"""More frames than any recording a person makes; a longer array is a damaged or hostile file."""
+"""More frames than any recording of a person (half an hour at 100 fps); a longer array is a damaged or hostile file."""
+MAX_DISTANCE = 1e5
+"""Metres: joints that lie farther from the origin are no positions in metres; 100 km, a round number."""
 
 
 def check_fps(fps: float) -> None:
@@ -28,6 +31,12 @@ def check_fps(fps: float) -> None:
 @dataclass(frozen=True, eq=False)
 class Motion:
     """Joint positions of one person over time; immutable.
+
+    >>> motion = Motion([[[0.0, 1.0, 0.0]] * 22] * 41, caption="wave with the left hand")
+    >>> motion[20:].mirror()
+    Motion(21 frames, 20 fps, 1.05 s, caption='wave with the right hand')
+    >>> motion.resample(30).joints.shape
+    (61, 22, 3)
 
     Args:
         joints: (T, J, 3) positions in metres, y up; stored as read-only float32. The person's left is +x when they
@@ -65,7 +74,7 @@ class Motion:
             raise MotionGPT3Error(f"a motion has 1 to {MAX_FRAMES} frames, not {len(array)}")
         if not np.isfinite(array).all():
             raise NotFiniteError("joints contain NaN or infinite values")
-        if np.abs(array).max() > 1e5:
+        if np.abs(array).max() > MAX_DISTANCE:
             raise NotFiniteError("joints lie more than 100 km from the origin; positions are in metres")
         check_fps(fps)
         array.setflags(write=False)
@@ -107,7 +116,7 @@ class Motion:
         """A copy with some of `joints`, `fps`, `caption`, `name`, `skeleton` changed."""
         return replace(self, **changes)  # type: ignore[arg-type]
 
-    def places(self, fps: float) -> NDArray[np.float64]:
+    def places(self, fps: float) -> Float64:
         """(N,) where the frames of another rate lie among this motion's, from 0 to len - 1.
 
         Raises:
@@ -127,11 +136,7 @@ class Motion:
         """
         if fps == self.fps:
             return self
-        at, last = self.places(fps), len(self) - 1
-        low = np.minimum(np.floor(at).astype(np.int64), max(last - 1, 0))
-        weight = (at - low)[:, None, None].astype(np.float32)
-        high = np.minimum(low + 1, last)
-        return self.replace(joints=self.joints[low] * (1 - weight) + self.joints[high] * weight, fps=fps)
+        return self.replace(joints=interpolate(self.joints, self.places(fps)), fps=fps)
 
     def mirror(self) -> Motion:
         """Left and right swapped, in the joints and in the caption. Twice is the identity."""

@@ -1,18 +1,33 @@
 """Poses as joints and as bones: where a person faces, what a pose is made of, how it is put together again.
 
-All arrays are (T, 22, 3) joint positions in metres, y up, in the order of `HUMANML3D`; yaw 0 faces +z, and a positive
-yaw turns +z towards +x (the person's left).
+Joints are (T, 22, 3) positions in metres, y up, in the order of `HUMANML3D`; yaw 0 faces +z, and a positive yaw turns
++z towards +x (the person's left). The same with gradients is in `motion.features` and `motion.kinematics`.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.signals import averaged, triangle
-from motiongpt3.motion.skeleton import HUMANML3D, Array
+from motiongpt3.motion.skeleton import HUMANML3D, Array, Float64, Skeleton
 
-PARENTS = np.array(HUMANML3D.parents[1:])
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ArrayOrTensor = TypeVar("ArrayOrTensor", Array, Float64, "Tensor")
+_STEP_HEIGHT = 0.08
+"""Metres: ground at one end that is not higher above the lowest joint of the clip is the same floor; by eye."""
+
+
+def checked_joints(joints: Array) -> Array:
+    """The joints, if they are (T, 22, 3) with T > 0; otherwise raises MotionGPT3Error."""
+    joints = np.asarray(joints)
+    if joints.ndim != 3 or joints.shape[1:] != (22, 3) or not len(joints):
+        raise MotionGPT3Error(f"joints must have shape (frames, 22, 3), not {joints.shape}")
+    return joints
 
 
 def heading(joints: Array) -> Array:
@@ -20,6 +35,21 @@ def heading(joints: Array) -> Array:
     (l_hip, r_hip), (l_shoulder, r_shoulder) = HUMANML3D.hips, HUMANML3D.shoulders
     across = joints[:, r_hip] - joints[:, l_hip] + joints[:, r_shoulder] - joints[:, l_shoulder]
     return np.arctan2(across[:, 2], -across[:, 0])
+
+
+def yaw_of(pose: Array) -> float:
+    """Yaw in radians that one pose (22, 3) faces."""
+    return float(heading(pose[None])[0])
+
+
+def smooth_heading(joints: Array, radius: int = 4) -> Array:
+    """(T,) heading in radians, unwrapped, averaged over 2 x radius + 1 frames with triangular weights."""
+    return averaged(np.unwrap(heading(joints)), triangle(radius), "held")
+
+
+def wrapped(angle: float) -> float:
+    """An angle in radians, from -pi to pi."""
+    return (angle + np.pi) % (2 * np.pi) - np.pi
 
 
 def rotate(vectors: Array, yaw: Array | float) -> Array:
@@ -35,34 +65,36 @@ def align(joints: Array, to_position_xz: Array | tuple[float, float], to_heading
     Returns (T, 22, 3): the pelvis of the first frame is at x, z = `to_position_xz`, its facing has yaw `to_heading`.
     """
     joints = checked_joints(joints)
-    turned = rotate(joints, to_heading - float(heading(joints[:1])[0]))
+    turned = rotate(joints, to_heading - yaw_of(joints[0]))
     turned[..., [0, 2]] += np.asarray(to_position_xz) - turned[0, 0, [0, 2]]
     return turned.astype(np.float32)
 
 
-def bone_vectors(joints: Array) -> Array:
-    """(T, 21, 3) vectors from each joint's parent to the joint, in metres."""
-    return joints[:, 1:] - joints[:, PARENTS]
+def bone_vectors(joints: ArrayOrTensor, skeleton: Skeleton = HUMANML3D) -> ArrayOrTensor:
+    """Joint minus parent: (..., J, 3) -> (..., J, 3), of arrays and of tensors; zero for the root."""
+    return joints - joints[..., [max(parent, 0) for parent in skeleton.parents], :]
 
 
-def assemble(root: Array, vectors: Array, lengths: Array) -> Array:
-    """(T, 22, 3) joints from pelvis positions (T, 3), bone directions (T, 21, 3) and lengths (21,) or (T, 21)."""
-    vectors = unit(vectors) * lengths[..., None]
-    joints = np.empty((len(root), 22, 3))
+def bone_lengths(joints: Array) -> Array:
+    """(T, 22) metres; zero for the root."""
+    return np.asarray(np.linalg.norm(bone_vectors(joints), axis=-1))
+
+
+def assemble(root: Array, vectors: Array, lengths: Array) -> Float64:
+    """(T, 22, 3) joints from pelvis positions (T, 3), bone directions (T, 22, 3) and lengths (22,) or (T, 22).
+
+    What `vectors` and `lengths` have for the root does not count.
+    """
+    joints = (unit(vectors) * lengths[..., None]).astype(np.float64)
     joints[:, 0] = root
-    for joint, parent in enumerate(PARENTS, start=1):
-        joints[:, joint] = joints[:, parent] + vectors[:, joint - 1]
+    for joint, parent in enumerate(HUMANML3D.parents[1:], start=1):
+        joints[:, joint] += joints[:, parent]
     return joints
 
 
 def unit(vectors: Array) -> Array:
     """Vectors (..., 3) scaled to length 1; those without length stay zero."""
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-8)
-
-
-def smooth_heading(joints: Array, radius: int = 4) -> Array:
-    """(T,) heading in radians, unwrapped, averaged over 2 x radius + 1 frames with triangular weights."""
-    return averaged(np.unwrap(heading(joints)), triangle(radius), "held")
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-8))
 
 
 def end_velocity(values: Array, *, at_end: bool) -> Array:
@@ -77,11 +109,4 @@ def ground_height(joints: Array, *, at_end: bool) -> float:
     lowest = joints[..., 1].min(axis=1)
     near = lowest[-15:] if at_end else lowest[:15]
     whole, local = float(lowest.min()), float(near.min())
-    return whole if local - whole < 0.08 else local
-
-
-def checked_joints(joints: Array) -> Array:
-    joints = np.asarray(joints)
-    if joints.ndim != 3 or joints.shape[1:] != (22, 3) or not len(joints):
-        raise MotionGPT3Error(f"joints must have shape (frames, 22, 3), not {joints.shape}")
-    return joints
+    return whole if local - whole < _STEP_HEIGHT else local

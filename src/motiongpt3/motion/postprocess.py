@@ -1,32 +1,33 @@
-"""Finishing a motion: feet that stand, a cycle, in place, smoother, another frame rate."""
+"""A motion made ready for use: feet that stand, a cycle, in place, smoother, another frame rate; what that changes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion import quality
 from motiongpt3.motion.contacts import find_contacts, slides
 from motiongpt3.motion.foot_lock import lock_feet
-from motiongpt3.motion.kinematics import bone_vectors, set_bone_lengths
-from motiongpt3.motion.loop import closed, fade_frames, kinks, tiled
+from motiongpt3.motion.kinematics import set_bone_lengths
+from motiongpt3.motion.loop import closed, in_sight_of, kinks, tiled
 from motiongpt3.motion.loop import loop as make_loop
 from motiongpt3.motion.motion import Motion, check_fps
-from motiongpt3.motion.poses import heading, rotate
+from motiongpt3.motion.poses import bone_lengths
 from motiongpt3.motion.resample import resampled
 from motiongpt3.motion.signals import averaged, gaussian
 from motiongpt3.motion.skeleton import HUMANML3D
 
 MAX_SMOOTH_SECONDS = 5
-"""Seconds over which joints are averaged at most."""
-_PATH = 0.5
-"""Seconds of the standard deviation over which the way is averaged that `in_place` takes away."""
+"""Seconds over which joints are averaged at most: a round number, above which hardly a movement is left."""
+_PATH_SECONDS = 0.5
+"""Standard deviation over which the way is averaged that `in_place` takes away: about a step; by eye."""
 _LOW = 0.1
-"""Metres by which a foot is higher than the other when it counts e times less for the way."""
+"""Metres by which a foot is higher than the other when it counts e times less for the way; by eye."""
 
 
 def postprocess(
@@ -70,10 +71,10 @@ def postprocess(
 
 
 def check_options(fps: float | None, smooth: float | None) -> None:
-    """Refuse what `finish` refuses without seeing the motion.
+    """Refuse what `postprocess` refuses without seeing the motion.
 
     Raises:
-        MotionGPT3Error: fps is not a number in (0, 1000], or smooth none in (0, SMOOTHEST].
+        MotionGPT3Error: fps is not a number in (0, 1000], or smooth none in (0, MAX_SMOOTH_SECONDS].
     """
     if fps is not None:
         check_fps(fps)
@@ -89,14 +90,12 @@ def smoothed(motion: Motion, seconds: float) -> Motion:
     Bones keep their lengths, which are averaged alike where they change; the first and the last pose stay.
 
     Raises:
-        MotionGPT3Error: `seconds` is not a number in (0, SMOOTHEST].
+        MotionGPT3Error: `seconds` is not a number in (0, MAX_SMOOTH_SECONDS].
     """
     check_options(None, seconds)
-    joints = torch.from_numpy(motion.joints.astype(np.float64))
-    placed = torch.from_numpy(averaged(joints.numpy(), gaussian(seconds / 4 * motion.fps)))
-    lengths = torch.from_numpy(averaged(bone_vectors(joints).norm(dim=-1).numpy(), gaussian(seconds / 4 * motion.fps)))
-    placed = set_bone_lengths(placed, lengths, follow=True)
-    return motion.replace(joints=placed.numpy().astype(np.float32))
+    joints, window = motion.joints.astype(np.float64), gaussian(seconds / 4 * motion.fps)
+    placed, lengths = (torch.from_numpy(averaged(values, window)) for values in (joints, bone_lengths(joints)))
+    return motion.replace(joints=set_bone_lengths(placed, lengths, follow=True).numpy())
 
 
 def without_path(motion: Motion, cycle: bool = False) -> Motion:
@@ -109,32 +108,41 @@ def without_path(motion: Motion, cycle: bool = False) -> Motion:
     feet = joints[:, list(motion.skeleton.contacts[1::2])]
     high = feet[..., 1] - feet[..., 1].min(axis=1, keepdims=True)
     weight = np.exp(-high / _LOW)[..., None]
-    way = averaged((weight * feet).sum(1) / weight.sum(1), gaussian(_PATH * motion.fps))
+    way = averaged((weight * feet).sum(1) / weight.sum(1), gaussian(_PATH_SECONDS * motion.fps))
     way += joints[0, 0] - way[0]
     if cycle:
         way += np.linspace(0, 1, len(way))[:, None] * (joints[-1, 0] - way[-1])
-    return motion.replace(joints=(joints - way[:, None] * [1, 0, 1]).astype(np.float32))
+    return motion.replace(joints=joints - way[:, None] * [1, 0, 1])
 
 
 def _lock_feet_in_loop(motion: Motion) -> Motion:
     """Feet held over the seam of a cycle: fixed in the middle one of three rounds, which is then closed again."""
     steps = len(motion) - 1
     rounds = lock_feet(motion.replace(joints=tiled(motion.joints.astype(np.float64), 3)))
-    joints = closed(rounds.joints.astype(np.float64), steps, 2 * steps, fade_frames(motion.fps))
-    start = (joints[0, 0] - motion.joints[0, 0]) * [1, 0, 1]
-    return motion.replace(joints=(joints - start).astype(np.float32))
+    joints = closed(rounds.joints.astype(np.float64), steps, 2 * steps, motion.fps)
+    return motion.replace(joints=joints - (joints[0, 0] - motion.joints[0, 0]) * [1, 0, 1])
 
 
-# What finishing changes: the measures of a motion before and after.
+@dataclass(frozen=True)
+class Report(quality.Quality):
+    """What `report` says about one motion: its quality, and whether feet stand and a loop closes."""
 
-UNITS = quality.UNITS | {
-    "contact_slide": "cm",
-    "contact_slide_max": "cm",
-    "travel": "m",
-    "loop_pose": "cm",
-    "loop_speed": "m/s",
-    "loop_kink": "m/s",
-}
+    contact_slide: Annotated[float, "cm"]
+    """How far toes get from where they stood down, mean over the contacts."""
+    contact_slide_max: Annotated[float, "cm"]
+    """The same, the farthest of all contacts."""
+    travel: Annotated[float, "m"]
+    """From the first to the last pelvis along the floor."""
+    loop_pose: Annotated[float, "cm"]
+    """The joint that is farthest from its first place, in the last pose, seen from the person."""
+    loop_speed: Annotated[float, "m/s"]
+    """The same for the change of velocity when the motion begins again, from its last step to its first, which contains
+    what the motion speeds up there."""
+    loop_kink: Annotated[float, "m/s"]
+    """How far that change lies from those on the frames before and after it, see `motion.loop.kinks`."""
+
+
+UNITS = quality.units(Report)
 """Units of what `report` gives."""
 Changes = dict[str, dict[str, float]]
 """By measure its values `before` and `after`."""
@@ -143,41 +151,26 @@ Changes = dict[str, dict[str, float]]
 def changes(before: Sequence[Motion], after: Sequence[Motion]) -> Changes:
     """The mean of each measure of `report` over some motions, and over what became of them."""
     old, new = ([report(motion) for motion in motions] for motions in (before, after))
-    return {name: {"before": _mean(name, old), "after": _mean(name, new)} for name in UNITS}
+    means = {name: [float(np.mean([found[name] for found in side])) for side in (old, new)] for name in UNITS}
+    return {name: {"before": first, "after": second} for name, (first, second) in means.items()}
 
 
 def report(motion: Motion) -> dict[str, float]:
-    """Measures of one motion by name: all of `motion.quality.measure`, and
-
-    - `contact_slide`, `contact_slide_max` (cm): how far toes get from where they stood down, over the contacts;
-    - `travel` (m): from the first to the last pelvis along the floor;
-    - `loop_pose` (cm): the joint that is farthest from its first place, in the last pose, seen from the person;
-    - `loop_speed` (m/s): the same for the change of velocity when the motion begins again, from its last step to its
-      first, which contains what the motion speeds up there;
-    - `loop_kink` (m/s): how far that change lies from those on the frames before and after it, see `motion.loop.kinks`.
-    """
-    found = slides(motion, find_contacts(motion)) * 100
+    """The measures of one motion by name: the fields of `Report`."""
     joints = motion.joints.astype(np.float64)
-    pose, step = (np.zeros((22, 3)),) * 2
-    kink = kinks(tiled(joints, 2)[len(joints) - 3 : len(joints) + 2]) if len(joints) > 2 else np.zeros(0)
+    found = slides(motion, find_contacts(motion)) * 100
+    pose, step = np.zeros((22, 3)), np.zeros((22, 3))
     if len(joints) > 1:
-        first, last = (_seen(joints[at], joints[at] - joints[at, 0] * [1, 0, 1]) for at in (0, -1))
-        begins, ends = (_seen(joints[at], joints[at + 1] - joints[at]) for at in (0, -2))
+        first, last = (in_sight_of(joints[at], joints[at] - joints[at, 0] * [1, 0, 1]) for at in (0, -1))
+        begins, ends = (in_sight_of(joints[at], joints[at + 1] - joints[at]) for at in (0, -2))
         pose, step = last - first, (ends - begins) * motion.fps
-    return quality.measure(motion).as_dict() | {
-        "contact_slide": float(found.mean()) if len(found) else 0.0,
-        "contact_slide_max": float(found.max(initial=0)),
-        "travel": float(np.linalg.norm((joints[-1, 0] - joints[0, 0])[[0, 2]])),
-        "loop_pose": 100 * float(np.linalg.norm(pose, axis=-1).max()),
-        "loop_speed": float(np.linalg.norm(step, axis=-1).max()),
-        "loop_kink": float(kink.max(initial=0) * motion.fps),
-    }
-
-
-def _mean(name: str, reports: Sequence[dict[str, float]]) -> float:
-    return float(np.mean([found[name] for found in reports]))
-
-
-def _seen(pose: NDArray[np.float64], vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Vectors (22, 3) turned by the heading of a pose: as the person sees them."""
-    return np.asarray(rotate(vectors, -float(heading(pose[None])[0])))
+    kink = kinks(tiled(joints, 2)[len(joints) - 3 : len(joints) + 2]) * motion.fps if len(joints) > 2 else np.zeros(0)
+    return Report(
+        **quality.measure(motion).as_dict(),
+        contact_slide=float(found.mean()) if len(found) else 0.0,
+        contact_slide_max=float(found.max(initial=0)),
+        travel=float(np.linalg.norm((joints[-1, 0] - joints[0, 0])[[0, 2]])),
+        loop_pose=100 * float(np.linalg.norm(pose, axis=-1).max()),
+        loop_speed=float(np.linalg.norm(step, axis=-1).max()),
+        loop_kink=float(kink.max(initial=0)),
+    ).as_dict()

@@ -1,20 +1,23 @@
 """Physical quality of a motion: foot skating, floor penetration, floating, jitter, bone lengths, seams.
 
-Every measure is a plain function of a Motion. All take the floor as the plane y = `floor` (0 by default) and do not
-change when the motion is moved or turned along the floor. Where a motion has too few frames to say anything, or a foot
-never touches the floor, the measure is 0.
+Every measure is a plain function of a Motion; its docstring says what it is. All take the floor as the plane y =
+`floor` (0 by default) and do not change when the motion is moved or turned along the floor. Where a motion has too few
+frames to say anything, or a foot never touches the floor, the measure is 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, astuple, dataclass
+from typing import Annotated, get_type_hints
 
 import numpy as np
-from numpy.typing import NDArray
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.motion import Motion
+from motiongpt3.motion.poses import bone_vectors
+from motiongpt3.motion.signals import averaged, box
+from motiongpt3.motion.skeleton import Float64
 
 CONTACT_HEIGHT = 0.05
 """Metres: a toe joint lower than this touches the floor (GMD, Karunratanakul et al. 2023)."""
@@ -23,64 +26,57 @@ SKATE_SPEED = 0.5
 SKATE_WINDOW = 0.25
 """Seconds: the running mean of the speed must pass SKATE_SPEED too (GMD: 5 frames at 20 fps)."""
 GRAVITY = 9.81
-UNITS = {
-    "skate_speed": "cm/s",
-    "slip_speed": "cm/s",
-    "skate_ratio": "of frames",
-    "penetration_mean": "mm",
-    "penetration_max": "mm",
-    "floating": "of frames",
-    "jitter": "m/s³",
-    "bone_variation": "mm",
-    "max_speed": "m/s",
-}
-"""Units of the fields of `Quality`."""
+"""Metres per second squared, of what falls freely."""
+FLOAT_SECONDS = 0.1
+"""Seconds between the three places from which the acceleration of a body in the air is taken: by eye."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """What `measure` says about one motion, or `summary` about several.
+    """What `measure` says about one motion, or `summary` about several; each field with its unit.
 
-    Attributes:
-        skate_speed: cm/s, see `skate_speed`.
-        slip_speed: cm/s, see `slip_speed`.
-        skate_ratio: share of frames, 0 to 1, see `skate_ratio`.
-        penetration_mean: mm, mean over frames of the depth of the deepest joint under the floor.
-        penetration_max: mm, the deepest that any joint goes.
-        floating: share of frames, 0 to 1, see `floating`.
-        jitter: m/s³, see `jitter`.
-        bone_variation: mm, see `bone_variation`.
-        max_speed: m/s, fastest joint between two frames.
+    The fields that have the name of a function of this module are what that function gives.
     """
 
-    skate_speed: float
-    slip_speed: float
-    skate_ratio: float
-    penetration_mean: float
-    penetration_max: float
-    floating: float
-    jitter: float
-    bone_variation: float
-    max_speed: float
+    skate_speed: Annotated[float, "cm/s"]
+    slip_speed: Annotated[float, "cm/s"]
+    skate_ratio: Annotated[float, "of frames"]
+    penetration_mean: Annotated[float, "mm"]
+    """Mean over frames of `penetration`."""
+    penetration_max: Annotated[float, "mm"]
+    """The deepest that any joint goes."""
+    floating: Annotated[float, "of frames"]
+    jitter: Annotated[float, "m/s³"]
+    bone_variation: Annotated[float, "mm"]
+    max_speed: Annotated[float, "m/s"]
 
     def as_dict(self) -> dict[str, float]:
         """The numbers by name, ready for JSON."""
         return asdict(self)
 
 
+def units(kind: type) -> dict[str, str]:
+    """Unit of each field of a dataclass like `Quality`, by name."""
+    return {name: hint.__metadata__[0] for name, hint in get_type_hints(kind, include_extras=True).items()}
+
+
+UNITS = units(Quality)
+"""Units of the fields of `Quality`."""
+
+
 def measure(motion: Motion, floor: float = 0.0) -> Quality:
     """All measures of one motion, the floor at y = `floor` metres."""
     depth = penetration(motion, floor)
     return Quality(
-        skate_speed=skate_speed(motion, floor),
-        slip_speed=slip_speed(motion, floor),
-        skate_ratio=skate_ratio(motion, floor),
-        penetration_mean=float(depth.mean()),
-        penetration_max=float(depth.max()),
-        floating=floating(motion, floor),
-        jitter=jitter(motion),
-        bone_variation=bone_variation(motion),
-        max_speed=max_speed(motion),
+        skate_speed(motion, floor),
+        slip_speed(motion, floor),
+        skate_ratio(motion, floor),
+        float(depth.mean()),
+        float(depth.max()),
+        floating(motion, floor),
+        jitter(motion),
+        bone_variation(motion),
+        max_speed(motion),
     )
 
 
@@ -93,7 +89,7 @@ def summary(qualities: Iterable[Quality]) -> Quality:
     rows = list(qualities)
     if not rows:
         raise MotionGPT3Error("no motions to summarise")
-    return Quality(**{f.name: float(np.mean([getattr(q, f.name) for q in rows])) for f in fields(Quality)})
+    return Quality(*(float(np.mean(column)) for column in zip(*map(astuple, rows), strict=True)))
 
 
 def skate_speed(motion: Motion, floor: float = 0.0) -> float:
@@ -133,21 +129,15 @@ def skate_ratio(motion: Motion, floor: float = 0.0) -> float:
     is lower than 5 cm in both frames, its horizontal speed exceeds 0.5 m/s, and so does the running mean of that speed
     over 0.25 s (zeros beyond the ends); either foot counts.
     """
-    joints, fps = motion.joints.astype(np.float64), motion.fps
-    if len(joints) < 2:
+    speed, height = _toes(motion, floor)
+    if not len(speed):
         return 0.0
-    toes = joints[:, list(motion.skeleton.contacts[1::2])]
-    speed = np.linalg.norm(np.diff(toes[..., [0, 2]], axis=0), axis=-1) * fps
-    low = toes[..., 1] - floor < CONTACT_HEIGHT
-    window = max(1, 2 * round((SKATE_WINDOW * fps - 1) / 2) + 1)
-    padded = np.pad(speed, ((window // 2 + 1, window // 2), (0, 0)))
-    total = np.cumsum(padded, axis=0)
-    mean = (total[window:] - total[:-window]) / window
-    skates = low[1:] & low[:-1] & (speed > SKATE_SPEED) & (mean > SKATE_SPEED)
+    mean = averaged(speed, box(max(0, round((SKATE_WINDOW * motion.fps - 1) / 2))), "zero")
+    skates = (height < CONTACT_HEIGHT) & (speed > SKATE_SPEED) & (mean > SKATE_SPEED)
     return float(skates.any(axis=1).mean())
 
 
-def penetration(motion: Motion, floor: float = 0.0) -> NDArray[np.float64]:
+def penetration(motion: Motion, floor: float = 0.0) -> Float64:
     """(T,) depth of the deepest joint under the floor in each frame in mm; 0 where none is under it."""
     lowest = motion.joints[..., 1].min(axis=1).astype(np.float64)
     return np.maximum(0.0, floor - lowest) * 1000.0
@@ -162,10 +152,10 @@ def floating(motion: Motion, floor: float = 0.0) -> float:
     """
     y = motion.joints[..., 1].astype(np.float64) - floor
     clear = y.min(axis=1) > CONTACT_HEIGHT
-    step = max(1, round(0.1 * motion.fps))
-    middle = np.pad(y.mean(axis=1), step, mode="reflect", reflect_type="odd") if len(y) > step else None
-    if middle is None:
+    step = max(1, round(FLOAT_SECONDS * motion.fps))
+    if len(y) <= step:
         return float(clear.mean())
+    middle = np.pad(y.mean(axis=1), step, mode="reflect", reflect_type="odd")
     time = step / motion.fps
     acceleration = (middle[2 * step :] - 2 * middle[step:-step] + middle[: -2 * step]) / time**2
     # A second difference over a window that reaches past take-off or landing is blunted: its neighbours decide too.
@@ -186,11 +176,8 @@ def jitter(motion: Motion) -> float:
 
 def bone_variation(motion: Motion) -> float:
     """Mean over bones of the standard deviation over time of the bone's length. mm."""
-    parents = np.asarray(motion.skeleton.parents)
-    child = np.flatnonzero(parents >= 0)
-    joints = motion.joints.astype(np.float64)
-    lengths = np.linalg.norm(joints[:, child] - joints[:, parents[child]], axis=-1)
-    return 1000.0 * float(lengths.std(axis=0).mean()) if len(child) else 0.0
+    lengths = np.linalg.norm(bone_vectors(motion.joints.astype(np.float64), motion.skeleton)[:, 1:], axis=-1)
+    return 1000.0 * float(lengths.std(axis=0).mean()) if lengths.size else 0.0
 
 
 def max_speed(motion: Motion) -> float:
@@ -223,18 +210,14 @@ def seam_jerk(motion: Motion, seams: Sequence[int], within: int = 4) -> float:
     return float(jerk[near].max()) if near.any() else 0.0
 
 
-def _jerk(motion: Motion) -> NDArray[np.float64]:
+def _jerk(motion: Motion) -> Float64:
     """(T-3, J) length of the third difference times fps³; empty for fewer than four frames."""
-    if len(motion) < 4:
-        return np.zeros((0, len(motion.skeleton)))
     third = np.diff(motion.joints.astype(np.float64), n=3, axis=0)
     return np.asarray(np.linalg.norm(third, axis=-1) * motion.fps**3)
 
 
-def _toes(motion: Motion, floor: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _toes(motion: Motion, floor: float) -> tuple[Float64, Float64]:
     """(T-1, 2) horizontal speed of the left and right toe in m/s, and the greater of the step's two heights in m."""
     toes = motion.joints[:, list(motion.skeleton.contacts[1::2])].astype(np.float64)
-    if len(toes) < 2:
-        return np.zeros((0, 2)), np.zeros((0, 2))
     speed = np.linalg.norm(np.diff(toes[..., [0, 2]], axis=0), axis=-1) * motion.fps
-    return speed, np.maximum(toes[1:, :, 1], toes[:-1, :, 1]) - floor
+    return np.asarray(speed), np.maximum(toes[1:, :, 1], toes[:-1, :, 1]) - floor

@@ -6,10 +6,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motiongpt3.motion.motion import Motion
-from motiongpt3.motion.poses import assemble, bone_vectors
+from motiongpt3.motion.poses import assemble, bone_lengths, bone_vectors
+from motiongpt3.motion.signals import interpolate
 from motiongpt3.motion.skeleton import Array
 
-# Cubic splines: a smooth curve through samples, for changing the frame rate without kinks.
+_SAME = 1e-6
+"""Frames by which a place may be off a frame to be that frame: what rates of 1/3 fps and the like lose by rounding."""
+
+
+def resampled(motion: Motion, fps: float) -> Motion:
+    """A motion of HumanML3D's skeleton at another frame rate; frames at the same times stay bit for bit.
+
+    Raises:
+        MotionGPT3Error: fps is not a number in (0, 1000], or the motion would have too many frames.
+    """
+    return motion if fps == motion.fps else motion.replace(joints=poses_at(motion.joints, motion.places(fps)), fps=fps)
+
+
+def poses_at(joints: Array, at: Array) -> NDArray[np.float32]:
+    """Poses between frames.
+
+    Args:
+        joints: (T, 22, 3) metres.
+        at: (N,) places from 0 to T - 1.
+
+    Returns:
+        (N, 22, 3); a frame where a place is one, and otherwise the directions of the bones along a spline through all
+        frames, their lengths on a line between the two frames beside.
+    """
+    near = np.clip(np.round(at), 0, len(joints) - 1).astype(np.int64)
+    poses: NDArray[np.float32] = joints[near].astype(np.float32)
+    between = np.abs(at - near) > _SAME
+    if between.any():
+        smooth = cubic(joints, at[between])
+        lengths = interpolate(bone_lengths(joints.astype(np.float64)), at[between])
+        poses[between] = assemble(smooth[:, 0], bone_vectors(smooth), lengths)
+    return poses
 
 
 def cubic(samples: Array, at: Array) -> Array:
@@ -48,41 +80,3 @@ def _second_derivatives(samples: Array) -> Array:
     for row in range(len(right) - 1, -1, -1):
         bend[row + 1] = right[row] - upper[row] * bend[row + 2]
     return bend
-
-
-_SAME = 1e-6
-"""Frames by which a place may be off a frame to be that frame."""
-
-
-def resampled(motion: Motion, fps: float) -> Motion:
-    """A motion of HumanML3D's skeleton at another frame rate; frames at the same times stay bit for bit.
-
-    Raises:
-        MotionGPT3Error: fps is not a number in (0, 1000], or the motion would have too many frames.
-    """
-    return motion if fps == motion.fps else motion.replace(joints=poses_at(motion.joints, motion.places(fps)), fps=fps)
-
-
-def poses_at(joints: Array, at: Array) -> NDArray[np.float32]:
-    """Poses between frames.
-
-    Args:
-        joints: (T, 22, 3) metres.
-        at: (N,) places from 0 to T - 1.
-
-    Returns:
-        (N, 22, 3); a frame where a place is one, and otherwise the directions of the bones along a spline through all
-        frames, their lengths on a line between the two frames beside.
-    """
-    near = np.clip(np.round(at), 0, len(joints) - 1).astype(np.int64)
-    poses: NDArray[np.float32] = joints[near].astype(np.float32)
-    between = np.abs(at - near) > _SAME
-    if between.any():
-        at = at[between]
-        smooth = cubic(joints, at)
-        sizes = np.linalg.norm(bone_vectors(joints.astype(np.float64)), axis=-1)
-        low = np.clip(np.floor(at).astype(np.int64), 0, len(joints) - 2)
-        weight = np.clip(at - low, 0, 1)[:, None]
-        lengths = sizes[low] * (1 - weight) + sizes[low + 1] * weight
-        poses[between] = assemble(smooth[:, 0], bone_vectors(smooth), lengths)
-    return poses

@@ -53,6 +53,14 @@ def box(radius: int) -> Float64:
     return np.ones(2 * radius + 1)
 
 
+def interpolate(values: Array, at: Array) -> Array:
+    """(N, ...) values (T, ...) at places from 0 to T - 1: on a line between the frames beside, in their precision."""
+    last = len(values) - 1
+    low = np.clip(np.floor(at).astype(np.int64), 0, max(last - 1, 0))
+    weight = (at - low).reshape(-1, *[1] * (values.ndim - 1)).astype(values.dtype)
+    return values[low] * (1 - weight) + values[np.minimum(low + 1, last)] * weight
+
+
 def smoothstep(s: Array) -> Array:
     """0 to 1 with zero velocity at both ends: a cubic; 0 before and 1 after."""
     s = np.clip(s, 0, 1)

@@ -14,6 +14,8 @@ Array = NDArray[np.floating[Any]]
 """An array of floats of either precision; `Float32` and `Float64` where it matters."""
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
+Leg = tuple[int, int, int, int]
+"""Hip, knee, ankle and toe."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,12 @@ class Skeleton:
         return np.linalg.norm(self.rest_offsets, axis=-1).astype(np.float32)
 
     @cached_property
+    def legs(self) -> tuple[Leg, ...]:
+        """Hip, knee, ankle and toe of the left and of the right leg."""
+        ends = (self.contacts[:2], self.contacts[2:])
+        return tuple((self.parents[self.parents[ankle]], self.parents[ankle], ankle, toe) for ankle, toe in ends)
+
+    @cached_property
     def mirror_permutation(self) -> NDArray[np.int64]:
         """(J,) for each joint, the joint that takes its place when left and right swap."""
         order = np.arange(len(self))
@@ -93,6 +101,8 @@ HUMANML3D = Skeleton(
     shoulders=(16, 17),
 )
 """The 22 SMPL joints of HumanML3D with the bone lengths that all its clips carry."""
+LEGS = HUMANML3D.legs
+"""Hip, knee, ankle and toe of its left and its right leg."""
 
 
 def nearest_above(joint: int, parents: Sequence[int], among: Container[int]) -> int:

@@ -20,24 +20,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.motion.blend import best_cut
-from motiongpt3.motion.leg_ik import LEGS, place_ankle
-from motiongpt3.motion.poses import assemble, bone_vectors, ground_height, heading, rotate
+from motiongpt3.motion.blend import PLANTED_HEIGHT, PLANTED_SPEED, best_cut
+from motiongpt3.motion.kinematics import arc_vectors, turned_by
+from motiongpt3.motion.leg_ik import place_ankle
+from motiongpt3.motion.poses import (
+    assemble,
+    bone_lengths,
+    bone_vectors,
+    checked_joints,
+    ground_height,
+    rotate,
+    wrapped,
+    yaw_of,
+)
 from motiongpt3.motion.retarget import leg_length
-from motiongpt3.motion.signals import averaged, triangle
-from motiongpt3.motion.skeleton import Array
+from motiongpt3.motion.signals import averaged, interpolate, triangle
+from motiongpt3.motion.skeleton import LEGS, Array
 
 CONTEXT = 3
 """Given frames on each side of the new ones that decide how the motion carries on: a third difference needs three."""
-_SHORT, _LONG = 1.5, 4.0  # frames in which an offset fades: the larger, the slower; pull = frames ** -6
-_GENTLE = 0.02  # metres per frame^3; offset / frames^3 is about the third difference of the fading
-_ARM = 0.3  # metres; what a bone that turns moves
-_SURE = 1  # steps before and after which must be planted too
-_NEAR = 0.08  # metres; a toe that is farther from where it was drawn goes there at once
-_HOLD = 1.0  # of the speed of planted toes
-_SLOW, _LOW = 0.03, 0.07  # metres per frame and metres above the ground at which a toe counts as planted
-_SWING, _CLEAR = 0.06, 0.06  # metres per frame of a toe that swings, and its height: three in four recorded ones do
-_FIRM = 1.0  # how much more the height of a toe counts than its smoothness
+_MIN_FADE, _MAX_FADE = 1.5, 4.0
+"""Frames in which an offset fades: the larger, the slower; pull = frames ** -6 (docs/experiments.md, "Keeping given
+frames exactly")."""
+_GENTLE = 0.02
+"""Metres per frame^3; offset / frames^3 is about the third difference of the fading. By eye."""
+_ARM = 0.3
+"""Metres; what a bone that turns moves: about a forearm."""
+_NEAR = 0.08
+"""Metres; a toe that is farther from where it was drawn goes there at once. By eye."""
+_HOLD = 1.0
+"""Of the speed of planted toes ("Keeping given frames exactly": without it they slip twice as fast)."""
+_PLANTED_STEPS = 1
+"""For so many steps before and after a toe must be planted, too, so that it is not about to leave; by eye."""
+_SWING_SPEED, _SWING_HEIGHT = 0.06, 0.06
+"""Metres per frame of a toe that swings, and its height: three in four recorded ones do ("Why feet skate at seams")."""
+_FIRM = 1.0
+"""How much more the height of a toe counts than its smoothness; by eye."""
 
 
 def stitch(
@@ -60,24 +78,23 @@ def stitch(
     Raises:
         MotionGPT3Error: the window is too short, or an array is not (T, 22, 3) with T > 0.
     """
-    tail = 0 if after is None else len(after)
-    for array in (window, before, *([] if after is None else [after])):
-        if array.ndim != 3 or array.shape[1:] != (22, 3) or not len(array):
-            raise MotionGPT3Error(f"joints must have shape (frames, 22, 3), not {array.shape}")
-    if frames < 1 or len(window) < len(before) + frames + tail:
+    given = [before] if after is None else [before, after]
+    for array in (window, *given):
+        checked_joints(array)
+    count = sum(map(len, given))
+    if frames < 1 or len(window) < frames + count:
         raise MotionGPT3Error(
-            f"a window of {len(window)} frames does not hold {frames} new frames beside {len(before) + tail} given ones"
+            f"a window of {len(window)} frames does not hold {frames} new frames beside {count} given ones"
         )
     first = before[-CONTEXT:].astype(np.float64)
-    last = None if after is None else after[:CONTEXT].astype(np.float64)
-    scale = leg_length(first) / leg_length(window)
-    start, end = _cuts(window * scale, frames, before, after, slack)
-    ends = 0 if last is None else len(last)
-    drawn = _stretch(window[start - len(first) : end + ends] * scale, len(first), frames, ends)
-    drawn[..., 1] += ground - ground_height(window * scale, at_end=False)
+    last = before[:0] if after is None else after[:CONTEXT].astype(np.float64)
+    window = window * (leg_length(first) / leg_length(window))
+    start, end = _cuts(window, frames, before, after, slack)
+    drawn = _stretch(window[start - len(first) : end + len(last)], len(first), frames, len(last))
+    drawn[..., 1] += ground - ground_height(window, at_end=False)
     drawn = _placed(drawn, first, ground)
     planted = _planted(drawn, ground)
-    if last is not None:
+    if len(last):
         drawn = _led(drawn, len(first), last)
     return _faded(drawn, first, last, planted, ground).astype(np.float32)
 
@@ -143,36 +160,33 @@ def _stretch(window: Array, head: int, frames: int, tail: int) -> Array:
     if inner == frames:
         return window
     at = head - 1 + np.arange(1, frames + 1) * ((inner + 1) / (frames + 1))
-    low = np.floor(at).astype(int)
-    weight = (at - low)[:, None, None]
-    high = np.minimum(low + 1, len(window) - 1)
-    middle = window[low] * (1 - weight) + window[high] * weight
+    middle = interpolate(window.astype(np.float64), at)
     return np.concatenate([window[:head], middle, window[len(window) - tail :]])
 
 
 def _placed(drawn: Array, first: Array, ground: float) -> Array:
     """The drawn frames turned and moved so that pelvis and planted feet fit the last given frame before them."""
     at = len(first) - 1
-    turned = rotate(drawn, float(heading(first[-1:])[0]) - float(heading(drawn[at : at + 1])[0]))
+    turned = rotate(drawn, yaw_of(first[-1]) - yaw_of(drawn[at]))
     away = first[-1] - turned[at]
-    rests = [leg[3] for leg, on in zip(LEGS, _planted(turned, ground)[at], strict=True) if on > 0.5]
+    rests = [toe for (*_, toe), on in zip(LEGS, _planted(turned, ground)[at], strict=True) if on > 0.5]
     turned[..., [0, 2]] += away[[0, *rests, *rests]][:, [0, 2]].mean(axis=0)
     return turned
 
 
 def _planted(drawn: Array, ground: float) -> Array:
     """(T - 1, 2) how much the left and the right toe rest in each step, 0 to 1."""
-    toes = drawn[:, [leg[3] for leg in LEGS]]
+    toes = drawn[:, [toe for *_, toe in LEGS]]
     speed = np.linalg.norm(np.diff(toes[..., [0, 2]], axis=0), axis=-1)
     height = np.maximum(toes[1:, :, 1], toes[:-1, :, 1]) - ground
-    rests = np.clip(2 - speed / _SLOW, 0, 1) * np.clip(3 - 2 * height / _LOW, 0, 1)
-    around = np.pad(rests, ((_SURE, _SURE), (0, 0)), mode="edge")  # not where a toe is about to leave or just came
-    return np.min([around[at : at + len(rests)] for at in range(2 * _SURE + 1)], axis=0)
+    rests = np.clip(2 - speed / PLANTED_SPEED, 0, 1) * np.clip(3 - 2 * height / PLANTED_HEIGHT, 0, 1)
+    around = np.pad(rests, ((_PLANTED_STEPS, _PLANTED_STEPS), (0, 0)), mode="edge")
+    return np.min([around[at : at + len(rests)] for at in range(2 * _PLANTED_STEPS + 1)], axis=0)
 
 
 def _led(drawn: Array, head: int, last: Array) -> Array:
     """The drawn frames with their path turned and moved, step by step, so that they arrive at the frames `last`."""
-    joints = [0, *(leg[3] for leg in LEGS)]
+    joints = [0, *(toe for *_, toe in LEGS)]
     arrival = len(drawn) - len(last)
     moves = np.linalg.norm(np.diff(drawn[:, joints][..., [0, 2]], axis=0), axis=-1).mean(axis=1)
     share = np.zeros(len(drawn))
@@ -180,8 +194,7 @@ def _led(drawn: Array, head: int, last: Array) -> Array:
     rate = rate * np.minimum(1, np.minimum(np.arange(1, len(rate) + 1), np.arange(len(rate), 0, -1)) / 5)
     share[head : arrival + 1] = np.cumsum(rate) / rate.sum()
     share[arrival:] = 1
-    turn = float(heading(last[:1])[0]) - float(heading(drawn[arrival : arrival + 1])[0])
-    turn = (turn + np.pi) % (2 * np.pi) - np.pi
+    turn = wrapped(yaw_of(last[0]) - yaw_of(drawn[arrival]))
     steps = np.diff(drawn[:, :1], axis=0, prepend=drawn[:1, :1])
     steps[0] = drawn[0, :1]
     between = share - np.diff(share, prepend=0) / 2
@@ -192,36 +205,34 @@ def _led(drawn: Array, head: int, last: Array) -> Array:
     return led
 
 
-def _faded(drawn: Array, first: Array, last: Array | None, planted: Array, ground: float) -> Array:
+def _faded(drawn: Array, first: Array, last: Array, planted: Array, ground: float) -> Array:
     """The new frames of `drawn` with the offsets of the given ones faded out, and feet that swing above the ground."""
-    head, tail = len(first), 0 if last is None else len(last)
-    new = slice(head, len(drawn) - tail)
-    frames = len(drawn) - head - tail
-    given = np.concatenate([first, drawn[new], drawn[:0] if last is None else last])
+    head, frames = len(first), len(drawn) - len(first) - len(last)
+    new = slice(head, head + frames)
+    given = np.concatenate([first, drawn[new], last])
 
     def fade(offset: Array, size: float = 1.0, path: Array | None = None, hold: Array | None = None) -> Array:
         farthest = size * np.linalg.norm(offset, axis=-1).max()
-        over = float(np.clip(np.cbrt(farthest / _GENTLE), _SHORT, _LONG))
+        over = float(np.clip(np.cbrt(farthest / _GENTLE), _MIN_FADE, _MAX_FADE))
         flat = offset.reshape(len(drawn), -1)
         faded = fade_offsets(flat[:head], flat[new.stop :], frames, over, path, hold)
         return faded.reshape(frames, *offset.shape[1:])
 
     root = drawn[new, 0] + fade(given[:, 0] - drawn[:, 0])
-    turns = _turns(bone_vectors(drawn), bone_vectors(given))
+    turns = arc_vectors(bone_vectors(drawn), bone_vectors(given))
     turns[:head] = _unwound(turns[:head][::-1])[::-1]
     turns[new.stop :] = _unwound(turns[new.stop :])
-    lengths = np.linalg.norm(bone_vectors(given[[head - 1, -1 if tail else head - 1]]), axis=-1)
-    weight = np.linspace(0, 1, frames + 2)[1:-1, None]
-    lengths = lengths[0] * (1 - weight) + lengths[1] * weight
-    out = assemble(root, _turned(bone_vectors(drawn[new]), fade(turns, _ARM)), lengths)
-    facing = heading(out)
-    for side, (_, _, ankle, toe) in enumerate(LEGS):
+    lengths = bone_lengths(given[[head - 1, -1 if len(last) else head - 1]])
+    lengths = interpolate(lengths, np.linspace(0, 1, frames + 2)[1:-1])
+    out = assemble(root, turned_by(bone_vectors(drawn[new]), fade(turns, _ARM)), lengths)
+    for side, leg in enumerate(LEGS):
+        _, _, ankle, toe = leg
         path = drawn[:, toe]
         away = given[:, toe] - path
         holds = planted[:, side] * (np.linalg.norm(away, axis=-1).max() < _NEAR)
         toes = path[new] + fade(away, 1.0, path, holds)
         toes[:, 1] += _lift(np.concatenate([given[:head, toe], toes, given[new.stop :, toe]]), ground, new)
-        place_ankle(out, LEGS[side], toes - (out[:, toe] - out[:, ankle]), lengths, ground, facing)
+        place_ankle(out, leg, toes - (out[:, toe] - out[:, ankle]), ground)
     return out
 
 
@@ -231,18 +242,10 @@ def _lift(toe: Array, ground: float, new: slice) -> Array:
     The lift comes as near to what a swinging toe lacks as small third differences allow; it is 0 in the given frames.
     """
     speed = np.linalg.norm(np.diff(toe[:, [0, 2]], axis=0, append=toe[-1:, [0, 2]]), axis=-1)
-    swings = np.clip((speed - _SLOW) / (_SWING - _SLOW), 0, 1)
-    lacks = np.maximum(ground + _CLEAR * swings - toe[:, 1], 0)[new]
+    swings = np.clip((speed - PLANTED_SPEED) / (_SWING_SPEED - PLANTED_SPEED), 0, 1)
+    lacks = np.maximum(ground + _SWING_HEIGHT * swings - toe[:, 1], 0)[new]
     third = _thirds(len(toe))[:, new]
     return np.asarray(np.linalg.solve(third.T @ third + _FIRM * np.eye(len(lacks)), _FIRM * lacks))
-
-
-def _turns(start: Array, end: Array) -> Array:
-    """(..., 3) rotation vectors, in radians, of the smallest turns from directions `start` to directions `end`."""
-    axis = np.cross(start, end)
-    sine = np.linalg.norm(axis, axis=-1, keepdims=True)
-    angle = np.arctan2(sine, (start * end).sum(-1, keepdims=True))
-    return axis / np.maximum(sine, 1e-12) * angle
 
 
 def _unwound(turns: Array) -> Array:
@@ -254,11 +257,3 @@ def _unwound(turns: Array) -> Array:
         nearer = np.linalg.norm(other - turns[at - 1], axis=-1) < np.linalg.norm(turns[at] - turns[at - 1], axis=-1)
         turns[at] = np.where(nearer[:, None] & (angle > 1), other, turns[at])
     return turns
-
-
-def _turned(vectors: Array, turns: Array) -> Array:
-    """Vectors (..., 3) turned by rotation vectors (..., 3), in radians (Rodrigues)."""
-    size = np.linalg.norm(turns, axis=-1, keepdims=True)
-    axis = turns / np.maximum(size, 1e-12)
-    along = (axis * vectors).sum(-1, keepdims=True) * (1 - np.cos(size))
-    return vectors * np.cos(size) + np.cross(axis, vectors) * np.sin(size) + axis * along

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motiongpt3.characters.mannequin import NODES, mannequin, rest_places, rig_pose
-from motiongpt3.motion.kinematics import fit
+from motiongpt3.motion.kinematics import fit_t_pose
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.poses import unit
 from motiongpt3.motion.skeleton import Float32, Skeleton
@@ -275,7 +275,7 @@ class Skin:
     """
 
     def __init__(self, motion: Motion) -> None:
-        self._fitted = fit(motion)
+        self._fitted = fit_t_pose(motion)
         places = rest_places(self._fitted.rest)
         mesh = mannequin(places)
         self.triangles = mesh.triangles.astype(np.int64)
