@@ -38,7 +38,7 @@ def perplexity(backbone: TextBackbone, text: str, window: int = 1024) -> float:
         MotionGPT3Error: the text has no tokens, or the window is empty.
     """
     window = min(window, backbone.config.max_positions - 1)
-    ids, _ = backbone.tokenize([text])
+    ids = torch.tensor(backbone.tokenize([text]))
     if not ids.shape[1] or window < 1:
         raise MotionGPT3Error("there is nothing to measure perplexity on: the text has no tokens")
     alone = BimodalTransformer(backbone.stream, Stream(backbone.config.for_motion(8, 8)), 0)
@@ -60,7 +60,7 @@ def main() -> None:
     model = MotionGPT3.from_pretrained(options.model)
     ours = perplexity(model.backbone, text)
     theirs = perplexity(load_backbone(model.config.backbone, dtype=torch.float32).freeze(), text)
-    tokens = len(model.backbone.tokenize([text])[0][0])
+    tokens = len(model.backbone.ids(text))
     print(f"{options.text.name}: {tokens} tokens")
     print(f"text stream {ours:.2f}, untouched backbone {theirs:.2f}, ratio {ours / theirs:.3f} (at most {BAR:g})")
 

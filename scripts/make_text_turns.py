@@ -20,8 +20,8 @@ from motiongpt3.instructions.prompt import Message, Style, chat_pieces
 from motiongpt3.instructions.templates import questions
 from motiongpt3.models.backbone import TextBackbone, load_backbone
 from motiongpt3.models.bimodal import BimodalTransformer, KVCache, Stream, Tokens
-from motiongpt3.models.captioning import stops
-from motiongpt3.models.decoding import GenerationConfig, TextDecoder, logits_after
+from motiongpt3.models.decoding import GenerationConfig, TextDecoder, stop_tokens
+from motiongpt3.models.sequence import pad_ids
 from motiongpt3.serialization import atomic_path
 
 MAX_TOKENS = 60
@@ -56,15 +56,17 @@ def greedy_answers(
 ) -> Iterator[tuple[str, bool]]:
     """The answers to one batch of questions, and whether each came to its own end within `max_tokens`."""
     prompts = ["".join(map(str, chat_pieces([Message("user", (text,))], style))) for text in texts]
-    ids, mask = backbone.tokenize(prompts)
+    ids, mask = pad_ids(backbone.tokenize(prompts), backbone.pad_id)
     text_only = BimodalTransformer(backbone.stream, Stream(backbone.config.for_motion(8, 8)), 0)
     cache = KVCache()
     hidden, _ = text_only(Tokens.of(backbone.embed(ids), mask), None, cache)
     assert hidden is not None
     decoding = GenerationConfig(max_tokens, forbidden=(backbone.start_of_motion, backbone.end_of_motion))
-    logits = logits_after(backbone, hidden, mask)
-    written = TextDecoder(backbone, text_only).write(logits, cache, mask.sum(1), decoding, stops(backbone, style))
-    return ((backbone.decode(row), len(row) < max_tokens) for row in written)
+    logits = backbone.logits_after(hidden, mask)
+    answers = TextDecoder(backbone, text_only).generate(
+        logits, cache, mask.sum(1), decoding, stop_tokens(backbone, style)
+    )
+    return ((backbone.decode(row), ended is not None) for row, ended in answers)
 
 
 def whole_sentences(text: str) -> str:

@@ -23,6 +23,7 @@ from motiongpt3.models.bimodal import BimodalTransformer, KVCache, Tokens
 from motiongpt3.models.config import MotionGPT3Config
 from motiongpt3.models.diffusion_head import HeadConfig
 from motiongpt3.models.network import Network
+from motiongpt3.models.sequence import pad_ids
 from motiongpt3.models.vae import MotionVAE, VAEConfig
 
 SIZES = VAEConfig(latent_tokens=2, latent_channels=4, width=16, layers=3, heads=2, mlp_width=16, max_frames=48)
@@ -47,9 +48,15 @@ def network(request: pytest.FixtureRequest, tiny_backbone: Path) -> CodeNetwork:
     return network.eval()
 
 
+def text_tokens(network: Network, rows: list[list[int]]) -> tuple[Tokens, torch.Tensor]:
+    """Prompts as the text stream takes them, and their (B,) lengths."""
+    ids, mask = pad_ids(rows)
+    return Tokens.of(network.backbone.embed(ids), mask), mask.sum(1)
+
+
 def logits(network: CodeNetwork, codes: torch.Tensor) -> torch.Tensor:
     """(B, n, books, codes) what is predicted for each of the codes (B, n, books), all of them at once."""
-    words, start = network.text_tokens(network.tokens(CAPTIONS))
+    words, start = text_tokens(network, network.tokens(CAPTIONS))
     inputs = torch.cat([network.query_tokens(FRAMES), network.code_tokens(codes[:, :-1], FRAMES)], 1)
     _, hidden = network.transformer(words, Tokens.of(inputs, start=start))
     return network.code_head(hidden[:, 1:], codes)
@@ -97,7 +104,7 @@ def test_draws_have_the_predicted_chances(network: CodeNetwork) -> None:
     tokens = network.tokens(CAPTIONS[:1]) * 4000
     frames = torch.full((4000,), 4)
     drawn = network.write(tokens, frames, 1.0)[:, 0]
-    words, start = network.text_tokens(tokens[:1])
+    words, start = text_tokens(network, tokens[:1])
     _, hidden = network.transformer(words, Tokens.of(network.query_tokens(frames[:1]), start=start))
     chances = network.code_head(hidden[0, 1].expand(4000, -1), drawn).softmax(-1)
     for book in range(drawn.shape[1]):
@@ -125,7 +132,7 @@ def test_words_and_motion_in_one_sequence(single: SingleStream) -> None:
     """Row by row without padding, all tokens in one call of the language model's stream."""
     tokens = single.tokens(CAPTIONS)
     frames = torch.tensor([30, 44])
-    words, start = single.text_tokens(tokens)
+    words, start = text_tokens(single, tokens)
     text, motion = single.transformer(words, Tokens.of(single.query_tokens(frames), start=start))
     stream = single.backbone.stream
     plain = BimodalTransformer(stream, stream)
@@ -150,7 +157,7 @@ def test_motion_tokens_are_as_large_as_words(single: SingleStream) -> None:
 
 def test_a_cache_changes_nothing(single: SingleStream) -> None:
     tokens, frames = single.tokens(CAPTIONS), torch.tensor([30, 44])
-    words, start = single.text_tokens(tokens)
+    words, start = text_tokens(single, tokens)
     _, motion = single.transformer(words, Tokens.of(single.query_tokens(frames), start=start))
     cache, begin = single.encode_text(tokens)
     logits, hidden = single.run_queries(cache, begin, frames)
@@ -176,7 +183,7 @@ def test_one_parameter_set(config: MotionGPT3Config, single: SingleStream) -> No
 def test_everything_learns_but_the_tokeniser(single: SingleStream) -> None:
     for parameter in single.vae.parameters():
         parameter.requires_grad_(False)
-    words, start = single.text_tokens(single.tokens(CAPTIONS))
+    words, start = text_tokens(single, single.tokens(CAPTIONS))
     frames = torch.tensor([30, 44])
     _, hidden = single.transformer(words, Tokens.of(single.query_tokens(frames), start=start))
     loss = single.head.loss(hidden[:, 1:], torch.randn(2, 2, 4), 60).mean() + single.predict_length(hidden[:, 0]).sum()

@@ -27,7 +27,7 @@ def test_it_is_that_of_transformers(tiny_backbone: Path, backbone: TextBackbone)
 
     with torch.no_grad():
         backbone.special.zero_()
-    ids = torch.cat([torch.tensor([[backbone.eos_id]]), backbone.tokenize([TEXT])[0]], 1)
+    ids = torch.cat([torch.tensor([[backbone.eos_id]]), torch.tensor(backbone.tokenize([TEXT]))], 1)
     with torch.no_grad():
         logits = AutoModelForCausalLM.from_pretrained(tiny_backbone)(ids).logits[0, :-1]
     logits = torch.cat([logits, torch.zeros(len(logits), 2)], 1)  # a zero row of the table gives a zero logit
@@ -44,7 +44,7 @@ def test_windows_start_anew(backbone: TextBackbone) -> None:
 
 def test_a_damaged_stream_is_worse_at_its_own_words(backbone: TextBackbone) -> None:
     """A stream that always expects the next word has a perplexity near 1; nudging its weights shows."""
-    ids = backbone.tokenize([TEXT])[0][0]
+    ids = torch.tensor(backbone.ids(TEXT))
     before = perplexity(backbone, TEXT)
     with torch.no_grad():
         backbone.embedding[ids] *= -3

@@ -18,6 +18,7 @@ from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.models import backbone_files as backbone_sources
 from motiongpt3.models.backbone import TextBackbone, load_backbone, stream_config
 from motiongpt3.models.bimodal import BimodalTransformer, KVCache, Stream, Tokens
+from motiongpt3.models.sequence import pad_ids
 
 WORDS = ["<pad>", "a", "person", "walks", "motion", "movement", "action", "end", "stop", "forward"]
 
@@ -93,11 +94,8 @@ def test_the_special_tokens_are_rows_of_their_own() -> None:
 
 def test_tokens_and_text() -> None:
     backbone = TextBackbone.from_transformers(tiny("gpt2"), tokenizer())
-    ids, mask = backbone.tokenize(["a person walks", "", "walks"])
-    assert ids.tolist() == [[1, 2, 3], [0, 0, 0], [3, 0, 0]]
-    assert mask.sum(1).tolist() == [3, 0, 1]
-    assert backbone.tokenize(["a person walks"], max_tokens=2)[0].tolist() == [[1, 2]]
-    assert backbone.tokenize([""])[0].shape == (1, 0)
+    assert backbone.tokenize(["a person walks", "", "walks"]) == [[1, 2, 3], [], [3]]
+    assert backbone.ids("a person") == [1, 2]
     assert backbone.decode(torch.tensor([1, 60, 2, 61])) == "a person"
 
 
@@ -207,7 +205,7 @@ def test_the_default_backbone_equals_transformers(default: TextBackbone) -> None
     full = {name: tensor.float() for name, tensor in weights.items()}
     model.load_state_dict(full | {"lm_head.weight": full["model.embed_tokens.weight"]}, assign=True)
     model.model.rotary_emb = type(model.model.rotary_emb)(config)  # its frequencies are in no file
-    ids, mask = default.tokenize(["a person walks forward and waves with the right hand", "somebody jumps"])
+    ids, mask = pad_ids(default.tokenize(["a person walks forward and waves with the right hand", "somebody jumps"]))
     compare(model.eval(), default, ids, mask, 1e-4)
 
 
@@ -215,16 +213,16 @@ def test_the_default_backbone_equals_transformers(default: TextBackbone) -> None
 def test_the_default_backbone_knows_language(default: TextBackbone) -> None:
     assert default.identity["sha256"].startswith("b179c952")
     assert (default.vocabulary, default.config.layers, default.config.kv_heads) == (49152, 30, 3)
-    ids, mask = default.tokenize(["a person walks forward and waves", "The capital of France is"])
+    ids, mask = pad_ids(default.tokenize(["a person walks forward and waves", "The capital of France is"]))
     assert ids[0].tolist() == [81, 1055, 16028, 3703, 284, 6147]
     cache = KVCache()
     model = both(default)
     final, _ = model(Tokens.of(default.embed(ids), mask), None, cache)
-    last = default.logits(final[torch.arange(2), mask.sum(1) - 1])
+    last = default.logits_after(final, mask)
     assert default.decode(last[1:].argmax(-1)) == " Paris"
     text = "turn 12  degrees\n 3.5 m, <|im_end|> é ½"
-    assert default.decode(default.tokenize([text])[0][0]) == text.replace("<|im_end|>", "")
-    assert default.tokenize(["<|im_end|>"])[0].item() == default.eos_id
+    assert default.decode(default.ids(text)) == text.replace("<|im_end|>", "")
+    assert default.ids("<|im_end|>") == [default.eos_id]
 
 
 def test_a_copy_of_the_cache_serves_without_network(

@@ -107,27 +107,6 @@ def test_padding_changes_nothing(family: str, shared: object) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_packing_changes_nothing(family: str) -> None:
-    """Two sequences in one row, told apart by segments, equal two rows."""
-    model = small(family, 2)
-    text, motion = inputs(4, 5)
-    words, moves = model(Tokens.of(text), Tokens.of(motion, start=4))
-
-    def pack(x: Tensor, start: int) -> Tokens:
-        n = x.shape[1]
-        return Tokens(
-            x.reshape(1, 2 * n, -1),
-            (torch.arange(n) + start).repeat(2)[None],
-            torch.ones(1, 2 * n, dtype=torch.bool),
-            torch.arange(2).repeat_interleave(n)[None],
-        )
-
-    packed_words, packed_moves = model(pack(text, 0), pack(motion, 4))
-    close(words, packed_words.reshape(words.shape))
-    close(moves, packed_moves.reshape(moves.shape))
-
-
-@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(("shared", "isolated"), [("all", "hidden"), (2, "hidden"), ((0,), "bias")])
 def test_decoding_with_a_cache_equals_the_whole_pass(family: str, shared: object, isolated: str) -> None:
     """Text, then motion one by one, then text one by one: as understanding a motion does."""
@@ -142,11 +121,15 @@ def test_decoding_with_a_cache_equals_the_whole_pass(family: str, shared: object
         close(model(None, Tokens.of(motion[:, i : i + 1], start=3 + i), cache)[1], moves[:, i : i + 1])
     for i in range(3, 6):
         close(model(Tokens.of(text[:, i : i + 1], start=cache.next_position()), None, cache)[0], words[:, i : i + 1])
-    picked = cache.select(torch.tensor([1, 1, 0])).tensors("motion")
-    assert picked["keys"].shape == (3, 3, 5, model.text.config.kv_heads, 8)
+    picked = cache.select(torch.tensor([1, 1, 0]))
+    for name, part in picked.parts().items():
+        whole = cache.parts()[name]
+        for ours, theirs in ((part.keys, whole.keys), (part.values, whole.values), (part.places, whole.places)):
+            for one, all_ in zip(ours, theirs, strict=True):
+                assert torch.equal(one, all_[[1, 1, 0]])
 
 
-def test_a_stored_cache_of_the_shared_layers_is_enough_for_motion() -> None:
+def test_a_stored_cache_serves_as_the_cache() -> None:
     model = small("llama", 2)
     text, motion = inputs(4, 5)
     mask = torch.tensor([[True] * 4, [True, True, False, False]])
@@ -157,14 +140,13 @@ def test_a_stored_cache_of_the_shared_layers_is_enough_for_motion() -> None:
     assert cache.next_position().tolist() == [4, 2]
     stored = cache.tensors()
     assert stored["keys"].shape == (2, 3, 4, 2, 8)
-    stored["keys"], stored["values"] = stored["keys"][:, 1:], stored["values"][:, 1:]
-    kept = KVCache.from_tensors(**stored, layers=[1, 2])
-    close(model(None, Tokens.of(motion, start=lengths), kept, extend=False)[1], moves)
-    assert kept.motion is None
-    with pytest.raises(MotionGPT3Error, match="layer 0"):
-        model(Tokens.of(text[:, :1], start=lengths), None, kept)
-    with pytest.raises(MotionGPT3Error, match="shape"):
-        KVCache.from_tensors(stored["keys"], stored["values"][:, :1], stored["positions"], stored["mask"])
+    kept = KVCache.from_tensors(**stored)
+    close(model(None, Tokens.of(motion, start=lengths), kept)[1], moves)
+    for name, tensor in stored.items():
+        assert torch.equal(kept.tensors()[name], tensor)
+    for name in ("values", "positions", "mask"):
+        with pytest.raises(MotionGPT3Error, match="shape"):
+            KVCache.from_tensors(**stored | {name: stored[name][:, :1]})
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -18,14 +18,10 @@ from motiongpt3.models.captioning import (
     LEVELS,
     SAMPLED,
     drawing_errors,
-    question,
     rerank,
-    sentence,
     split,
-    start_writing,
-    stops,
 )
-from motiongpt3.models.decoding import GenerationConfig, TextDecoder
+from motiongpt3.models.decoding import GenerationConfig, TextDecoder, sentence, stop_tokens
 from motiongpt3.models.motiongpt3 import MotionGPT3
 from motiongpt3.models.network import EncodedMotions, encode_motions
 from motiongpt3.models.sequence import InputMotion, TextPiece, pack
@@ -90,7 +86,7 @@ def test_logits_with_a_cache_in_a_batch_are_those_of_one_pass_each(
     ]
     read = encode_motions(reader.vae, motions[:3], 20)
     with torch.inference_mode():
-        logits, cache, places = start_writing(reader, prompts, read)
+        logits, cache, places = reader.prefill(prompts, read)
         if beams > 1:
             table = torch.arange(3).repeat_interleave(beams)
             logits, cache, places = logits[table], cache.select(table), places[table]
@@ -110,14 +106,14 @@ def test_logits_with_a_cache_in_a_batch_are_those_of_one_pass_each(
 
 def test_a_caption_is_what_the_model_writes_behind_its_question(reader: MotionGPT3, motions: list[Motion]) -> None:
     """Greedy, by whole passes: prompt, motion, and each word in turn."""
-    row = question(reader, build("motion_to_caption", "chatml"))
+    row = reader.question(build("motion_to_caption", "chatml"))
     read = encode_motions(reader.vae, motions[3:4], 20)
     written: list[int] = []
     while len(written) < 60:
         with torch.no_grad():
             said, _ = reader(pack([[*row, TextPiece(tuple(written))]], reader.motion_tokens), read)
         logits = reader.backbone.logits(said[0, -1])[:30]  # never one of the two special tokens
-        if int(logits.argmax()) in stops(reader.backbone, reader.config.prompt_style):
+        if int(logits.argmax()) in stop_tokens(reader.backbone, reader.config.prompt_style):
             break
         written.append(int(logits.argmax()))
     assert reader.caption(motions[3]) == sentence(reader.backbone.decode(written))
@@ -192,7 +188,7 @@ def test_a_model_of_stage_1_reads_no_motion(tiny_model_dir: Path, motions: list[
 def test_a_tokenizer_without_the_turns_end_still_stops(reader: MotionGPT3, monkeypatch: Any) -> None:
     """A plain turn ends with a line break, which this tokenizer drops."""
     monkeypatch.setattr(reader, "config", replace(reader.config, prompt_style="plain"))
-    assert stops(reader.backbone, reader.config.prompt_style) == [reader.backbone.eos_id]
+    assert stop_tokens(reader.backbone, reader.config.prompt_style) == [reader.backbone.eos_id]
 
 
 TEXTS = ["someone walks", "a person turns left and then waves", "someone walks", "they sit"]

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.instructions.prompt import Message, Prompt, Slot, chat_pieces
-from motiongpt3.models.captioning import question
 from motiongpt3.models.chat import Reply, read_messages, told_frames
 from motiongpt3.models.decoding import GenerationConfig
 from motiongpt3.models.motiongpt3 import MotionGPT3
@@ -103,23 +102,23 @@ def test_words_and_a_motion(reader: MotionGPT3, says: Says, before: list[int]) -
     assert reply.text == ("Walks jumps waves" if before else "Waves")
     assert reply.motion is not None
 
-    row = question(reader, Prompt(chat_pieces([Message("user", ("a person",))], "chatml"), ()))
+    row = reader.question(Prompt(chat_pieces([Message("user", ("a person",))], "chatml"), ()))
     row = [*row, TextPiece(tuple(before)), OutputMotion(0), TextPiece((WAVES,))]
     nothing = encode_motions(reader.vae, [], 20)
     frames = torch.tensor([len(reply.motion)])
     with torch.no_grad():
-        layout = pack([row], reader.motion_tokens)
-        words, hidden = reader(layout, nothing, frames)
+        packed = pack([row], reader.motion_tokens)
+        words, hidden = reader(packed, nothing, reader.query_tokens(frames))
         assert reader.predicted_frames(reader.predict_length(hidden[:, 0])).tolist() == frames.tolist()
         joints = reader.joints(reader.draw_latents(hidden[:, 1:], [5], DrawOptions(guidance=1.5, steps=3)), frames)[
             0
         ].numpy()
     np.testing.assert_allclose(reply.motion.joints, joints, atol=1e-4)
     # Hidden states of the tokens behind which something was written: before the motion, then its end and the word.
-    count = layout.ids.shape[1]
+    count = packed.ids.shape[1]
     asked = [*seen[: len(before) + 1], *seen[-2:]]
     at = [*range(count - 4 - len(before), count - 3), -2, -1]
-    assert layout.ids[0, -3:].tolist() == [START, END, WAVES]
+    assert packed.ids[0, -3:].tolist() == [START, END, WAVES]
     assert len(asked) == len(before) + 3
     for state, place in zip(asked, at, strict=True):
         torch.testing.assert_close(state[0], words[0, place], atol=1e-4, rtol=0)
@@ -170,7 +169,7 @@ def test_a_conversation_is_read_in_order_with_its_motions(
         Message("assistant", (Slot(), "jumps")),
         Message("user", (Slot(),)),
     ]
-    row = question(reader, Prompt(chat_pieces(turns, "chatml"), ()))
+    row = reader.question(Prompt(chat_pieces(turns, "chatml"), ()))
     with torch.no_grad():
         words, _ = reader(pack([row], reader.motion_tokens), encode_motions(reader.vae, motions[:3], 20))
         other, _ = reader(pack([row], reader.motion_tokens), encode_motions(reader.vae, motions[2::-1], 20))

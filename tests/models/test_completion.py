@@ -15,10 +15,9 @@ from people import person
 from motiongpt3 import Motion, MotionGPT3, MotionGPT3Error
 from motiongpt3.instructions.templates import build
 from motiongpt3.models import completion as continuing
-from motiongpt3.models.captioning import question
-from motiongpt3.models.completion import SLACK, Propose, draw_window
+from motiongpt3.models.completion import SLACK, Propose
 from motiongpt3.models.network import encode_motions
-from motiongpt3.models.request import DrawOptions
+from motiongpt3.models.request import DrawOptions, MotionRequest
 from motiongpt3.models.sequence import OutputMotion, pack
 from motiongpt3.motion.quality import bone_variation, seam_jerk
 
@@ -125,12 +124,12 @@ def test_new_words_are_drawn_anew_and_the_rest_is_read(
         drawn.append("reads")
         return walker(frames)
 
-    def generate(words: str, seconds: float, **_: Any) -> Motion:
-        drawn.append(words)
-        return walker(round(seconds * 20))
+    def draw_motions(requests: list[MotionRequest], _: DrawOptions) -> list[Motion]:
+        drawn.extend(request.prompt for request in requests)
+        return [walker(request.frames or 0) for request in requests]
 
     monkeypatch.setattr(reader, "draw_window", window)
-    monkeypatch.setattr(reader, "generate", generate)
+    monkeypatch.setattr(reader, "draw_motions", draw_motions)
     most, given = reader.config.vae.max_frames / 20, motions[0]
 
     def what(run: Any) -> list[str]:
@@ -195,20 +194,20 @@ def test_a_window_is_drawn_behind_the_tasks_question(
     reader: MotionGPT3, motions: list[Motion], given: tuple[int | None, ...], prompt: str | None, task: str
 ) -> None:
     before, after = (None if number is None else motions[number] for number in given)
-    window = draw_window(reader, before, after, 70, prompt, 4, DrawOptions(steps=3))
+    window = reader.draw_window(before, after, 70, prompt, 4, DrawOptions(steps=3))
     assert (len(window), window.fps, window.caption) == (70, 20, prompt)
-    row = [*question(reader, build(task, "chatml", caption=prompt)), OutputMotion(0)]  # type: ignore[arg-type]
+    row = [*reader.question(build(task, "chatml", caption=prompt)), OutputMotion(0)]  # type: ignore[arg-type]
     read = encode_motions(reader.vae, [motion for motion in (before, after) if motion is not None], 20)
     told = torch.tensor([70])
     with torch.no_grad():
-        _, hidden = reader(pack([row], reader.motion_tokens), read, told)
+        _, hidden = reader(pack([row], reader.motion_tokens), read, reader.query_tokens(told))
         joints = reader.joints(reader.draw_latents(hidden[:, 1:], [4], DrawOptions(steps=3)), told)[0].numpy()
     np.testing.assert_allclose(window.joints, joints, atol=1e-4)
 
 
 def test_everything_given_counts(reader: MotionGPT3, motions: list[Motion]) -> None:
     def window(*given: Motion | None, frames: int = 40, prompt: str | None = None, seed: int = 0) -> Motion:
-        return draw_window(reader, *given, frames, prompt, seed)
+        return reader.draw_window(*given, frames, prompt, seed)
 
     plain = window(motions[0], motions[1])
     assert window(motions[0], motions[1]) == plain
@@ -224,6 +223,6 @@ def test_everything_given_counts(reader: MotionGPT3, motions: list[Motion]) -> N
 
 def test_what_cannot_be_read_is_refused(reader: MotionGPT3, tiny_model_dir: Path, motions: list[Motion]) -> None:
     with pytest.raises(MotionGPT3Error, match="the model reads motions of 1 to 5 seconds"):
-        draw_window(reader, motions[0][:19], None, 40, None, 0)
+        reader.draw_window(motions[0][:19], None, 40, None, 0)
     with pytest.raises(MotionGPT3Error, match="it cannot read motions"):
-        draw_window(MotionGPT3.from_pretrained(tiny_model_dir), motions[0], None, 40, None, 0)
+        MotionGPT3.from_pretrained(tiny_model_dir).draw_window(motions[0], None, 40, None, 0)

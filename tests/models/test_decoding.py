@@ -50,7 +50,7 @@ def writer(llama: LlamaForCausalLM, tiny_backbone: Path) -> TextDecoder:
 
 
 def read(writer: TextDecoder, prompts: list[list[int]]) -> tuple[Tensor, KVCache, Tensor]:
-    """What `write` takes, behind prompts padded on the right."""
+    """What `generate` takes, behind prompts padded on the right."""
     lengths = torch.tensor([len(ids) for ids in prompts])
     ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in prompts], batch_first=True)
     cache = KVCache()
@@ -61,9 +61,11 @@ def read(writer: TextDecoder, prompts: list[list[int]]) -> tuple[Tensor, KVCache
 
 
 def write(writer: TextDecoder, prompts: list[list[int]], stop: list[int], **settings: object) -> list[list[int]]:
+    """What is written, without the tokens that ended it."""
     settings = {"max_tokens": 12, "forbidden": SPECIAL} | settings
     seeds = settings.pop("seeds", None)
-    return writer.write(*read(writer, prompts), GenerationConfig(**settings), stop, seeds)  # type: ignore[arg-type]
+    answers = writer.generate(*read(writer, prompts), GenerationConfig(**settings), stop, seeds)  # type: ignore[arg-type]
+    return [ids for ids, _ in answers]
 
 
 @pytest.mark.filterwarnings("ignore:Passing `repetition_penalty`")
@@ -104,7 +106,7 @@ def test_tokens_are_drawn_from_the_distribution_of_transformers(
     rows = 200
     logits = 3 * torch.randn(rows, 32, generator=torch.Generator().manual_seed(0))
     seeds = list(range(100, 100 + rows))
-    drawn = writer.write(
+    drawn = writer.generate(
         logits, KVCache(), torch.zeros(rows), GenerationConfig(max_tokens=1, forbidden=SPECIAL, **settings), [29], seeds
     )
     processors = LogitsProcessorList()
@@ -121,7 +123,7 @@ def test_tokens_are_drawn_from_the_distribution_of_transformers(
     order = shares.topk(int(settings["top_k"])).indices if "top_k" in settings else torch.arange(32).expand(rows, -1)
     each = zip(shares, order, generators, strict=True)
     expected = [int(ids[torch.multinomial(p[ids], 1, generator=g)]) for p, ids, g in each]
-    assert drawn == [[token] if token != 29 else [] for token in expected]
+    assert drawn == [([token], None) if token != 29 else ([], 29) for token in expected]
     assert len(set(expected)) > 5
 
 
@@ -149,8 +151,8 @@ def mean_scores(writer: TextDecoder, prompt: list[int], answers: list[list[int]]
 
 def test_one_beam_is_greedy_and_more_are_no_worse(writer: TextDecoder) -> None:
     greedy = write(writer, PROMPTS, [29], max_tokens=6)
-    one = writer._beams(*read(writer, PROMPTS), GenerationConfig(max_tokens=6, beams=1, forbidden=SPECIAL), [29])
-    assert one == greedy
+    one = writer._beam_search(*read(writer, PROMPTS), GenerationConfig(max_tokens=6, beams=1, forbidden=SPECIAL), [29])
+    assert [ids for ids, _ in one] == greedy
     several = write(writer, PROMPTS, [29], max_tokens=6, beams=4)
     assert several != greedy
     for prompt, found, plain in zip(PROMPTS, several, greedy, strict=True):
@@ -191,32 +193,28 @@ class Scripted(TextDecoder):
 def test_an_answer_ends_before_the_first_token_that_stops(writer: TextDecoder) -> None:
     script = [[1, 2, 3, 8, 5], [8], [1, 9, 1, 1, 1, 1], [4, 4, 4, 4, 4, 4, 4]]
     scripted = Scripted(writer, script)
-    answers = scripted.write(scripted.logits(), KVCache(), torch.zeros(4), GenerationConfig(max_tokens=5), [8, 9])
-    assert answers == [[1, 2, 3], [], [1], [4] * 5]
+    answers = scripted.generate(scripted.logits(), KVCache(), torch.zeros(4), GenerationConfig(max_tokens=5), [8, 9])
+    assert answers == [([1, 2, 3], 8), ([], 8), ([1], 9), ([4] * 5, None)]
     assert scripted.steps == 4  # the token after the last is never computed
     scripted = Scripted(writer, script[:3])
-    scripted.write(scripted.logits(), KVCache(), torch.zeros(3), GenerationConfig(max_tokens=50), [8, 9])
+    scripted.generate(scripted.logits(), KVCache(), torch.zeros(3), GenerationConfig(max_tokens=50), [8, 9])
     assert scripted.steps == 3  # nor is anything once all have stopped
 
 
-@pytest.mark.parametrize(("line", "expected"), [([3, 5, 9, 2], ([3, 5], 9)), ([8], ([], 8)), ([3], ([3] * 4, None))])
-def test_speaking_tells_what_ended_it(
-    writer: TextDecoder, line: list[int], expected: tuple[list[int], int | None]
-) -> None:
-    scripted = Scripted(writer, [line])
-    decoding = GenerationConfig(max_tokens=4)
-    assert scripted.speak(scripted.logits(), KVCache(), torch.zeros(1), decoding, [8, 9], 0) == expected
-
-
-def test_speaking_writes_what_writing_writes(writer: TextDecoder) -> None:
-    """And its cache holds exactly that: what comes next is what a whole pass says."""
-    logits, cache, places = read(writer, PROMPTS[:1])
-    said, ended = writer.speak(logits, cache, places, GenerationConfig(max_tokens=6, forbidden=SPECIAL), [29], 0)
-    assert [said] == write(writer, PROMPTS[:1], [29], max_tokens=6)
-    assert ended is None
-    assert cache.next_position().tolist() == [len(PROMPTS[0]) + len(said)]
+def test_the_cache_of_one_answer_holds_what_was_written(writer: TextDecoder) -> None:
+    """And not the token that ended it: what comes next is what a whole pass says."""
+    free = write(writer, PROMPTS, [29], max_tokens=6)
+    prompt, answer, stop = next(
+        (*pair, token) for pair in zip(PROMPTS, free, strict=True) for token in pair[1] if pair[1].index(token) > 0
+    )
+    logits, cache, places = read(writer, [prompt])
+    config = GenerationConfig(max_tokens=6, forbidden=SPECIAL)
+    [(said, ended)] = writer.generate(logits, cache, places, config, [stop])
+    assert said == answer[: answer.index(stop)] != []
+    assert ended == stop
+    assert cache.next_position().tolist() == [len(prompt) + len(said)]
     following = writer.step(torch.tensor([9]), places + len(said), cache)
-    torch.testing.assert_close(following, read(writer, [[*PROMPTS[0], *said, 9]])[0], atol=1e-4, rtol=0)
+    torch.testing.assert_close(following, read(writer, [[*prompt, *said, 9]])[0], atol=1e-4, rtol=0)
 
 
 def test_forbidden_tokens_are_never_written(writer: TextDecoder) -> None:

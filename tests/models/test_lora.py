@@ -14,6 +14,7 @@ from motiongpt3.models.backbone import load_backbone
 from motiongpt3.models.bimodal import Stream, StreamConfig, Tokens
 from motiongpt3.models.lora import LoRALinear, add_lora, lora_layers, merge_lora
 from motiongpt3.models.motiongpt3 import MotionGPT3
+from motiongpt3.models.sequence import pad_ids
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def model(tiny_model_dir: Path, tiny_backbone: Path) -> MotionGPT3:
 
 def words(model: MotionGPT3) -> torch.Tensor:
     """Logits of a sentence."""
-    ids, mask = model.backbone.tokenize(["a person walks forward and then jumps ."])
+    ids, mask = pad_ids(model.backbone.tokenize(["a person walks forward and then jumps ."]))
     with torch.no_grad():
         hidden, _ = model.transformer(Tokens.of(model.backbone.embed(ids), mask), None)
         return model.backbone.logits(hidden)

@@ -60,7 +60,7 @@ def test_what_is_long_enough_is_told_at_the_models_rate(
     motion = Motion(motions[0].joints[np.arange(frames) % 24], fps)
     if read:
         assert len(readable(motion, reader.config, "this")) == read
-        assert encode_motions(reader.vae, [motion], 20).frames.tolist() == [read]
+        assert encode_motions(reader.vae, [readable(motion, reader.config, "this")], 20).frames.tolist() == [read]
     else:  # a second at 10 frames a second is nine tenths of one from its first to its last frame
         with pytest.raises(MotionGPT3Error, match=r"^this has 0\.95 s; the model reads 1 s or more$"):
             readable(motion, reader.config, "this")

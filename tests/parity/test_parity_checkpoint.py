@@ -301,7 +301,7 @@ def test_gpt2(read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert main(["convert", "gpt2", "pytorch_model.bin", "-o", "gpt2", "--tokenizer", str(folder)]) == 0
     assert "missed   0 tensors" in capsys.readouterr().out
     backbone = load_backbone("gpt2", dtype=torch.float32)
-    ids, _ = backbone.tokenize(["a person walks"])
+    ids = torch.tensor(backbone.tokenize(["a person walks"]))
     whole = BimodalTransformer(backbone.stream, Stream(backbone.config.for_motion(8, 8)))
     hidden, _ = whole(Tokens.of(backbone.embed(ids)), None)
     ours = backbone.logits(hidden)[..., : backbone.vocabulary]

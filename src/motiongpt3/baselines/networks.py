@@ -17,6 +17,7 @@ from motiongpt3.models.backbone import TextBackbone, load_backbone
 from motiongpt3.models.bimodal import BimodalTransformer, KVCache, Stream, Tokens
 from motiongpt3.models.config import MotionGPT3Config
 from motiongpt3.models.network import Network
+from motiongpt3.models.sequence import pack_outputs
 from motiongpt3.models.vae import MotionVAE, VAEConfig
 from motiongpt3.serialization import load_weights, parse_config, read_config
 
@@ -101,12 +102,12 @@ class SingleStreamTransformer(nn.Module):
         self.leave = leave
 
     def forward(
-        self, text: Tokens | None, motion: Tokens | None, cache: KVCache | None = None, extend: bool = True
+        self, text: Tokens | None, motion: Tokens | None, cache: KVCache | None = None
     ) -> tuple[Tensor | None, Tensor | None]:
         """As `BimodalTransformer.forward`; the cache holds all tokens as text."""
         words = [] if text is None else [text]
         moves = [] if motion is None else [replace(motion, embeddings=self.enter(motion.embeddings))]
-        hidden, _ = self.blocks(_join([*words, *moves]) if words or moves else None, None, cache, extend)
+        hidden, _ = self.blocks(_join([*words, *moves]) if words or moves else None, None, cache)
         assert hidden is not None
         count = 0 if text is None else text.mask.shape[1]
         return (
@@ -139,25 +140,18 @@ class SingleStream(Network):
         size = float(self.backbone.embedding.detach().float().square().mean().sqrt())
         self.enter = nn.Sequential(nn.Linear(self.config.motion_width, width, bias=False), Scaled(size))
         self.leave = nn.Linear(width, self.config.motion_width, bias=False)
-
-    @property
-    def transformer(self) -> BimodalTransformer:
-        """The language model's stream, between the two projections; it owns no parameters of its own."""
-        return cast(BimodalTransformer, SingleStreamTransformer(self.backbone.stream, self.enter, self.leave))
+        stream = SingleStreamTransformer(self.backbone.stream, self.enter, self.leave)
+        self._transformer = (cast(BimodalTransformer, stream),)
 
 
 def _join(parts: list[Tokens]) -> Tokens:
     """One after the other along the sequence; their positions say who sees whom."""
     if len(parts) == 1:
         return parts[0]
-    segments = None
-    if any(part.segments is not None for part in parts):
-        segments = torch.cat([part.places.segments for part in parts], 1)
     return Tokens(
         torch.cat([part.embeddings.to(parts[0].embeddings.dtype) for part in parts], 1),
         torch.cat([part.positions for part in parts], 1),
         torch.cat([part.mask for part in parts], 1),
-        segments,
     )
 
 
@@ -203,11 +197,10 @@ class CodeNetwork(Network):
         if temperature < 0:
             raise MotionGPT3Error(f"the temperature must be 0 or more, not {temperature}")
         generator = torch.Generator(start.device).manual_seed(seed)
-        transformer, x = self.transformer, self.query_tokens(frames)
+        x = self.query_tokens(frames)
         position, codes = start, []
         for _ in range(int(self.vae.counts(frames).max())):
-            _, hidden = transformer(None, Tokens.of(x, start=position), cache)
-            assert hidden is not None
+            _, hidden = self(pack_outputs(position, x.shape[1]), queries=x, cache=cache)
             position = position + x.shape[1]
             codes.append(self.code_head.draw(hidden[:, -1], temperature, generator).unsqueeze(1))
             x = self.code_tokens(codes[-1], frames)

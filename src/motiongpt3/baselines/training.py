@@ -22,9 +22,10 @@ from motiongpt3.baselines.vq import MotionVQ, VQConfig
 from motiongpt3.data.bank import ClipBank
 from motiongpt3.data.clips import PackedClips
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.models.bimodal import Tokens, attention_kernel
+from motiongpt3.models.bimodal import attention_kernel
 from motiongpt3.models.config import MotionGPT3Config
 from motiongpt3.models.network import Network
+from motiongpt3.models.sequence import OutputMotion, Row, TextPiece, pack
 from motiongpt3.models.vae import MotionVAE, frame_mask
 from motiongpt3.serialization import atomic_path, load_weights, write_folder
 from motiongpt3.training.latents import LatentBank, LatentBatch, sample_latents
@@ -134,15 +135,18 @@ class ExperimentTraining(TrainingModule):
     def losses(self, batch: LatentBatch, tokens: list[list[int]], generator: torch.Generator) -> dict[str, Tensor]:
         """Means of the objective and of the length loss; words and motion go through the network together."""
         network, frames = self.network, batch.frames
-        words, start = network.text_tokens([tokens[i] for i in batch.captions])
         codes = None
         inputs = network.query_tokens(frames)
         if isinstance(network, CodeNetwork):
             codes = batch.mean.long()[:, : int(network.vae.counts(frames).max())]
             inputs = torch.cat([inputs, network.code_tokens(codes[:, :-1], frames)], 1)
+        rows: list[Row] = [
+            [TextPiece(tuple(tokens[caption])), OutputMotion(number, opened=True)]
+            for number, caption in enumerate(batch.captions)
+        ]
+        packed = pack(rows, replace(network.motion_tokens, outputs=inputs.shape[1]))
         with attention_kernel(self.kernel):
-            _, hidden = network.transformer(words, Tokens.of(inputs, start=start))
-        assert hidden is not None
+            _, hidden = network(packed.to(self.device), queries=inputs)
         length = length_loss(network.predict_length(hidden[:, 0]), network.length_classes(frames), batch.whole)
         if codes is not None and isinstance(network, CodeNetwork):
             real = frame_mask(network.vae.counts(frames), codes.shape[1])

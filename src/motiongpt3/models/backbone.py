@@ -66,8 +66,8 @@ class TextBackbone(nn.Module):
         self.pad_id = eos_id if pad_id is None else pad_id
         self.name = name
         self.sha256 = sha256
-        rows = [self.tokenize([words])[0][0].clamp(max=self.vocabulary - 1) for words in _SPECIAL_WORDS]
-        means = [embedding[ids].float().mean(0) if len(ids) else embedding.float().mean(0) for ids in rows]
+        rows = [[min(i, self.vocabulary - 1) for i in ids] for ids in self.tokenize(_SPECIAL_WORDS)]
+        means = [(embedding[ids] if ids else embedding).float().mean(0) for ids in rows]
         self.special = nn.Parameter(torch.stack(means).to(embedding.dtype))
 
     @property
@@ -101,22 +101,13 @@ class TextBackbone(nn.Module):
         self.stream.freeze()
         return self.eval()
 
-    def tokenize(self, texts: Sequence[str], max_tokens: int | None = None) -> tuple[Tensor, Tensor]:
-        """Ids (B, n) long and mask (B, n) bool of texts, padded on the right to the longest; no tokens are added.
-
-        Rows are cut after `max_tokens`. The tensors lie on the device of the embeddings.
-        """
-        rows = [e.ids[:max_tokens] for e in self.tokenizer.encode_batch(list(texts), add_special_tokens=False)]
-        length = max(map(len, rows), default=0)
-        ids = torch.tensor([row + [self.pad_id] * (length - len(row)) for row in rows], dtype=torch.long)
-        mask = torch.tensor([[i < len(row) for i in range(length)] for row in rows], dtype=torch.bool)
-        device = self.embedding.device
-        return ids.reshape(len(rows), length).to(device), mask.reshape(len(rows), length).to(device)
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text; no tokens are added."""
+        return [encoded.ids for encoded in self.tokenizer.encode_batch(list(texts), add_special_tokens=False)]
 
     def ids(self, text: str) -> list[int]:
-        """Token ids of one text; no tokens are added."""
-        numbers: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
-        return numbers
+        """Token ids of one text."""
+        return self.tokenize([text])[0]
 
     def decode(self, ids: Iterable[int] | Tensor) -> str:
         """Text of token ids (n,); the special tokens, ours and the tokenizer's, are left out."""
@@ -133,6 +124,16 @@ class TextBackbone(nn.Module):
         """Next-token logits (B, n, vocabulary + 2) of final hidden states (B, n, width)."""
         table = self.embedding if self.head is None else self.head
         return torch.cat((F.linear(hidden, table), F.linear(hidden, self.special.to(table.dtype))), -1)
+
+    def logits_after(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """Logits (B, vocabulary + 2) in float32 of what follows texts padded on the right.
+
+        Args:
+            hidden: (B, n, width) final hidden states of the texts.
+            mask: (B, n) bool, True for a real token.
+        """
+        last = hidden[torch.arange(len(hidden), device=hidden.device), mask.sum(1) - 1]
+        return self.logits(last).float()
 
     @classmethod
     def from_transformers(cls, model: nn.Module, tokenizer: _HasBackend | Tokenizer, name: str = "") -> TextBackbone:

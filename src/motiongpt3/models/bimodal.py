@@ -4,6 +4,9 @@ Each stream is a dense tensor of its own tokens. In a shared layer both streams 
 are joined along the sequence, attended once under a mask built from positions, and split again (mixture of
 transformers, arXiv 2411.04996, as used by MotionGPT3, arXiv 2506.24086). Every token is causal: it sees the tokens of
 either modality whose position is not after its own.
+
+From the bottom up: the tokens of one stream, what earlier tokens offer to attention (`KVCache`), one stream's
+parameters (`Layer`, `Stream`; GPT-2 and Llama differ by a config, not by a class), attention, and the transformer.
 """
 
 from __future__ import annotations
@@ -22,17 +25,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from motiongpt3.errors import MotionGPT3Error
 
-# Keys and values of tokens already seen, per stream and layer.
-
 StreamName = Literal["text", "motion"]
 
 
 class Places(NamedTuple):
-    """Where tokens stand: positions, mask (True: real) and segments, each (B, n)."""
+    """Where tokens stand: positions on the line that both streams share, and mask (True: real), each (B, n)."""
 
     positions: Tensor
     mask: Tensor
-    segments: Tensor
 
     @staticmethod
     def join(parts: Sequence[Places]) -> Places:
@@ -41,21 +41,47 @@ class Places(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Tokens:
+    """Tokens of one stream.
+
+    Args:
+        embeddings: (B, n, width).
+        positions: (B, n) long; places on the time line that both streams share, from 0.
+        mask: (B, n) bool; True for a real token, False for padding.
+    """
+
+    embeddings: Tensor
+    positions: Tensor
+    mask: Tensor
+
+    @classmethod
+    def of(cls, embeddings: Tensor, mask: Tensor | None = None, start: Tensor | int = 0) -> Tokens:
+        """Consecutive tokens whose first real one has position `start` (an int or (B,)); padding may be on any side.
+
+        `mask` is (B, n); None means that every token is real.
+        """
+        batch, count, _ = embeddings.shape
+        if mask is None:
+            mask = torch.ones(batch, count, dtype=torch.bool, device=embeddings.device)
+        begin = torch.as_tensor(start, dtype=torch.long, device=embeddings.device).reshape(-1, 1)
+        return cls(embeddings, (mask.cumsum(1) - 1).clamp(min=0) + begin, mask)
+
+    @property
+    def places(self) -> Places:
+        """Where the tokens stand, without what they are."""
+        return Places(self.positions, self.mask)
+
+
+@dataclass(frozen=True)
 class StreamCache:
-    """Earlier tokens of one stream: their places, and by layer their keys and values (B, kv_heads, n, head_size).
+    """Earlier tokens of one stream: their places, and of each layer keys and values (B, kv_heads, n, head_size).
 
     Rotary angles are already in the keys.
     """
 
     places: Places
-    keys: dict[int, Tensor]
-    values: dict[int, Tensor]
-
-    def at(self, layer: int) -> tuple[Tensor, Tensor]:
-        """Keys and values of a layer; MotionGPT3Error if that layer was not kept."""
-        if layer not in self.keys:
-            raise MotionGPT3Error(f"the cache holds no keys of layer {layer}; build it from that layer too")
-        return self.keys[layer], self.values[layer]
+    keys: list[Tensor]
+    values: list[Tensor]
 
 
 class KVCache:
@@ -70,27 +96,14 @@ class KVCache:
         self.motion = motion
 
     @classmethod
-    def from_tensors(
-        cls,
-        keys: Tensor,
-        values: Tensor,
-        positions: Tensor,
-        mask: Tensor,
-        segments: Tensor | None = None,
-        layers: Sequence[int] | None = None,
-        stream: StreamName = "text",
-    ) -> KVCache:
-        """A cache of one stream's stored tokens.
+    def from_tensors(cls, keys: Tensor, values: Tensor, positions: Tensor, mask: Tensor) -> KVCache:
+        """A cache of stored text tokens.
 
         Args:
-            keys: (B, L, n, kv_heads, head_size), rotary angles included.
+            keys: (B, layers, n, kv_heads, head_size), rotary angles included.
             values: the same shape.
             positions: (B, n) long.
             mask: (B, n) bool, True for a real token.
-            segments: (B, n) long for packed rows; None: one segment.
-            layers: the L layers' indices; None: 0 to L - 1. Text that motion tokens follow is needed in the shared
-                layers alone.
-            stream: whose tokens they are.
 
         Raises:
             MotionGPT3Error: shapes disagree.
@@ -100,33 +113,18 @@ class KVCache:
                 "stored keys and values must have one shape (batch, layers, tokens, heads, head size), "
                 f"not {tuple(keys.shape)} and {tuple(values.shape)}"
             )
-        indices = range(keys.shape[1]) if layers is None else layers
-        if len(indices) != keys.shape[1]:
-            raise MotionGPT3Error(f"{keys.shape[1]} stored layers but {len(indices)} layer indices")
         size = (keys.shape[0], keys.shape[2])
-        segments = torch.zeros_like(positions) if segments is None else segments
-        places = Places(positions, mask, segments)
-        if any(tuple(column.shape) != size for column in places):
-            raise MotionGPT3Error(f"positions, mask and segments of stored keys must have shape {size}")
-        part = StreamCache(
-            places,
-            {layer: keys[:, i].transpose(1, 2) for i, layer in enumerate(indices)},
-            {layer: values[:, i].transpose(1, 2) for i, layer in enumerate(indices)},
-        )
-        return cls(text=part) if stream == "text" else cls(motion=part)
+        if positions.shape != size or mask.shape != size:
+            raise MotionGPT3Error(f"positions and mask of stored keys must have shape {size}")
+        layers = [list(stored.transpose(2, 3).unbind(1)) for stored in (keys, values)]
+        return cls(StreamCache(Places(positions, mask), *layers))
 
-    def tensors(self, stream: StreamName = "text") -> dict[str, Tensor]:
-        """What `from_tensors` takes: keys, values (B, L, n, kv_heads, head_size), positions, mask, segments (B, n).
-
-        The layers are those kept, in order. Raises MotionGPT3Error when the stream has no tokens.
-        """
-        part = self.parts().get(stream)
-        if part is None:
-            raise MotionGPT3Error(f"the cache holds no {stream} tokens")
-        order = sorted(part.keys)
-        keys = torch.stack([part.keys[layer].transpose(1, 2) for layer in order], 1)
-        values = torch.stack([part.values[layer].transpose(1, 2) for layer in order], 1)
-        return {"keys": keys, "values": values, **part.places._asdict()}
+    def tensors(self) -> dict[str, Tensor]:
+        """The text's part as `from_tensors` takes it; MotionGPT3Error when there is no text."""
+        if self.text is None:
+            raise MotionGPT3Error("the cache holds no text tokens")
+        keys, values = (torch.stack(part, 1).transpose(2, 3) for part in (self.text.keys, self.text.values))
+        return {"keys": keys, "values": values, **self.text.places._asdict()}
 
     def parts(self) -> dict[StreamName, StreamCache]:
         """The streams that have tokens, text first."""
@@ -135,28 +133,21 @@ class KVCache:
 
     def append(self, stream: StreamName, places: Places, added: Sequence[tuple[Tensor, Tensor]]) -> None:
         """Add a stream's new tokens: places and, for every layer, keys and values (B, kv_heads, n, head_size)."""
-        keys = {layer: pair[0] for layer, pair in enumerate(added)}
-        values = {layer: pair[1] for layer, pair in enumerate(added)}
+        keys, values = ([pair[part] for pair in added] for part in (0, 1))
         old = self.parts().get(stream)
         if old is not None:
             places = Places.join((old.places, places))
-            keys = {layer: torch.cat((old.keys[layer], keys[layer]), 2) for layer in old.keys}
-            values = {layer: torch.cat((old.values[layer], values[layer]), 2) for layer in old.values}
+            keys = [torch.cat(pair, 2) for pair in zip(old.keys, keys, strict=True)]
+            values = [torch.cat(pair, 2) for pair in zip(old.values, values, strict=True)]
         setattr(self, stream, StreamCache(places, keys, values))
 
     def select(self, rows: Tensor) -> KVCache:
         """The cache of some rows of the batch, in the order of `rows` (long); a row may appear several times."""
-
-        def pick(part: StreamCache | None) -> StreamCache | None:
-            if part is None:
-                return None
-            return StreamCache(
-                Places(*(column[rows] for column in part.places)),
-                {layer: tensor[rows] for layer, tensor in part.keys.items()},
-                {layer: tensor[rows] for layer, tensor in part.values.items()},
-            )
-
-        return KVCache(pick(self.text), pick(self.motion))
+        picked: dict[str, StreamCache] = {}
+        for name, part in self.parts().items():
+            places = Places(*(column[rows] for column in part.places))
+            picked[name] = StreamCache(places, [k[rows] for k in part.keys], [v[rows] for v in part.values])
+        return KVCache(**picked)
 
     def next_position(self) -> Tensor:
         """(B,) long: the position after the last real token of each row, over both streams."""
@@ -166,10 +157,6 @@ class KVCache:
         places = Places.join([part.places for part in parts])
         return torch.where(places.mask, places.positions + 1, 0).amax(1)
 
-
-# One modality's parameters: everything of a causal transformer except the embedding table and the attention itself.
-#
-# GPT-2 and Llama differ here by a config, not by a class.
 
 INIT_STD = 0.02
 """Standard deviation of new weights, as in GPT-2."""
@@ -226,42 +213,6 @@ class StreamConfig:
     def for_motion(self, width: int, mlp_width: int, dropout: float = 0.0) -> StreamConfig:
         """The motion twin: its own widths, everything that attention needs to agree on unchanged."""
         return replace(self, width=width, mlp_width=mlp_width, dropout=dropout)
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """Tokens of one stream.
-
-    Args:
-        embeddings: (B, n, width).
-        positions: (B, n) long; places on the time line that both streams share, from 0.
-        mask: (B, n) bool; True for a real token, False for padding.
-        segments: (B, n) long; tokens see only their own segment, so several sequences can be packed in one row.
-            None: one segment per row.
-    """
-
-    embeddings: Tensor
-    positions: Tensor
-    mask: Tensor
-    segments: Tensor | None = None
-
-    @classmethod
-    def of(cls, embeddings: Tensor, mask: Tensor | None = None, start: Tensor | int = 0) -> Tokens:
-        """Consecutive tokens whose first real one has position `start` (an int or (B,)); padding may be on any side.
-
-        `mask` is (B, n); None means that every token is real.
-        """
-        batch, count, _ = embeddings.shape
-        if mask is None:
-            mask = torch.ones(batch, count, dtype=torch.bool, device=embeddings.device)
-        begin = torch.as_tensor(start, dtype=torch.long, device=embeddings.device).reshape(-1, 1)
-        return cls(embeddings, (mask.cumsum(1) - 1).clamp(min=0) + begin, mask)
-
-    @property
-    def places(self) -> Places:
-        """Where the tokens stand, without what they are."""
-        segments = self.segments if self.segments is not None else torch.zeros_like(self.positions)
-        return Places(self.positions, self.mask, segments)
 
 
 class Rotation(NamedTuple):
@@ -402,7 +353,51 @@ def _norm(config: StreamConfig) -> nn.Module:
     return norm(config.width, eps=config.norm_eps)
 
 
-__all__ = ["BimodalTransformer", "KVCache", "Stream", "StreamConfig", "Tokens", "attend", "attention_kernel", "visible"]
+def visible(queries: Places, keys: Places) -> Tensor:
+    """(B, Q, K) bool: which key each query sees: real and not later than the query.
+
+    The last Q keys must be the queries' own; a query that would see nothing, which is padding, sees its own key,
+    because a softmax over nothing is NaN.
+    """
+    seen = keys.positions[:, None] <= queries.positions[:, :, None]
+    seen &= keys.mask[:, None]
+    count = queries.mask.shape[1]
+    own = torch.eye(count, dtype=torch.bool, device=seen.device) & ~seen.any(2, keepdim=True)
+    seen[:, :, keys.mask.shape[1] - count :] |= own
+    return seen
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    """Scaled dot-product attention, (B, heads, Q, head_size).
+
+    Args:
+        query: (B, heads, Q, head_size).
+        key: (B, kv_heads, K, head_size); the query heads of a group share a key head.
+        value: as `key`.
+        mask: (B, Q, K) bool.
+    """
+    dtype = torch.promote_types(query.dtype, key.dtype)
+    query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+    groups = query.shape[1] // key.shape[1]
+    if groups == 1:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None])
+    # The heads of a group become more queries of their key head: no copy of keys, and every kernel accepts it.
+    folded = query.unflatten(1, (key.shape[1], groups)).flatten(2, 3)
+    mask = mask[:, None, None].expand(-1, 1, groups, -1, -1).flatten(2, 3)
+    result = F.scaled_dot_product_attention(folded, key, value, attn_mask=mask)
+    return result.unflatten(2, (groups, query.shape[2])).flatten(1, 2)
+
+
+@contextmanager
+def attention_kernel(name: Literal["auto", "math"]) -> Iterator[None]:
+    """Choose the attention kernel inside a `with`: "auto" is PyTorch's choice, "math" the plain formula.
+
+    Use "math" to train in bfloat16 on a CPU: the fused kernel's backward pass is many times slower there.
+    """
+    if name not in ("auto", "math"):
+        raise MotionGPT3Error(f"the attention kernel is auto or math, not {name!r}")
+    with sdpa_kernel(SDPBackend.MATH) if name == "math" else nullcontext():
+        yield
 
 
 class BimodalTransformer(nn.Module):
@@ -446,32 +441,27 @@ class BimodalTransformer(nn.Module):
         self.isolated = isolated
 
     def forward(
-        self, text: Tokens | None, motion: Tokens | None, cache: KVCache | None = None, extend: bool = True
+        self, text: Tokens | None, motion: Tokens | None, cache: KVCache | None = None
     ) -> tuple[Tensor | None, Tensor | None]:
         """Final hidden states, after each stream's norm: (B, n_text, W_text) and (B, n_motion, W_motion).
 
         A stream whose tokens are None is not run and yields None. The tokens see what `cache` holds as if it had been
-        part of this call, and are added to it unless `extend` is False.
+        part of this call, and are added to it.
         """
-        states = deque(self._run(text, motion, cache, extend), maxlen=1).pop()
+        states = deque(self._run(text, motion, cache), maxlen=1).pop()
         final = {name: self._stream(name).norm(x) for name, x in states.items()}
         return final.get("text"), final.get("motion")
 
-    def hidden_states(
-        self, text: Tokens | None, motion: Tokens | None, cache: KVCache | None = None
-    ) -> list[tuple[Tensor | None, Tensor | None]]:
-        """(text, motion) before the first layer and after each one, without the final norms; the cache is only read."""
-        return [(x.get("text"), x.get("motion")) for x in self._run(text, motion, cache, extend=False)]
+    def hidden_states(self, text: Tokens | None, motion: Tokens | None) -> list[tuple[Tensor | None, Tensor | None]]:
+        """(text, motion) before the first layer and after each one, without the final norms."""
+        return [(x.get("text"), x.get("motion")) for x in self._run(text, motion, None)]
 
     def _run(
-        self, text: Tokens | None, motion: Tokens | None, cache: KVCache | None, extend: bool
+        self, text: Tokens | None, motion: Tokens | None, cache: KVCache | None
     ) -> Iterator[dict[StreamName, Tensor]]:
         """Yield the states of the streams present before the first layer and after each."""
-        tokens: dict[StreamName, Tokens] = {}
-        if text is not None:
-            tokens["text"] = text
-        if motion is not None:
-            tokens["motion"] = motion
+        both: tuple[tuple[StreamName, Tokens | None], ...] = (("text", text), ("motion", motion))
+        tokens = {name: part for name, part in both if part is not None}
         if not tokens:
             raise MotionGPT3Error("nothing to do: give text tokens, motion tokens or both")
         places = {name: t.places for name, t in tokens.items()}
@@ -481,60 +471,56 @@ class BimodalTransformer(nn.Module):
             raise MotionGPT3Error(f"text, motion and cache must have one batch size, not {sorted(batches)}")
 
         rotations = {name: self._stream(name).rotation(p.positions) for name, p in places.items()}
-        together, apart = self._plan_together(places, earlier), self._plan_apart(places, earlier)
+        layers = range(self.text.config.layers)
+        plans = {
+            shared: self._plan(places, earlier, shared) for shared in {index in self.shared_layers for index in layers}
+        }
         added: dict[StreamName, list[tuple[Tensor, Tensor]]] = {name: [] for name in tokens}
         x = {name: self._stream(name).enter(t) for name, t in tokens.items()}
         yield x
-        for index in range(self.text.config.layers):
-            layers = {name: self._stream(name).layer(index) for name in tokens}
-            projected = {name: layers[name].project(x[name], rotations[name]) for name in tokens}
+        for index in layers:
+            layer = {name: self._stream(name).layer(index) for name in tokens}
+            projected = {name: layer[name].project(x[name], rotations[name]) for name in tokens}
             attended: dict[StreamName, Tensor] = {}
-            for call in together if index in self.shared_layers else apart:
+            for call in plans[index in self.shared_layers]:
                 queries = [projected[name][0] for name in call.queries]
-                pairs = [layers[call.queries[0]].project_nothing(p.mask, r) for p, r in call.absent]
-                pairs += [earlier[name].at(index) for name in call.earlier]
+                pairs = [layer[call.queries[0]].project_nothing(p.mask, r) for p, r in call.absent]
+                pairs += [(earlier[name].keys[index], earlier[name].values[index]) for name in call.earlier]
                 pairs += [projected[name][1:] for name in call.queries]
                 keys, values = (torch.cat(column, 2) for column in zip(*pairs, strict=True))
                 result = attend(torch.cat(queries, 2), keys, values, call.mask)
                 attended.update(zip(call.queries, result.split([q.shape[2] for q in queries], 2), strict=True))
-            x = {name: layers[name].finish(x[name], attended[name]) for name in tokens}
-            if extend and cache is not None:
-                for name in tokens:
-                    added[name].append(projected[name][1:])
+            x = {name: layer[name].finish(x[name], attended[name]) for name in tokens}
+            for name in tokens:
+                added[name].append(projected[name][1:])
             yield x
-        if extend and cache is not None:
+        if cache is not None:
             for name in tokens:
                 cache.append(name, places[name], added[name])
 
     def _stream(self, name: StreamName) -> Stream:
         return self.text if name == "text" else self.motion
 
-    def _plan_together(
-        self, places: dict[StreamName, Places], earlier: dict[StreamName, StreamCache]
+    def _plan(
+        self, places: dict[StreamName, Places], earlier: dict[StreamName, StreamCache], shared: bool
     ) -> list[_AttentionCall]:
-        """A shared layer: one call, everybody's queries on everybody's keys."""
-        if not self.shared_layers:
-            return []
-        own = Places.join(list(places.values()))
-        keys = Places.join([*(part.places for part in earlier.values()), own])
-        return [_AttentionCall(tuple(places), tuple(earlier), (), visible(own, keys))]
+        """The attention calls of a layer.
 
-    def _plan_apart(
-        self, places: dict[StreamName, Places], earlier: dict[StreamName, StreamCache]
-    ) -> list[_AttentionCall]:
-        """An isolated layer: each stream on its own keys, and on the other's places if those count as bias."""
-        if len(self.shared_layers) == self.text.config.layers:
-            return []
+        Shared: one call, everybody's queries on everybody's keys. Otherwise each stream on its own keys, and on the
+        other's places if those count as bias.
+        """
         calls = []
-        for name, own in places.items():
+        names = tuple(places)
+        for queries in [names] if shared else [(name,) for name in names]:
+            own = Places.join([places[name] for name in queries])
+            seen = tuple(name for name in earlier if shared or name in queries)
             others: list[Places] = []
-            if self.isolated == "bias":
-                others = [part.places for other, part in earlier.items() if other != name]
-                others += [p for other, p in places.items() if other != name]
-            seen: tuple[StreamName, ...] = (name,) if name in earlier else ()
-            keys = Places.join([*others, *(earlier[s].places for s in seen), own])
-            absent = tuple((p, self._stream(name).rotation(p.positions)) for p in others)
-            calls.append(_AttentionCall((name,), seen, absent, visible(own, keys)))
+            if self.isolated == "bias" and not shared:
+                others = [part.places for name, part in earlier.items() if name not in queries]
+                others += [p for name, p in places.items() if name not in queries]
+            absent = tuple((p, self._stream(queries[0]).rotation(p.positions)) for p in others)
+            keys = Places.join([*others, *(earlier[name].places for name in seen), own])
+            calls.append(_AttentionCall(queries, seen, absent, visible(own, keys)))
         return calls
 
 
@@ -545,54 +531,6 @@ class _AttentionCall(NamedTuple):
     earlier: tuple[StreamName, ...]
     absent: tuple[tuple[Places, Rotation | None], ...]
     mask: Tensor
-
-
-def visible(queries: Places, keys: Places) -> Tensor:
-    """(B, Q, K) bool: which key each query sees: real, not later than the query, of the same segment.
-
-    The last Q keys must be the queries' own; a query that would see nothing, which is padding, sees its own key,
-    because a softmax over nothing is NaN.
-    """
-    seen = keys.positions[:, None] <= queries.positions[:, :, None]
-    seen &= keys.mask[:, None]
-    seen &= keys.segments[:, None] == queries.segments[:, :, None]
-    count = queries.mask.shape[1]
-    own = torch.eye(count, dtype=torch.bool, device=seen.device) & ~seen.any(2, keepdim=True)
-    seen[:, :, keys.mask.shape[1] - count :] |= own
-    return seen
-
-
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-    """Scaled dot-product attention, (B, heads, Q, head_size).
-
-    Args:
-        query: (B, heads, Q, head_size).
-        key: (B, kv_heads, K, head_size); the query heads of a group share a key head.
-        value: as `key`.
-        mask: (B, Q, K) bool.
-    """
-    dtype = torch.promote_types(query.dtype, key.dtype)
-    query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
-    groups = query.shape[1] // key.shape[1]
-    if groups == 1:
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None])
-    # The heads of a group become more queries of their key head: no copy of keys, and every kernel accepts it.
-    folded = query.unflatten(1, (key.shape[1], groups)).flatten(2, 3)
-    mask = mask[:, None, None].expand(-1, 1, groups, -1, -1).flatten(2, 3)
-    result = F.scaled_dot_product_attention(folded, key, value, attn_mask=mask)
-    return result.unflatten(2, (groups, query.shape[2])).flatten(1, 2)
-
-
-@contextmanager
-def attention_kernel(name: Literal["auto", "math"]) -> Iterator[None]:
-    """Choose the attention kernel inside a `with`: "auto" is PyTorch's choice, "math" the plain formula.
-
-    Use "math" to train in bfloat16 on a CPU: the fused kernel's backward pass is many times slower there.
-    """
-    if name not in ("auto", "math"):
-        raise MotionGPT3Error(f"the attention kernel is auto or math, not {name!r}")
-    with sdpa_kernel(SDPBackend.MATH) if name == "math" else nullcontext():
-        yield
 
 
 def _layer_indices(shared: int | Sequence[int] | Literal["all"], layers: int) -> frozenset[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,22 +12,17 @@ from torch import Tensor
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.instructions.lengths import parse_length
 from motiongpt3.instructions.prompt import MAX_CHARACTERS, Message, Prompt, Slot, chat_pieces
-from motiongpt3.models.captioning import question, sentence, start_writing, stops
-from motiongpt3.models.decoding import GenerationConfig, TextDecoder
-from motiongpt3.models.network import encode_motions, readable
+from motiongpt3.models.bimodal import KVCache
+from motiongpt3.models.config import MotionGPT3Config
+from motiongpt3.models.decoding import GenerationConfig, TextDecoder, sentence, stop_tokens
+from motiongpt3.models.network import Network, encode_motions, readable
 from motiongpt3.models.request import DrawOptions, check_draw, check_seed
 from motiongpt3.motion.motion import Motion
 
-if TYPE_CHECKING:
-    from motiongpt3.models.bimodal import KVCache
-    from motiongpt3.models.config import MotionGPT3Config
-    from motiongpt3.models.motiongpt3 import MotionGPT3
-
-
 MAX_MESSAGES = 32
-"""Longest conversation."""
+"""Messages of the longest conversation: a round number."""
 MAX_MOTIONS = 8
-"""Most motions in a conversation."""
+"""Maximum motions in a conversation: a round number."""
 SILENCE = "…"
 """An empty answer as a message of a conversation, where none may be empty."""
 
@@ -49,8 +44,8 @@ class Reply:
 
 
 @torch.inference_mode()
-def chat(
-    model: MotionGPT3,
+def answer(
+    model: Network,
     messages: Chat,
     decoding: GenerationConfig | None,
     draw: DrawOptions,
@@ -60,42 +55,34 @@ def chat(
         raise MotionGPT3Error("this model was not trained to converse: it makes motions from words alone")
     turns, motions = read_messages(messages, model.config)
     seed, draw = check_seed(draw.seed), check_draw(model.config, draw)
-    row = question(model, Prompt(chat_pieces(turns, model.config.prompt_style), ()))
-    logits, cache, places = start_writing(model, [row], encode_motions(model.vae, motions, model.config.fps))
-    start = model.backbone.start_of_motion
+    backbone = model.backbone
+    row = model.question(Prompt(chat_pieces(turns, model.config.prompt_style), ()))
+    logits, cache, places = model.prefill([row], encode_motions(model.vae, motions, model.config.fps))
     decoding = decoding or GenerationConfig()
-    decoding = replace(decoding, forbidden=(*decoding.forbidden, model.backbone.end_of_motion))
-    writer = TextDecoder(model.backbone, model.transformer)
-    ends = [*stops(model.backbone, model.config.prompt_style), start]
-    said, ended = writer.speak(logits, cache, places, decoding, ends, seed)
-    if ended != start:
-        return Reply(sentence(model.backbone.decode(said)))
-    frames = told_frames(turns[-1], model.config)
-    motion, places = _move(model, writer, cache, places + len(said), seed, draw, frames)
-    closed = torch.full_like(places, model.backbone.end_of_motion)
-    logits = writer.step(closed, places, cache)
-    more, _ = writer.speak(
-        logits, cache, places + 1, replace(decoding, forbidden=(*decoding.forbidden, start)), ends, seed
-    )
-    return Reply(sentence(model.backbone.decode([*said, *more])), motion)
+    decoding = replace(decoding, beams=1, forbidden=(*decoding.forbidden, backbone.end_of_motion))
+    decoder = TextDecoder(backbone, model.transformer)
+    ends = [*stop_tokens(backbone, model.config.prompt_style), backbone.start_of_motion]
+    [(said, ended)] = decoder.generate(logits, cache, places, decoding, ends, [seed])
+    if ended != backbone.start_of_motion:
+        return Reply(sentence(backbone.decode(said)))
+    places = places + len(said)
+    decoder.step(torch.full_like(places, backbone.start_of_motion), places, cache)
+    told = told_frames(turns[-1], model.config)
+    motion = _move(model, cache, places + 1, seed, draw, told)
+    places = places + 1 + model.motion_tokens.outputs
+    logits = decoder.step(torch.full_like(places, backbone.end_of_motion), places, cache)
+    decoding = replace(decoding, forbidden=(*decoding.forbidden, backbone.start_of_motion))
+    [(more, _)] = decoder.generate(logits, cache, places + 1, decoding, ends, [seed])
+    return Reply(sentence(backbone.decode([*said, *more])), motion)
 
 
-def _move(
-    model: MotionGPT3,
-    writer: TextDecoder,
-    cache: KVCache,
-    places: Tensor,
-    seed: int,
-    draw: DrawOptions,
-    told: int | None,
-) -> tuple[Motion, Tensor]:
-    """Open a motion and draw it, `told` frames long or as the model decides: the motion, and the next free place."""
-    writer.step(torch.full_like(places, model.backbone.start_of_motion), places, cache)
-    logits, hidden = model.run_queries(cache, places + 1, None if told is None else torch.full_like(places, told))
-    frames = model.predicted_frames(logits) if told is None else torch.full_like(places, told)
-    latents = model.draw_latents(hidden, [seed], draw)
-    joints = model.joints(latents, frames)[0].cpu().numpy()
-    return Motion(joints, model.config.fps, name=f"seed {seed}"), places + 1 + model.motion_tokens.drawn
+def _move(model: Network, cache: KVCache, places: Tensor, seed: int, draw: DrawOptions, told: int | None) -> Motion:
+    """Draw an opened motion whose first token is at `places` (1,), `told` frames long or as the model decides."""
+    frames = None if told is None else torch.full_like(places, told)
+    logits, hidden = model.run_queries(cache, places, frames)
+    frames = model.predicted_frames(logits) if frames is None else frames
+    joints = model.joints(model.draw_latents(hidden, [seed], draw), frames)[0].cpu().numpy()
+    return Motion(joints, model.config.fps, name=f"seed {seed}")
 
 
 def told_frames(message: Message, config: MotionGPT3Config) -> int | None:

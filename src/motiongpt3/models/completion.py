@@ -10,36 +10,30 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from motiongpt3.instructions.prompt import clean_prompt
-from motiongpt3.instructions.templates import Task, build
-from motiongpt3.models.captioning import question
-from motiongpt3.models.network import encode_motions
+from motiongpt3.models.config import MotionGPT3Config
+from motiongpt3.models.network import Network
 from motiongpt3.models.request import (
     DEFAULT_DRAW,
     DrawOptions,
+    MotionRequest,
     Prompts,
     check_compose,
     check_inbetween,
     check_predict,
     check_seed,
 )
-from motiongpt3.models.sequence import OutputMotion, pack
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.poses import ground_height
 from motiongpt3.motion.resample import cubic, poses_at
 from motiongpt3.motion.retarget import to_skeleton
 from motiongpt3.motion.skeleton import Array
 from motiongpt3.motion.stitching import CONTEXT, stitch
-
-if TYPE_CHECKING:
-    from motiongpt3.models.config import MotionGPT3Config
-    from motiongpt3.models.motiongpt3 import MotionGPT3
 
 READ_SECONDS = 2.0
 """How much of a given motion the model reads beside a seam."""
@@ -65,7 +59,7 @@ class Span:
     end: int
 
 
-def proposals(model: MotionGPT3, draw: DrawOptions, read: bool = True) -> Propose:
+def proposals(model: Network, draw: DrawOptions, read: bool = True) -> Propose:
     """What draws windows.
 
     With `read` the model reads what is given. It was trained with one sentence for what was and what comes, so new
@@ -80,8 +74,8 @@ def proposals(model: MotionGPT3, draw: DrawOptions, read: bool = True) -> Propos
             return model.draw_window(before, after, frames, words, seed, draw)
         lead, trail = (max(0, len(given) - SLACK - CONTEXT) if given is not None else 0 for given in (before, after))
         words = prompt or ("a person walks forward." if _travels(before, after, frames) else "a person stands still.")
-        seconds = (frames - lead - trail) / model.config.fps
-        drawn = model.generate(words, seconds=seconds, seed=seed, guidance=draw.guidance, steps=draw.steps)
+        request = MotionRequest(words, clean_prompt(words), frames - lead - trail, seed)
+        [drawn] = model.draw_motions([request], draw)
         joints = np.concatenate([drawn.joints[:1].repeat(lead, 0), drawn.joints, drawn.joints[-1:].repeat(trail, 0)])
         return drawn.replace(joints=joints)
 
@@ -89,7 +83,7 @@ def proposals(model: MotionGPT3, draw: DrawOptions, read: bool = True) -> Propos
 
 
 def predict(
-    model: MotionGPT3,
+    model: Network,
     motion: Motion,
     seconds: float,
     prompt: str | None = None,
@@ -117,7 +111,7 @@ def predict(
 
 
 def inbetween(
-    model: MotionGPT3,
+    model: Network,
     start: Motion,
     end: Motion,
     seconds: float,
@@ -154,7 +148,7 @@ def inbetween(
 
 
 def compose(
-    model: MotionGPT3,
+    model: Network,
     prompts: Prompts,
     draw: DrawOptions = DEFAULT_DRAW,
     propose: Propose | None = None,
@@ -252,47 +246,3 @@ def _travels(before: Motion | None, after: Motion | None, frames: int) -> bool:
     else:
         path, seconds = after.joints[0, 0] - before.joints[-1, 0], frames / before.fps - before.seconds - after.seconds
     return float(np.linalg.norm(path[[0, 2]])) > 0.3 * seconds
-
-
-# Windows of motion: what the model draws around frames that it has read.
-
-
-@torch.inference_mode()
-def draw_window(
-    model: MotionGPT3,
-    before: Motion | None,
-    after: Motion | None,
-    frames: int,
-    prompt: str | None,
-    seed: int,
-    draw: DrawOptions = DEFAULT_DRAW,
-) -> Motion:
-    """A window of `frames` frames that begins roughly as `before` and ends roughly as `after`, at the model's rate.
-
-    It lies at the origin. One of `before` and `after` is needed, as long as the model can read; a model that continues
-    only forwards is given both or the first.
-
-    Args:
-        model: of stage 2 or later.
-        before: what the window begins with.
-        after: what it ends with.
-        frames: of the whole window, at most the VAE's longest.
-        prompt: what happens, or None.
-        seed: of the drawing.
-        draw: guidance and steps.
-
-    Raises:
-        MotionGPT3Error: a motion is too short or too long to be read, or the model reads no motions.
-    """
-    given = [motion for motion in (before, after) if motion is not None]
-    task: Task = "inbetween" if len(given) == 2 else "predict"
-    if prompt is not None:
-        task = "inbetween_with_words" if len(given) == 2 else "predict_with_words"
-    config = model.config
-    asked = build(task, config.prompt_style, caption=prompt, frames=frames, fps=config.fps)
-    layout = pack([[*question(model, asked), OutputMotion(0)]], model.motion_tokens)
-    shown = encode_motions(model.vae, given, config.fps)
-    length = torch.tensor([frames], device=shown.frames.device)
-    _, hidden = model(layout.to(length.device), shown, length)
-    latents = model.draw_latents(hidden[:, 1:], [seed], draw)
-    return Motion(model.joints(latents, length)[0].cpu().numpy(), config.fps, prompt, f"seed {seed}")

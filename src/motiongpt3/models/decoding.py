@@ -1,4 +1,8 @@
-"""Words out of the text stream: greedy, sampled or by beams, one token at a time behind a cache."""
+"""Words out of the text stream: greedy, sampled or by beams, one token at a time behind a cache.
+
+Drafts may be written by a copy of the language model in bfloat16 (`half_precision`), which reads half as much memory
+for every token.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.instructions.prompt import Style, turn_end
 from motiongpt3.models.backbone import TextBackbone
 from motiongpt3.models.bimodal import BimodalTransformer, KVCache, Tokens
 from motiongpt3.models.request import check_seed
@@ -53,18 +58,6 @@ class GenerationConfig:
         check_seed(self.seed)
 
 
-def logits_after(backbone: TextBackbone, hidden: Tensor, mask: Tensor) -> Tensor:
-    """Logits (B, vocabulary + 2) of what follows texts padded on the right.
-
-    Args:
-        backbone: output weights.
-        hidden: (B, n, text width) final hidden states of the texts.
-        mask: (B, n) bool, True for a real token.
-    """
-    last = hidden[torch.arange(len(hidden), device=hidden.device), mask.sum(1) - 1]
-    return backbone.logits(last).float()
-
-
 class TextDecoder:
     """Continues the text behind a cache.
 
@@ -91,75 +84,59 @@ class TextDecoder:
         return self.backbone.logits(hidden[:, 0]).float()
 
     @torch.inference_mode()
-    def write(
+    def generate(
         self,
         logits: Tensor,
         cache: KVCache,
         places: Tensor,
-        decoding: GenerationConfig,
+        config: GenerationConfig,
         stop: Sequence[int],
         seeds: Sequence[int] | None = None,
-    ) -> list[list[int]]:
-        """Answers of B rows, each without the token that stopped it.
+    ) -> list[tuple[list[int], int | None]]:
+        """Answers of B rows, and the token that ended each (None: the answer grew too long), which is no part of it.
 
         Args:
             logits: (B, vocabulary + 2) of the first token.
-            cache: what stands before; extended by everything written.
+            cache: what stands before; extended by what is written. Behind a single answer that a token ended, it holds
+                exactly that answer.
             places: (B,) position of the first token.
-            decoding: how tokens are chosen.
+            config: how tokens are chosen.
             stop: tokens that end an answer.
-            seeds: (B,) of the rows' draws; None: `decoding.seed` + row.
+            seeds: (B,) of the rows' draws; None: `config.seed` + row.
         """
-        if decoding.beams > 1:
-            return self._beams(logits, cache, places, decoding, stop)
-        choose = _chooser(decoding, seeds or range(decoding.seed, decoding.seed + len(logits)))
+        if config.beams > 1:
+            return self._beam_search(logits, cache, places, config, stop)
+        choose = _chooser(config, seeds or range(config.seed, config.seed + len(logits)))
         written = torch.zeros(len(logits), 0, dtype=torch.long, device=logits.device)
         ends = torch.tensor(list(stop), device=logits.device)
         open_ = torch.ones(len(logits), dtype=torch.bool, device=logits.device)
-        for count in range(decoding.max_tokens):
+        for count in range(config.max_tokens):
             ids = torch.where(open_, choose(written, logits), ends[0])
             written = torch.cat([written, ids[:, None]], 1)
             open_ &= ~torch.isin(ids, ends)
-            if not open_.any() or count + 1 == decoding.max_tokens:
+            if not open_.any() or count + 1 == config.max_tokens:
                 break
             logits = self.step(ids, places + count, cache)
-        return [_before(row, stop) for row in written.tolist()]
+        return [_cut(row, stop) for row in written.tolist()]
 
-    def speak(
-        self, logits: Tensor, cache: KVCache, places: Tensor, decoding: GenerationConfig, stop: Sequence[int], seed: int
-    ) -> tuple[list[int], int | None]:
-        """One row, token by token: what was written, and the token that ended it (None: the answer grew too long).
-
-        Arguments as in `write`, with a batch of one. The cache holds what was written, not the token that ended it.
-        """
-        choose = _chooser(decoding, [seed])
-        written = torch.zeros(1, 0, dtype=torch.long, device=logits.device)
-        for count in range(decoding.max_tokens):
-            ids = choose(written, logits)
-            if int(ids) in stop:
-                return written[0].tolist(), int(ids)
-            written = torch.cat([written, ids[:, None]], 1)
-            logits = self.step(ids, places + count, cache)
-        return written[0].tolist(), None
-
-    def _beams(
-        self, logits: Tensor, cache: KVCache, places: Tensor, decoding: GenerationConfig, stop: Sequence[int]
-    ) -> list[list[int]]:
+    def _beam_search(
+        self, logits: Tensor, cache: KVCache, places: Tensor, config: GenerationConfig, stop: Sequence[int]
+    ) -> list[tuple[list[int], int | None]]:
         """Beam search by mean log probability of a token, each row on its own."""
-        beams, rows = min(decoding.beams, logits.shape[1]), len(logits)
-        scores = _forbid(logits, decoding).log_softmax(-1)
+        beams, rows = min(config.beams, logits.shape[1]), len(logits)
+        scores = _forbid(logits, config).log_softmax(-1)
         total, first = scores.topk(beams, -1)  # (rows, beams)
         written = first[..., None]
         table = cache.select(torch.arange(rows, device=logits.device).repeat_interleave(beams))
         ends = torch.tensor(list(stop), device=logits.device)
         done = torch.isin(first, ends)
         lengths = torch.ones_like(total)
-        for count in range(decoding.max_tokens - 1):
+        for count in range(config.max_tokens - 1):
             if done.all():
                 break
             flat = written[..., -1].flatten()
             following = self.step(flat, places.repeat_interleave(beams) + count, table)
-            gain = _forbid(following, decoding).log_softmax(-1).view(rows, beams, -1)
+            gain = _forbid(following, config).log_softmax(-1).view(rows, beams, -1)
             closed = torch.full_like(gain, -torch.inf)
             closed[..., ends[0]] = 0.0  # a finished answer stays as it is
             gain = torch.where(done[..., None], closed, gain)
@@ -173,42 +150,42 @@ class TextDecoder:
             done = was_done | torch.isin(token, ends)
             table = table.select((at * beams + parent).flatten())
         winner = (total / lengths).argmax(-1)
-        return [_before(written[row, k].tolist(), stop) for row, k in enumerate(winner.tolist())]
+        return [_cut(written[row, k].tolist(), stop) for row, k in enumerate(winner.tolist())]
 
 
-def _forbid(logits: Tensor, decoding: GenerationConfig) -> Tensor:
-    if decoding.forbidden:
-        logits = logits.index_fill(1, torch.tensor(decoding.forbidden, device=logits.device), -torch.inf)
+def _forbid(logits: Tensor, config: GenerationConfig) -> Tensor:
+    if config.forbidden:
+        logits = logits.index_fill(1, torch.tensor(config.forbidden, device=logits.device), -torch.inf)
     return logits
 
 
-def _chooser(decoding: GenerationConfig, seeds: Sequence[int]) -> Callable[[Tensor, Tensor], Tensor]:
+def _chooser(config: GenerationConfig, seeds: Sequence[int]) -> Callable[[Tensor, Tensor], Tensor]:
     """(written (B, n), logits (B, V)) -> the next ids (B,), by transformers' logits processors.
 
     The `top_k` likeliest tokens are cut out instead of masked: sorting a whole vocabulary takes as long as a layer.
     """
     penalty: LogitsProcessor | None = None
     nucleus: LogitsProcessor | None = None
-    if decoding.repetition_penalty != 1.0:
+    if config.repetition_penalty != 1.0:
         from transformers import RepetitionPenaltyLogitsProcessor
 
-        penalty = RepetitionPenaltyLogitsProcessor(decoding.repetition_penalty)
-    if decoding.temperature and decoding.top_p < 1:
+        penalty = RepetitionPenaltyLogitsProcessor(config.repetition_penalty)
+    if config.temperature and config.top_p < 1:
         from transformers import TopPLogitsWarper
 
-        nucleus = TopPLogitsWarper(decoding.top_p)
+        nucleus = TopPLogitsWarper(config.top_p)
     draws = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def choose(written: Tensor, logits: Tensor) -> Tensor:
-        logits = _forbid(logits, decoding)
+        logits = _forbid(logits, config)
         if penalty is not None:
             logits = penalty(written, logits)
-        if not decoding.temperature:
+        if not config.temperature:
             return logits.argmax(-1)
         ids: Tensor | None = None
-        logits = logits / decoding.temperature
-        if decoding.top_k:
-            logits, ids = logits.topk(min(decoding.top_k, logits.shape[1]))
+        logits = logits / config.temperature
+        if config.top_k:
+            logits, ids = logits.topk(min(config.top_k, logits.shape[1]))
         if nucleus is not None:
             logits = nucleus(written, logits)
         shares = logits.softmax(-1).cpu()
@@ -219,14 +196,25 @@ def _chooser(decoding: GenerationConfig, seeds: Sequence[int]) -> Callable[[Tens
     return choose
 
 
-def _before(ids: list[int], stop: Sequence[int]) -> list[int]:
-    """The tokens before the first that stops."""
-    return ids[: next((i for i, number in enumerate(ids) if number in stop), len(ids))]
+def _cut(ids: list[int], stop: Sequence[int]) -> tuple[list[int], int | None]:
+    """The tokens before the first that stops, and that one."""
+    end = next((i for i, number in enumerate(ids) if number in stop), len(ids))
+    return ids[:end], ids[end] if end < len(ids) else None
 
 
-# The language model in bfloat16, for words that are drafts.
+def stop_tokens(backbone: TextBackbone, style: Style) -> list[int]:
+    """Tokens that end an answer in words."""
+    return [*backbone.ids(turn_end(style))[:1], backbone.eos_id]
+
+
+def sentence(text: str) -> str:
+    """Words as a sentence: a capital, single spaces."""
+    words = " ".join(text.split())
+    return words[:1].upper() + words[1:]
+
 
 _COPIES: WeakKeyDictionary[TextBackbone, tuple[list[tuple[int, int]], TextBackbone]] = WeakKeyDictionary()
+"""Of each backbone its weights, as they were when its copy in bfloat16 was made, and that copy."""
 
 
 def half_precision(backbone: TextBackbone) -> TextBackbone:

@@ -8,16 +8,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, Unpack, overload
 
-import numpy as np
 import torch
 from huggingface_hub import HfApi, ModelHubMixin
-from torch import Tensor, nn
+from torch import nn
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.models import captioning as describing
-from motiongpt3.models import chat as chatting
-from motiongpt3.models import completion as continuing
-from motiongpt3.models import completion as windows
+from motiongpt3.models import captioning, completion
 from motiongpt3.models.backbone import (
     SETTINGS,
     TOKENIZER,
@@ -27,12 +23,13 @@ from motiongpt3.models.backbone import (
     read_backbone,
     write_backbone,
 )
-from motiongpt3.models.chat import Chat, Reply
+from motiongpt3.models.captioning import CaptionKeywords, CaptionOptions
+from motiongpt3.models.chat import Chat, Reply, answer
 from motiongpt3.models.config import MotionGPT3Config, Profile
 from motiongpt3.models.decoding import GenerationConfig
 from motiongpt3.models.lora import lora_layers, merge_lora
-from motiongpt3.models.network import Network
-from motiongpt3.models.request import DrawKeywords, DrawOptions, MotionRequest, Progress, check_generate
+from motiongpt3.models.network import BATCH, Network
+from motiongpt3.models.request import DrawKeywords, DrawOptions, check_generate
 from motiongpt3.motion.motion import Motion
 from motiongpt3.serialization import CARD, CONFIG, WEIGHTS, load_weights, read_config, write_folder
 
@@ -223,6 +220,17 @@ class MotionGPT3(Network, Pretrained):
         backbone: the text stream with its tokenizer and embeddings.
     """
 
+    @property
+    def max_seconds(self) -> float:
+        """Longest motion the model makes."""
+        return self.config.max_seconds
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The methods that the model was trained for; to describe motions takes stage 2."""
+        making = ("generate", "predict", "inbetween", "compose")
+        return making if self.config.stage == 1 else (*making, "caption", "chat")
+
     @overload
     def generate(
         self,
@@ -270,95 +278,30 @@ class MotionGPT3(Network, Pretrained):
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         requests, options = check_generate(self.config, prompts, seconds, samples, DrawOptions(**draw))
         groups = ([n for n, r in enumerate(requests) if (r.frames is None) is decide] for decide in (False, True))
-        batches = [group[i : i + 32] for group in groups for i in range(0, len(group), 32)]
+        batches = [group[i : i + BATCH] for group in groups for i in range(0, len(group), BATCH)]
         made: dict[int, Motion] = {}
         for batch in options.progress(batches):
-            asked = [requests[n] for n in batch]
-            hidden, frames = self.encode_prompts(asked)
-            drawn = self.draw_joints(hidden, frames, [request.seed for request in asked], options)
-            for n, joints in zip(batch, drawn, strict=True):
-                made[n] = Motion(joints, self.config.fps, requests[n].prompt, f"seed {requests[n].seed}")
+            made.update(zip(batch, self.draw_motions([requests[n] for n in batch], options), strict=True))
         motions = [made[n] for n in range(len(requests))]
         return motions[0] if isinstance(prompt, str) and len(motions) == 1 else motions
 
-    @torch.inference_mode()
-    def encode_prompts(self, requests: Sequence[MotionRequest]) -> tuple[Tensor, list[int]]:
-        """What words and duration alone decide of a batch of requests, which all have a duration or all have none.
-
-        Most of the work of a motion lies here, and it is the same for every seed: a text is read once for all of them.
-
-        Returns:
-            hidden states of the queries (B, K, motion width), and the frames of each motion.
-        """
-        device = self.queries.device
-        texts = list(dict.fromkeys((request.caption, request.frames) for request in requests))
-        cache, start = self.encode_text(self.tokens([caption for caption, _ in texts]))
-        wanted = [max(frames, self._least_frames) for _, frames in texts if frames is not None]
-        asked = torch.tensor(wanted, device=device) if wanted else None
-        logits, hidden = self.run_queries(cache, start, asked)
-        rows = torch.tensor([texts.index((request.caption, request.frames)) for request in requests], device=device)
-        decided = self.predicted_frames(logits)[rows].tolist()
-        return hidden[rows], [request.frames or int(n) for request, n in zip(requests, decided, strict=True)]
-
-    @torch.inference_mode()
-    def draw_joints(
-        self, hidden: Tensor, frames: Sequence[int], seeds: Sequence[int], draw: DrawOptions
-    ) -> list[np.ndarray]:
-        """Joints (T, J, 3) of motions from `encode_prompts`, each drawn with its seed; they may not be finite."""
-        lengths = torch.tensor([max(n, self._least_frames) for n in frames], device=hidden.device)
-        joints = self.joints(self.draw_latents(hidden, seeds, draw), lengths).cpu().numpy()
-        return [clip[:n] for clip, n in zip(joints, frames, strict=True)]
-
-    @property
-    def _least_frames(self) -> int:
-        return min(self.config.vae.min_frames, self.config.vae.max_frames)
+    @overload
+    def caption(self, motion: Motion, samples: Literal[1] = ..., **options: Unpack[CaptionKeywords]) -> str: ...
 
     @overload
     def caption(
-        self,
-        motion: Motion,
-        samples: Literal[1] = ...,
-        beams: int = ...,
-        seed: int = ...,
-        decoding: GenerationConfig | None = ...,
-        candidates: int | None = ...,
-        progress: Progress = ...,
-    ) -> str: ...
-
-    @overload
-    def caption(
-        self,
-        motion: Motion | Sequence[Motion],
-        samples: int = ...,
-        beams: int = ...,
-        seed: int = ...,
-        decoding: GenerationConfig | None = ...,
-        candidates: int | None = ...,
-        progress: Progress = ...,
+        self, motion: Motion | Sequence[Motion], samples: int = ..., **options: Unpack[CaptionKeywords]
     ) -> str | list[str]: ...
 
     def caption(
-        self,
-        motion: Motion | Sequence[Motion],
-        samples: int = 1,
-        beams: int = 1,
-        seed: int = 0,
-        decoding: GenerationConfig | None = None,
-        candidates: int | None = None,
-        progress: Progress = iter,
+        self, motion: Motion | Sequence[Motion], samples: int = 1, **options: Unpack[CaptionKeywords]
     ) -> str | list[str]:
         """What happens in motions, in English.
 
         Args:
             motion: a motion of at least a second, or several; one longer than `max_seconds` is described in parts.
             samples: captions per motion; more than one are drawn, with seed, seed + 1 and so on.
-            beams: width of the beam search.
-            seed: of the draws.
-            decoding: how words are chosen, instead of `beams` and `seed`.
-            candidates: captions to draw, of which the one is kept that the model would soonest draw the motion from
-                (`models.weighing`); 1 takes the likeliest word each time. None: as many as the model's configuration
-                says, and 1 with samples, beams or decoding.
-            progress: wraps the list of batches.
+            options: beams, seed, decoding, candidates and progress: see `CaptionOptions`.
 
         Returns:
             A sentence for one motion and one sample, else a flat list, motion by motion.
@@ -370,7 +313,7 @@ class MotionGPT3(Network, Pretrained):
         if not isinstance(motion, Motion | Sequence):
             raise MotionGPT3Error(f"give a Motion or a list of them, not {type(motion).__name__}")
         motions = [motion] if isinstance(motion, Motion) else list(motion)
-        found = describing.caption(self, motions, samples, beams, seed, decoding, candidates, progress)
+        found = captioning.caption(self, motions, samples, CaptionOptions(**options))
         return found[0][0] if isinstance(motion, Motion) and samples == 1 else [text for each in found for text in each]
 
     def chat(
@@ -391,32 +334,7 @@ class MotionGPT3(Network, Pretrained):
             MotionGPT3Error: an empty or endless conversation or message, roles out of turn, a motion that cannot be
                 read, or a model that was trained for text to motion alone.
         """
-        return chatting.chat(self, messages, decoding, DrawOptions(**draw))
-
-    def describe(self, motions: Sequence[Motion], decoding: GenerationConfig, seeds: Sequence[int]) -> list[str]:
-        """A caption of each motion, all of a length that the model reads at once; draws follow the seeds."""
-        return describing.describe(self, motions, decoding, seeds)
-
-    def draw_window(
-        self,
-        before: Motion | None,
-        after: Motion | None,
-        frames: int,
-        prompt: str | None,
-        seed: int,
-        draw: DrawOptions,
-    ) -> Motion:
-        """A window of motion around frames that the model reads; see `windows.draw_window`."""
-        return windows.draw_window(self, before, after, frames, prompt, seed, draw)
-
-    @torch.inference_mode()
-    def decide_frames(self, captions: Sequence[str]) -> list[int]:
-        """The frames that the length head gives each cleaned caption."""
-        frames: list[int] = []
-        for at in range(0, len(captions), 32):
-            cache, start = self.encode_text(self.tokens(captions[at : at + 32]))
-            frames += [int(n) for n in self.predicted_frames(self.run_queries(cache, start, None)[0])]
-        return frames
+        return answer(self, messages, decoding, DrawOptions(**draw))
 
     def predict(
         self,
@@ -436,7 +354,7 @@ class MotionGPT3(Network, Pretrained):
         Raises:
             MotionGPT3Error: a motion that is too short or of another skeleton, an empty prompt, a number out of range.
         """
-        return continuing.predict(self, motion, seconds, prompt, DrawOptions(**draw))
+        return completion.predict(self, motion, seconds, prompt, DrawOptions(**draw))
 
     def inbetween(
         self,
@@ -450,7 +368,7 @@ class MotionGPT3(Network, Pretrained):
 
         Arguments and errors as in `predict`; both motions come back bit for bit and must have the same frame rate.
         """
-        return continuing.inbetween(self, start, end, seconds, prompt, DrawOptions(**draw))
+        return completion.inbetween(self, start, end, seconds, prompt, DrawOptions(**draw))
 
     def compose(
         self,
@@ -466,4 +384,4 @@ class MotionGPT3(Network, Pretrained):
         Raises:
             MotionGPT3Error: no prompt, an empty or endless one, or a number out of range.
         """
-        return continuing.compose(self, prompts, DrawOptions(**draw))[0]
+        return completion.compose(self, prompts, DrawOptions(**draw))[0]

@@ -219,14 +219,24 @@ def _check_words(config: MotionGPT3Config, prompt: str | None, draw: DrawOptions
     check_generate(config, ["someone moves" if prompt is None else prompt], None, 1, draw)
 
 
-def _check_given(config: MotionGPT3Config, motion: Motion, what: str) -> None:
+def check_motion(motion: Any, name: str) -> None:
+    """Refuse what is no motion or has another skeleton; `name` says which one."""
     if not isinstance(motion, Motion):
-        raise MotionGPT3Error(f"{what} must be a Motion, not {type(motion).__name__}")
+        raise MotionGPT3Error(f"{name} must be a Motion, not {type(motion).__name__}")
     if motion.skeleton != HUMANML3D:
-        raise MotionGPT3Error(f"{what} has another skeleton than the 22 joints of HumanML3D")
+        raise MotionGPT3Error(f"{name} has another skeleton than the 22 joints of HumanML3D")
+
+
+def too_short(config: MotionGPT3Config, motion: Motion, name: str) -> MotionGPT3Error:
+    """The refusal of a motion of which the model reads more."""
     least = config.vae.min_frames / config.fps
-    if motion.seconds < least - 1e-6:
-        raise MotionGPT3Error(f"{what} has {motion.seconds:.3g} s; the model reads {least:g} s or more")
+    return MotionGPT3Error(f"{name} has {motion.seconds:.3g} s; the model reads {least:g} s or more")
+
+
+def _check_given(config: MotionGPT3Config, motion: Motion, name: str) -> None:
+    check_motion(motion, name)
+    if motion.seconds < config.vae.min_frames / config.fps - 1e-6:
+        raise too_short(config, motion, name)
 
 
 def _pair(item: Any) -> tuple[str, float]:

@@ -1,7 +1,8 @@
 """Words and motions in one line: where every token of a batch of sequences stands, and which of them are learned.
 
-A sequence is a row of pieces. A motion, shown or drawn, is enclosed by <start_of_motion> and <end_of_motion>, which are
-text tokens; its own tokens belong to the motion stream.
+A sequence is a row of pieces: text, motions that the model reads (input) and motions that it makes (output). A motion
+is enclosed by <start_of_motion> and <end_of_motion>, which are text tokens; its own tokens belong to the motion stream.
+`pack` turns rows of pieces into tensors, which `Network.forward` takes.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 IGNORE = -100
-"""Target of a token that nothing is learned from."""
+"""Target of a token that nothing is learned from: what PyTorch's cross entropy leaves out."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class TextPiece:
 
 @dataclass(frozen=True)
 class InputMotion:
-    """A motion that is read: number `motion` of the batch's shown motions.
+    """A motion that is read: number `motion` of the batch's input motions.
 
     `opened`: <start_of_motion> stands before it already.
     """
@@ -37,7 +38,7 @@ class InputMotion:
 
 @dataclass(frozen=True)
 class OutputMotion:
-    """A motion that is made: number `motion` of the batch's drawn motions; `opened` as in `InputMotion`.
+    """A motion that is made: number `motion` of the batch's output motions; `opened` as in `InputMotion`.
 
     `learn`: the model is trained to write <start_of_motion>, that is, to decide that a motion follows.
     """
@@ -53,12 +54,12 @@ Row = Sequence[Piece]
 
 @dataclass(frozen=True)
 class MotionTokens:
-    """What a layout must know about a model: its two special tokens and how many motion tokens a motion takes."""
+    """What `pack` must know of a model: its two special tokens, and the tokens of an input and of an output motion."""
 
     start: int
     end: int
-    shown: int
-    drawn: int
+    inputs: int
+    outputs: int
 
 
 @dataclass(frozen=True)
@@ -70,10 +71,10 @@ class PackedSequences:
         positions: (B, T) their places on the line both streams share.
         mask: (B, T) True for a real token.
         targets: (B, T) the id that follows each text token where it is learned, else IGNORE.
-        slots: (B, M) index of each motion token among all shown motions' tokens, then all drawn ones'.
+        slots: (B, M) index of each motion token among all input motions' tokens, then all output ones'.
         slot_positions: (B, M).
         slot_mask: (B, M).
-        drawn: (R, tokens of a drawn motion) where each drawn motion's tokens lie in the flattened (B * M).
+        outputs: (R, tokens of an output motion) where each output motion's tokens lie in the flattened (B * M).
         ends: (B,) the next free place of each sequence.
     """
 
@@ -84,7 +85,7 @@ class PackedSequences:
     slots: Tensor
     slot_positions: Tensor
     slot_mask: Tensor
-    drawn: Tensor
+    outputs: Tensor
     ends: Tensor
 
     def to(self, device: torch.device) -> PackedSequences:
@@ -95,37 +96,64 @@ class PackedSequences:
 def pack(rows: Sequence[Row], tokens: MotionTokens, starts: Sequence[int] | None = None) -> PackedSequences:
     """Place the tokens of rows one after the other.
 
-    A drawn motion at the end of a row is left open: no token sees its <end_of_motion>.
+    An output motion at the end of a row is left open: no token sees its <end_of_motion>.
 
     Args:
-        rows: B sequences; every drawn motion of the batch appears once.
+        rows: B sequences; every output motion of the batch appears once.
         tokens: of the model.
         starts: (B,) place of each row's first token; None: 0.
     """
-    shown = 1 + max((p.motion for row in rows for p in row if isinstance(p, InputMotion)), default=-1)
-    lines = [_Line(start, tokens, shown * tokens.shown) for start in starts or [0] * len(rows)]
-    for line, row in zip(lines, rows, strict=True):
-        for number, piece in enumerate(row, start=1):
-            line.add(piece, number == len(row))
-    width = max((len(line.slots) for line in lines), default=0)
-    spans = {}
-    for number, line in enumerate(lines):
-        for motion, first in line.drawn.items():
-            spans[motion] = [number * width + first + k for k in range(tokens.drawn)]
-    drawn = torch.tensor([spans[motion] for motion in sorted(spans)], dtype=torch.long)
-    ids, mask = _pad([line.ids for line in lines])
-    slots, slot_mask = _pad([line.slots for line in lines])
-    return PackedSequences(
-        ids,
-        _pad([line.positions for line in lines])[0],
-        mask,
-        _pad([line.targets for line in lines], IGNORE)[0],
-        slots,
-        _pad([line.slot_positions for line in lines])[0],
-        slot_mask,
-        drawn.view(-1, tokens.drawn),
-        torch.tensor([line.place for line in lines]),
-    )
+    starts = [0] * len(rows) if starts is None else starts
+    inputs = 1 + max((p.motion for row in rows for p in row if isinstance(p, InputMotion)), default=-1)
+    first_output = inputs * tokens.inputs
+    lines = [_spell(row, tokens, first_output) for row in rows]
+    text, motion = [], []
+    for start, line in zip(starts, lines, strict=True):
+        following = [*line, (False, 0, False)][1:]
+        places = range(start, start + len(line))
+        text.append(
+            [
+                (number, place, after if is_text and learn else IGNORE)
+                for place, (mine, number, _), (is_text, after, learn) in zip(places, line, following, strict=True)
+                if mine
+            ]
+        )
+        motion.append([(slot, place) for place, (is_text, slot, _) in zip(places, line, strict=True) if not is_text])
+    ids, mask = pad_ids([[number for number, _, _ in row] for row in text])
+    positions, _ = pad_ids([[place for _, place, _ in row] for row in text])
+    targets, _ = pad_ids([[target for _, _, target in row] for row in text], IGNORE)
+    slots, slot_mask = pad_ids([[slot for slot, _ in row] for row in motion])
+    slot_positions, _ = pad_ids([[place for _, place in row] for row in motion])
+    made = ((slots >= first_output) & slot_mask).flatten().nonzero()[:, 0]
+    outputs = made[slots.flatten()[made].argsort()].view(-1, tokens.outputs)
+    ends = torch.tensor([start + len(line) for start, line in zip(starts, lines, strict=True)])
+    return PackedSequences(ids, positions, mask, targets, slots, slot_positions, slot_mask, outputs, ends)
+
+
+def _spell(row: Row, tokens: MotionTokens, first_output: int) -> list[tuple[bool, int, bool]]:
+    """Every token of a row in order: whether it is text, its id or its slot, and whether it is learned."""
+    line: list[tuple[bool, int, bool]] = []
+    for number, piece in enumerate(row, start=1):
+        if isinstance(piece, TextPiece):
+            line += [(True, token, piece.learn) for token in piece.ids]
+            continue
+        output = isinstance(piece, OutputMotion)
+        if not piece.opened:
+            line.append((True, tokens.start, isinstance(piece, OutputMotion) and piece.learn))
+        count, offset = (tokens.outputs, first_output) if output else (tokens.inputs, 0)
+        line += [(False, offset + piece.motion * count + k, False) for k in range(count)]
+        if not (output and number == len(row)):
+            line.append((True, tokens.end, False))
+    return line
+
+
+def pack_outputs(starts: Tensor, count: int) -> PackedSequences:
+    """One opened output motion of `count` tokens in each row, from the places `starts` (B,) on."""
+    slots = torch.arange(len(starts) * count, device=starts.device).view(-1, count)
+    mask = torch.ones_like(slots, dtype=torch.bool)
+    places = starts.unsqueeze(1) + torch.arange(count, device=starts.device)
+    nothing = slots[:, :0]
+    return PackedSequences(nothing, nothing, mask[:, :0], nothing, slots, places, mask, slots, starts + count)
 
 
 def split_at_motion(rows: Sequence[Row], start: int) -> tuple[list[list[int]], list[list[Piece]]]:
@@ -144,52 +172,9 @@ def split_at_motion(rows: Sequence[Row], start: int) -> tuple[list[list[int]], l
     return heads, tails
 
 
-class _Line:
-    """One sequence being written."""
-
-    def __init__(self, start: int, tokens: MotionTokens, first_drawn: int) -> None:
-        self.place = start
-        self.tokens = tokens
-        self.first_drawn = first_drawn
-        self.ids: list[int] = []
-        self.positions: list[int] = []
-        self.targets: list[int] = []
-        self.slots: list[int] = []
-        self.slot_positions: list[int] = []
-        self.drawn: dict[int, int] = {}
-
-    def add(self, piece: Piece, last: bool) -> None:
-        if isinstance(piece, TextPiece):
-            for number in piece.ids:
-                self._word(number, piece.learn)
-            return
-        if not piece.opened:
-            self._word(self.tokens.start, isinstance(piece, OutputMotion) and piece.learn)
-        count = self.tokens.drawn if isinstance(piece, OutputMotion) else self.tokens.shown
-        offset = self.first_drawn if isinstance(piece, OutputMotion) else 0
-        if isinstance(piece, OutputMotion):
-            self.drawn[piece.motion] = len(self.slots)
-        self.slots += [offset + piece.motion * count + k for k in range(count)]
-        self.slot_positions += [self.place + k for k in range(count)]
-        self.place += count
-        if not (last and isinstance(piece, OutputMotion)):
-            self._word(self.tokens.end, False)
-
-    def _word(self, number: int, learn: bool) -> None:
-        """Append a token; the token before it learns to predict it, if that is a text token too."""
-        if learn and self.positions and self.positions[-1] == self.place - 1:
-            self.targets[-1] = number
-        self.ids.append(number)
-        self.positions.append(self.place)
-        self.targets.append(IGNORE)
-        self.place += 1
-
-
-def _pad(rows: Sequence[Sequence[int]], filler: int = 0) -> tuple[Tensor, Tensor]:
+def pad_ids(rows: Sequence[Sequence[int]], filler: int = 0) -> tuple[Tensor, Tensor]:
     """(B, longest) long, filled up on the right, and (B, longest) bool: what is real."""
+    longest = max(map(len, rows), default=0)
+    table = torch.tensor([[*row, *[filler] * (longest - len(row))] for row in rows], dtype=torch.long)
     lengths = torch.tensor([len(row) for row in rows])
-    width = int(lengths.max()) if len(rows) else 0
-    table = torch.full((len(rows), width), filler, dtype=torch.long)
-    for line, row in zip(table, rows, strict=True):
-        line[: len(row)] = torch.tensor(row, dtype=torch.long)
-    return table, torch.arange(width) < lengths.unsqueeze(1)
+    return table.view(len(rows), longest), torch.arange(longest) < lengths.unsqueeze(1)

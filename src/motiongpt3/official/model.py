@@ -17,11 +17,10 @@ import torch
 from torch import Tensor
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.models.bimodal import BimodalTransformer, KVCache
-from motiongpt3.models.captioning import sentence
+from motiongpt3.models.bimodal import KVCache
 from motiongpt3.models.chat import Chat, Reply, read_messages
 from motiongpt3.models.config import MotionGPT3Config, Profile
-from motiongpt3.models.decoding import GenerationConfig, TextDecoder, logits_after
+from motiongpt3.models.decoding import GenerationConfig, TextDecoder, sentence
 from motiongpt3.models.motiongpt3 import MotionGPT3
 from motiongpt3.models.network import encode_motions
 from motiongpt3.models.request import (
@@ -67,17 +66,13 @@ class OfficialMotionGPT3(MotionGPT3):
     """The official model; `MotionGPT3.from_pretrained` returns it for a folder of `motiongpt3 convert official`."""
 
     interface = "holders"
+    isolated = "bias"
 
     def _make_interface(self) -> None:
         config = self.config
         if config.vae.latent_tokens != 1:
             raise MotionGPT3Error("the official interface is for a VAE with one latent token")
         self.holders = Holders(config.queries, config.vae.latent_channels, config.motion_width)
-
-    @property
-    def transformer(self) -> BimodalTransformer:
-        """The two streams as one transformer; where they are apart, the other's tokens count as bias."""
-        return BimodalTransformer(self.backbone.stream, self.motion, self.config.shared_layers, isolated="bias")
 
     def rows(self, task: OfficialTask, captions: Sequence[str]) -> OfficialRows:
         """What the model continues, for each caption; tasks without a caption take an empty one."""
@@ -118,8 +113,8 @@ class OfficialMotionGPT3(MotionGPT3):
         return self.config.profile == "official"
 
     @property
-    def _least_frames(self) -> int:
-        return 1 if self._official else super()._least_frames
+    def least_frames(self) -> int:
+        return 1 if self._official else super().least_frames
 
     @torch.inference_mode()
     def encode_prompts(self, requests: Sequence[MotionRequest]) -> tuple[Tensor, list[int]]:
@@ -157,7 +152,7 @@ class OfficialMotionGPT3(MotionGPT3):
         text, motion = rows.tokens(self.backbone, self.holders, given)
         states, _ = self.transformer(text, motion, cache)
         assert states is not None
-        return logits_after(self.backbone, states, text.mask), cache
+        return self.backbone.logits_after(states, text.mask), cache
 
     @torch.inference_mode()
     def write(
@@ -170,9 +165,9 @@ class OfficialMotionGPT3(MotionGPT3):
         """Words after `rows`, which end in words: ids of each row. Motions are neither opened nor closed."""
         logits, cache = self.read_rows(rows, given)
         special = (self.backbone.start_of_motion, self.backbone.end_of_motion)
-        writer = TextDecoder(self.backbone, self.transformer)
-        decoding = replace(decoding, forbidden=special)
-        return writer.write(logits, cache, cache.next_position(), decoding, [self.backbone.eos_id], seeds)
+        decoder, decoding = TextDecoder(self.backbone, self.transformer), replace(decoding, forbidden=special)
+        answers = decoder.generate(logits, cache, cache.next_position(), decoding, [self.backbone.eos_id], seeds)
+        return [ids for ids, _ in answers]
 
     def describe(self, motions: Sequence[Motion], decoding: GenerationConfig, seeds: Sequence[int]) -> list[str]:
         """A caption of each motion; with the official repetition penalty and length unless others are asked for."""
@@ -192,7 +187,7 @@ class OfficialMotionGPT3(MotionGPT3):
         frames: int,
         prompt: str | None,
         seed: int,
-        draw: DrawOptions,
+        draw: DrawOptions = DEFAULT_DRAW,
     ) -> Motion:
         """As `MotionGPT3.draw_window`.
 
@@ -232,9 +227,9 @@ class OfficialMotionGPT3(MotionGPT3):
         logits, cache = self.read_rows(OfficialRows.of(backbone, [ids]), given)
         start = backbone.start_of_motion
         decoding = decoding or DECODING
-        decoding = replace(decoding, forbidden=(*decoding.forbidden, backbone.end_of_motion))
-        writer = TextDecoder(backbone, self.transformer)
-        said, ended = writer.speak(logits, cache, cache.next_position(), decoding, [backbone.eos_id, start], seed)
+        decoding = replace(decoding, beams=1, forbidden=(*decoding.forbidden, backbone.end_of_motion))
+        decoder, ends = TextDecoder(backbone, self.transformer), [backbone.eos_id, start]
+        [(said, ended)] = decoder.generate(logits, cache, cache.next_position(), decoding, ends, [seed])
         text = sentence(backbone.decode(said))
         if ended != start:
             return Reply(text)

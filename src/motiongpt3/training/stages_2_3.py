@@ -145,13 +145,13 @@ class AlignTraining(TrainingModule):
                 cache, places = model.encode_text(list(different))
             picked = torch.tensor([different[tuple(head)] for head in heads], device=self.device)
             cache, starts = cache.select(picked), places[picked].tolist()
-        layout = pack(rows, model.motion_tokens, starts).to(self.device)
+        packed = pack(rows, model.motion_tokens, starts).to(self.device)
         read = EncodedMotions(motions.latents[shown], motions.frames[shown])
         with attention_kernel(self.kernel):
-            words, hidden = model(layout, read, motions.frames[drawn] if drawn else None, cache)
-        learned = layout.targets != IGNORE
+            words, hidden = model(packed, read, model.query_tokens(motions.frames[drawn]) if drawn else None, cache)
+        learned = packed.targets != IGNORE
         said = words[learned] if words is not None else model.backbone.embedding[:0]
-        return model.backbone.logits(said), layout.targets[learned], hidden
+        return model.backbone.logits(said), packed.targets[learned], hidden
 
     def step(self, seed: int) -> tuple[Tensor, dict[str, Tensor], Callable[[], Iterable[str]]]:
         """See `TrainingModule`."""
