@@ -74,7 +74,7 @@ def prompts(argv: Sequence[str]) -> int:
                 reports[kind] = evaluate_prompts(generate, cases[kind], range(options.seeds))
         if file:
             with atomic_path(file) as temporary:
-                content: dict[str, Any] = {kind: json.loads(report.to_json()) for kind, report in reports.items()}
+                content: dict[str, Any] = {kind: report.as_dict() for kind, report in reports.items()}
                 content["made_with"] = made_with(options.model)
                 temporary.write_text(json.dumps(content, indent=2) + "\n")
     for kind, report in reports.items():

@@ -1,7 +1,8 @@
 """The text-motion evaluator of Guo et al. 2022, "Generating Diverse and Natural 3D Human Motions from Text".
 
 Three networks that map captions and motions into one space: R-precision, MM-Dist, FID and diversity on HumanML3D are
-distances in it. `motiongpt3 convert evaluator` makes it from the published weights (`finest.tar`).
+distances in it. `motiongpt3 convert evaluator` makes it from the published weights (`finest.tar`). `WordVectors` read
+captions for it, from a user's own files; `GuoTextMotion` has the interface of our own evaluator.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.evaluation.metrics.language import lemma_tokens
+from motiongpt3.motion.features import joints_to_features
+from motiongpt3.motion.motion import Motion
 from motiongpt3.serialization import load_weights, parse_config, read_config, write_folder
 
 GUO_KIND = "guo_evaluator"
@@ -164,16 +167,15 @@ def _check_lengths(lengths: Tensor, x: Tensor, least: int, unit: str) -> None:
         raise MotionGPT3Error(f"lengths must be {len(x)} numbers of {unit}, each {least} to {x.shape[1]}")
 
 
-# Captions as Guo et al.'s evaluator reads them: lemmas with word vectors and word classes, from a user's own files.
-
 CLASSES = (
     "VERB", "NOUN", "DET", "ADP", "NUM", "AUX", "PRON", "ADJ", "ADV",
     "Loc_VIP", "Body_VIP", "Obj_VIP", "Act_VIP", "Desc_VIP", "OTHER",
 )  # fmt: skip
 """The networks' inputs in order: parts of speech, then lists of words for places, bodies, objects, acts, manners."""
 MAX_WORDS = 20
-"""Words of a caption that are read, the marks of start and end not counted."""
+"""Words of a caption that are read, the marks of start and end not counted: as Guo et al. do."""
 MAX_WORD_BYTES = 1 << 28
+"""Of a file with words: 256 MiB, a hundred times what is published."""
 
 Token = tuple[str, str]
 """A lemma and its part of speech."""
@@ -249,9 +251,8 @@ class WordVectors:
         """Captions -> words (B, n, D), classes (B, n, 15) one-hot, lengths (B,), marks of start and end included."""
         rows = []
         for text in texts:
-            tokens = self.tokens.get(_plain(text)) or [
-                (word, self.usual.get(word, "OTHER")) for word in lemma_tokens(text)
-            ]
+            guessed = ((word, self.usual.get(word, "OTHER")) for word in lemma_tokens(text))
+            tokens = self.tokens.get(_plain(text)) or list(guessed)
             rows.append([("sos", "OTHER"), *tokens[:MAX_WORDS], ("eos", "OTHER")])
         lengths = torch.tensor([len(row) for row in rows])
         words = torch.zeros(len(rows), int(lengths.max()), self.vectors.shape[1])
@@ -263,9 +264,6 @@ class WordVectors:
                 name = self.vip.get(word, part if part in CLASSES else "OTHER") if known else "OTHER"
                 classes[at, n, CLASSES.index(name)] = 1
         return words, classes, lengths
-
-    def _guessed(self, text: str) -> list[Token]:
-        return [(word, self.usual.get(word, "OTHER")) for word in lemma_tokens(text)]
 
 
 def _plain(text: str) -> str:
@@ -298,3 +296,47 @@ def _bytes(file: Path) -> bytes:
     if len(data) > MAX_WORD_BYTES:
         raise ValueError(f"{file.name} is far too large")
     return data
+
+
+PADDED_FRAMES = 200
+"""Frames that clips are padded to where the evaluator stops at their end: its convolutions look just past it."""
+
+
+class GuoTextMotion:
+    """Guo et al.'s networks as a text-motion evaluator.
+
+    Features are computed from joints, of recorded and of generated motions alike.
+
+    Args:
+        network: in eval mode.
+        sha256: of its weights.
+        packed: stop at each clip's end. Otherwise motions that are embedded together are padded to the longest of them
+            and the padding is read too, as the evaluations of MotionGPT and MotionGPT3 do.
+        words: what captions are read with; None: they cannot be.
+    """
+
+    def __init__(self, network: GuoEvaluator, sha256: str, packed: bool, words: WordVectors | None = None) -> None:
+        self.network, self.sha256, self.packed, self.words = network, sha256, packed, words
+        self.channels = network.config.channels
+        self.name = f"Guo et al., {'packed' if packed else 'unpacked'}"
+
+    @torch.inference_mode()
+    def embed_motions(self, motions: Sequence[Motion]) -> Tensor:
+        """Motions at 20 fps, of 4 to 200 frames -> (N, D) float32; one batch."""
+        lengths = torch.tensor([len(motion) for motion in motions])
+        device = self.network.feature_mean.device
+        longest = max(PADDED_FRAMES, int(lengths.max())) if self.packed else int(lengths.max())
+        padded = torch.zeros(len(motions), longest, self.network.config.features, device=device)
+        for row, motion in zip(padded, motions, strict=True):
+            features = joints_to_features(torch.from_numpy(motion.joints.copy())).to(device)
+            row[: len(motion)] = self.network.normalise(features)
+        return self.network.embed_motion(padded, lengths, self.packed).float().cpu()
+
+    @torch.inference_mode()
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """Captions -> (N, D) float32; NaN without word vectors."""
+        if self.words is None:
+            return torch.full((len(texts), self.channels), torch.nan)
+        device = self.network.feature_mean.device
+        words, classes, lengths = (one.to(device) for one in self.words(texts))
+        return self.network.embed_text(words, classes, lengths).float().cpu()

@@ -234,23 +234,17 @@ def warn_of_size(protocol: Protocol, items: Sequence[Item], channels: int, task:
 
     labels = labels_of(protocol, items)
     groups = make_groups(len(items), protocol.group, None, None if labels is None else torch.tensor(labels))
+    size, undefined = len(items), []
     if task in ("t2m", "m2t") and not len(groups):
         kind = " of different labels" if protocol.labels else ""
-        warnings.warn(
-            f"{len(items)} clips hold no group of {protocol.group}{kind}: R-precision and MM-Dist are undefined",
-            stacklevel=2,
-        )
-    if task != "m2t" and len(items) <= channels:
-        warnings.warn(
-            f"{len(items)} clips are fewer than the {channels + 1} that FID needs in {channels} dimensions: it is "
-            "undefined",
-            stacklevel=2,
-        )
-    if task == "t2m" and len(items) < protocol.diversity_pairs:
-        warnings.warn(
-            f"{len(items)} clips are fewer than the {protocol.diversity_pairs} of a draw: diversity is undefined",
-            stacklevel=2,
-        )
+        undefined.append(f"hold no group of {protocol.group}{kind}: R-precision and MM-Dist are undefined")
+    if task != "m2t" and size <= channels:
+        needed = f"the {channels + 1} that FID needs in {channels} dimensions"
+        undefined.append(f"are fewer than {needed}: it is undefined")
+    if task == "t2m" and size < protocol.diversity_pairs:
+        undefined.append(f"are fewer than the {protocol.diversity_pairs} of a draw: diversity is undefined")
+    for reason in undefined:
+        warnings.warn(f"{size} clips {reason}", stacklevel=2)
 
 
 def plan(protocol: Protocol, items: Sequence[Item], repeat: int, seed: int) -> list[Take]:

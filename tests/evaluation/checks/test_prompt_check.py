@@ -104,7 +104,7 @@ def test_a_model_that_stands_still_scores_nothing() -> None:
     assert report.score == report.shuffled == report.margin == 0
     assert max(count for count, _, _ in calls) <= 50
     assert {seed for _, _, seed in calls} == {5, 6}
-    content = json.loads(report.to_json())
+    content = json.loads(json.dumps(report.as_dict()))
     assert content["seeds"] == [5, 6]
     assert len(content["prompts"]) == len(cases)
     assert "0.0% right" in report.table()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -38,36 +37,39 @@ class PromptCase:
 
 @dataclass(frozen=True)
 class PromptResult:
-    """What came of one prompt.
-
-    Attributes:
-        case: the prompt.
-        right: per seed, whether its action was seen.
-        seen: per seed, all actions whose rules said yes.
-    """
+    """What came of one prompt: per seed, all actions whose rules said yes."""
 
     case: PromptCase
-    right: tuple[bool, ...]
     seen: tuple[tuple[str, ...], ...]
+
+    @property
+    def right(self) -> tuple[bool, ...]:
+        """Per seed, whether its action was seen."""
+        return tuple(self.case.action in seen for seen in self.seen)
 
 
 @dataclass(frozen=True)
 class PromptReport:
-    """Scores as fractions of all motions, one per prompt and seed.
+    """The results of all prompts; scores are fractions of all motions, one per prompt and seed."""
 
-    Attributes:
-        score: motions that show their prompt's action.
-        shuffled: the same with the prompts shuffled among the motions, averaged over all permutations. With N motions
-            that is the mean of rule j on motion i over all N x N pairs (i, j), so no permutation needs to be drawn.
-            Lenient rules, or a model that always moves alike, raise it.
-        seeds: the seeds.
-        results: per prompt.
-    """
-
-    score: float
-    shuffled: float
     seeds: tuple[int, ...]
     results: tuple[PromptResult, ...]
+
+    @property
+    def score(self) -> float:
+        """Motions that show their prompt's action."""
+        return float(np.mean([result.right for result in self.results]))
+
+    @property
+    def shuffled(self) -> float:
+        """The score with the prompts shuffled among the motions, averaged over all permutations.
+
+        With N motions that is the mean of rule j on motion i over all N x N pairs (i, j), so no permutation needs to be
+        drawn. Lenient rules, or a model that always moves alike, raise it.
+        """
+        actions = [result.case.action for result in self.results]
+        motions = [seen for result in self.results for seen in result.seen]
+        return float(np.mean([[action in seen for action in actions] for seen in motions]))
 
     @property
     def margin(self) -> float:
@@ -82,9 +84,9 @@ class PromptReport:
             right.setdefault(result.case.action, []).extend(result.right)
         return {action: float(np.mean(values)) for action, values in right.items()}
 
-    def to_json(self) -> str:
-        """All of it as a JSON object."""
-        content = {
+    def as_dict(self) -> dict[str, Any]:
+        """All of it, for JSON."""
+        return {
             "score": self.score,
             "shuffled": self.shuffled,
             "margin": self.margin,
@@ -95,7 +97,6 @@ class PromptReport:
                 for result in self.results
             ],
         }
-        return json.dumps(content, indent=2)
 
     def table(self) -> str:
         """One line per action with its failed prompts and what was seen instead, then the totals."""
@@ -158,12 +159,10 @@ def evaluate_prompts(
     for case in cases:
         if case.action not in RULES:
             raise MotionGPT3Error(f"no rule for the action {case.action!r}; known are: {', '.join(RULES)}")
-    names = list(RULES)
-    # verdicts[i, s, a]: rule a on the motion of prompt i and seed s.
-    verdicts = np.zeros((len(cases), len(seeds), len(names)), dtype=bool)
+    seen: list[list[tuple[str, ...]]] = [[] for _ in cases]
     for seconds in sorted({case.seconds for case in cases}):
         same = [i for i, case in enumerate(cases) if case.seconds == seconds]
-        for s, seed in enumerate(seeds):
+        for seed in seeds:
             for start in range(0, len(same), batch_size):
                 batch = same[start : start + batch_size]
                 motions = generate([cases[i].text for i in batch], seconds, seed)
@@ -171,18 +170,9 @@ def evaluate_prompts(
                     raise MotionGPT3Error(f"asked for {len(batch)} motions, got {len(motions)}")
                 for i, motion in zip(batch, motions, strict=True):
                     body = Measures(motion)
-                    verdicts[i, s] = [RULES[name](body) for name in names]
-    wanted = np.array([names.index(case.action) for case in cases])
-    right = verdicts[np.arange(len(cases)), :, wanted]
-    results = tuple(
-        PromptResult(
-            case,
-            tuple(bool(value) for value in right[i]),
-            tuple(tuple(name for name, yes in zip(names, row, strict=True) if yes) for row in verdicts[i]),
-        )
-        for i, case in enumerate(cases)
-    )
-    return PromptReport(float(right.mean()), float(verdicts[:, :, wanted].mean()), tuple(seeds), results)
+                    seen[i].append(tuple(name for name, rule in RULES.items() if rule(body)))
+    results = (PromptResult(case, tuple(found)) for case, found in zip(cases, seen, strict=True))
+    return PromptReport(tuple(seeds), tuple(results))
 
 
 @dataclass(frozen=True)
