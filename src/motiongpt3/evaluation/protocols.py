@@ -77,11 +77,6 @@ class Protocol:
     refused: dict[TaskName, str] = field(default_factory=dict, hash=False)
     """Tasks that it does not define, and why."""
 
-    @property
-    def title(self) -> str:
-        """Name and version, as reports print them."""
-        return f"{self.name} {self.version}"
-
     def as_dict(self) -> dict[str, Any]:
         """All of it, for JSON."""
         return asdict(self)

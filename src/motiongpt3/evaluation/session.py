@@ -84,6 +84,11 @@ class EvaluationRequest:
     bertscore: str | None = None
     """Model of BERTScore, see `metrics.language.WordEncoder`; None: it is not computed."""
 
+    @property
+    def draw(self) -> DrawOptions:
+        """Guidance and steps; each motion has a seed of its own."""
+        return DrawOptions(guidance=self.guidance, steps=self.steps)
+
 
 @dataclass(frozen=True)
 class PreparedEvaluation:
@@ -222,33 +227,17 @@ def measured(tools: Any, clips: Sequence[Float32]) -> Measured:
     return Measured(vectors, quality)
 
 
-@dataclass(frozen=True)
-class DrawnBatch:
-    """A batch of motions to draw: a prompt, a duration in frames and a seed each.
+def draw(tools: Any, job: tuple[list[MotionRequest], Float32 | None, DrawOptions]) -> tuple[Measured, Float32]:
+    """Draw a batch of motions and measure them; also hidden states (B, K, width), the same for every seed.
 
-    `hidden` is what the model's queries read of these prompts and durations, where it is known.
+    A job is what is asked, what the model's queries read of it where that is known, and how it is drawn.
     """
-
-    prompts: tuple[str, ...]
-    frames: tuple[int, ...]
-    seeds: tuple[int, ...]
-    hidden: Float32 | None = None
-    guidance: float | None = None
-    steps: int | None = None
-
-
-def draw(tools: Any, batch: DrawnBatch) -> tuple[Measured, Float32]:
-    """Draw a batch of motions and measure them; also hidden states (B, K, width), the same for every seed."""
+    requests, known, options = job
     model = tools.model
-    options = check_draw(model.config, DrawOptions(guidance=batch.guidance, steps=batch.steps))
-    if batch.hidden is None:
-        each = zip(batch.prompts, batch.frames, strict=True)
-        requests = [MotionRequest(prompt, clean_prompt(prompt), frames, 0) for prompt, frames in each]
-        hidden, _ = model.encode_prompts(requests)
-    else:
-        hidden = torch.from_numpy(batch.hidden).to(model.queries.device)
-    clips = model.draw_joints(hidden, batch.frames, batch.seeds, options)
-    return measured(tools, clips), hidden.cpu().numpy()
+    options = check_draw(model.config, options)
+    hidden = model.encode_prompts(requests)[0] if known is None else torch.from_numpy(known).to(model.queries.device)
+    frames, seeds = [request.frames for request in requests], [request.seed for request in requests]
+    return measured(tools, model.draw_joints(hidden, frames, seeds, options)), hidden.cpu().numpy()
 
 
 def embed_texts(tools: Any, texts: Sequence[str]) -> Float32:
@@ -322,7 +311,7 @@ class Session:
         self.captions: dict[tuple[int, int, int], str] = {}
         self.scores: dict[tuple[str, ...], dict[str, float]] = {}
         self._texts: dict[str, Float32] = {}
-        self._hidden: dict[tuple[tuple[str, ...], tuple[int, ...]], Float32] = {}
+        self._hidden: dict[tuple[tuple[str, int | None], ...], Float32] = {}
         self._real: tuple[list[tuple[int, int, int]], Measured] | None = None
 
     def plan(self, repeat: int) -> list[Take]:
@@ -358,15 +347,17 @@ class Session:
         What the model's queries read is remembered while there is room, for a batch as a whole, so that it is the same
         to the last bit whichever repeats ran before.
         """
-        jobs = []
-        for part in batches(range(len(takes)), CLIPS_PER_BATCH):
-            asked = tuple(takes[n].caption for n in part), tuple(takes[n].frames for n in part)
-            seeds = tuple(first + n for n in part)
-            jobs.append(DrawnBatch(*asked, seeds, self._hidden.get(asked), self.request.guidance, self.request.steps))
+        requests = [
+            MotionRequest(take.caption, clean_prompt(take.caption), take.frames, first + n)
+            for n, take in enumerate(takes)
+        ]
+        parts = batches(requests, CLIPS_PER_BATCH)
+        keys = [tuple((request.prompt, request.frames) for request in part) for part in parts]
+        jobs = [(part, self._hidden.get(key), self.request.draw) for part, key in zip(parts, keys, strict=True)]
         made = []
-        for job, (one, hidden) in zip(jobs, self.workers.map(draw, jobs), strict=True):
+        for key, (one, hidden) in zip(keys, self.workers.map(draw, jobs), strict=True):
             if sum(array.nbytes for array in self._hidden.values()) + hidden.nbytes <= MAX_HIDDEN_BYTES:
-                self._hidden[job.prompts, job.frames] = hidden
+                self._hidden[key] = hidden
             self.tick(len(one.vectors))
             made.append(one)
         return Measured.joined(made)

@@ -42,6 +42,7 @@ from motiongpt3.evaluation.session import (
     quality_means,
     retrieval,
 )
+from motiongpt3.models.request import DrawOptions
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.quality import seam_jerk
 from motiongpt3.motion.skeleton import HUMANML3D, Float32
@@ -217,8 +218,7 @@ class CompletionJob:
     start: int
     stop: int
     seeds: tuple[int, ...]
-    guidance: float | None = None
-    steps: int | None = None
+    draw: DrawOptions
 
 
 @dataclass(frozen=True)
@@ -257,7 +257,7 @@ def completion_repeat(session: Session, number: int) -> Outcome:
         first = session.first_seed(number) + 1000 * place
         seeds = tuple(first + 100 * k for k in range(protocol.predictions))  # windows of one clip take seeds in turn
         made_frames = made_span(protocol, item, request.task)
-        jobs.append(CompletionJob(joints, *made_frames, seeds, request.guidance, request.steps))
+        jobs.append(CompletionJob(joints, *made_frames, seeds, request.draw))
     errors = PredictionErrors(protocol.predictions, session.names)
     done: list[CompletedClip] = []
     distances = []
@@ -317,7 +317,9 @@ def complete(tools: Any, job: CompletionJob) -> CompletedClip:
     jerks = np.full(len(job.seeds), np.nan)
     for number, seed in enumerate(job.seeds):
         try:
-            motion = make(*ends, (job.stop - job.start) / FPS, seed=seed, guidance=job.guidance, steps=job.steps)
+            motion = make(
+                *ends, (job.stop - job.start) / FPS, seed=seed, guidance=job.draw.guidance, steps=job.draw.steps
+            )
         except NotFiniteError:
             continue
         made[number] = motion.joints[job.start : job.stop]
