@@ -313,13 +313,12 @@ def complete(tools: Any, job: CompletionJob) -> CompletedClip:
     ends = [recording[: job.start]] + ([recording[job.stop :]] if job.stop < len(recording) else [])
     make = tools.model.predict if len(ends) == 1 else tools.model.inbetween
     seams = [job.start, job.stop][: len(ends)]
+    seconds = (job.stop - job.start) / FPS
     made = np.full((len(job.seeds), job.stop - job.start, *job.joints.shape[1:]), np.nan, np.float32)
     jerks = np.full(len(job.seeds), np.nan)
     for number, seed in enumerate(job.seeds):
         try:
-            motion = make(
-                *ends, (job.stop - job.start) / FPS, seed=seed, guidance=job.draw.guidance, steps=job.draw.steps
-            )
+            motion = make(*ends, seconds, seed=seed, guidance=job.draw.guidance, steps=job.draw.steps)
         except NotFiniteError:
             continue
         made[number] = motion.joints[job.start : job.stop]

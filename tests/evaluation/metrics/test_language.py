@@ -9,12 +9,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sacrebleu.metrics import BLEU
+from torchmetrics.functional.text import bert_score as bert_score_of_torchmetrics
 from torchmetrics.functional.text import bleu_score
 from transformers import BertModel
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.evaluation.metrics import CaptionScores, lower_tokens, raw_tokens
 from motiongpt3.evaluation.metrics.language import TokenVectors, WordEncoder, bert_score, bleu, cider_d, rouge_l
+from motiongpt3.evaluation.tmr import minilm_folder
 
 words = st.lists(st.sampled_from("abcd"), min_size=1, max_size=9)
 
@@ -55,6 +58,18 @@ def test_bleu_agrees_with_torchmetrics(corpus: list[tuple[list[str], list[str]]]
     texts = [" ".join(caption) for caption, _ in corpus]
     theirs = bleu_score(texts, [[" ".join(reference)] for _, reference in corpus], n_gram=n)
     assert bleu([c for c, _ in corpus], [[r] for _, r in corpus], n) == pytest.approx(float(theirs), abs=1e-5)
+
+
+@given(
+    corpus=st.lists(st.tuples(words, st.lists(words, min_size=1, max_size=3)), min_size=1, max_size=4),
+    n=st.integers(1, 4),
+)
+def test_bleu_agrees_with_sacrebleu(corpus: list[tuple[list[str], list[list[str]]]], n: int) -> None:
+    """With several references too, of which the one of closest length counts."""
+    theirs = BLEU(smooth_method="none", tokenize="none", max_ngram_order=n, force=True)
+    streams = [[" ".join(others[k]) if k < len(others) else None for _, others in corpus] for k in range(3)]
+    score = theirs.corpus_score([" ".join(caption) for caption, _ in corpus], streams).score / 100
+    assert bleu([caption for caption, _ in corpus], [others for _, others in corpus], n) == pytest.approx(score)
 
 
 def test_rouge_by_hand() -> None:
@@ -186,6 +201,26 @@ def test_words_of_a_model(tiny_sentences: Path) -> None:
         states = bert(torch.tensor([encode.tokenizer.encode("a person walks").ids]), output_hidden_states=True)
     wanted = torch.nn.functional.normalize(states.hidden_states[1][0], dim=-1)
     torch.testing.assert_close(words["a person walks"].vectors, wanted, atol=1e-5, rtol=1e-5)  # padding is not seen
+
+
+def test_bert_score_agrees_with_torchmetrics() -> None:
+    """The score before it is rescaled, with the same folder, layer, tokens and weights of words.
+
+    Texts come from short to long on both sides: torchmetrics 1.9 sorts by length and undoes it by sorting again.
+    """
+    captions = ["somebody jumps", "a person walks forward", "a person waves with the left hand"]
+    references = ["a person jumps", "somebody walks and then stops", "somebody waves the right hand and turns"]
+    encode = WordEncoder("minilm")
+    score, baseline = bert_score(encode, captions, [[text] for text in references])
+    theirs = bert_score_of_torchmetrics(
+        captions,
+        references,
+        model_name_or_path=str(minilm_folder()),
+        num_layers=encode.layer,
+        idf=True,
+        max_length=16,
+    )["f1"]
+    assert score * (1 - baseline) + baseline == pytest.approx(float(theirs.mean()), abs=1e-6)
 
 
 def test_models_that_are_not_there(tmp_path: Path) -> None:

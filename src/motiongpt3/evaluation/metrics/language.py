@@ -1,8 +1,9 @@
 """How close are captions to what people wrote? BLEU, ROUGE-L, CIDEr-D and BERTScore.
 
 BLEU is own code, for sacrebleu and torchmetrics know the closest reference's length alone, not the shortest one's.
-BERTScore is own code, for torchmetrics' weighs words by the targets of one call: the baseline of unrelated captions,
-with the same weights, cannot be had from it. Both are oracles in the tests.
+BERTScore is own code, for torchmetrics 1.9 pairs texts of different lengths wrongly (it sorts both sides by length and
+sorts again to undo it), and cannot weigh the words of unrelated captions, the baseline, by all references. Both are
+oracles in the tests.
 """
 
 from __future__ import annotations
