@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.skeleton import HUMANML3D, Skeleton
 from motiongpt3.render.canvas import Canvas, Scene, clean_text, font, wrap
-from motiongpt3.render.figure import LEFT, RIGHT, Camera, facing, figure_of, fitted, front
+from motiongpt3.render.figure import LEFT, RIGHT, Camera, capsules_of, facing, fit_camera, front
 
 
 def person(frames: int = 20, velocity: float = 0.0, fps: float = 20.0, caption: str | None = None) -> Motion:
@@ -74,11 +74,11 @@ def test_the_camera_follows_a_long_way_and_keeps_the_person_large() -> None:
 
 def test_nearer_limbs_hide_farther_ones() -> None:
     motion = person()
-    figure = figure_of(HUMANML3D, motion.joints)
-    points = figure.points(motion.joints)[0]
+    body = capsules_of(HUMANML3D, motion.joints)
+    points = body.points(motion.joints)[0]
     from_left = Camera((0, 0.9, 0), np.pi / 2, 0.0, 4.0, 400.0, (160, 160))
     canvas = Canvas(320, 320)
-    canvas.capsules(from_left, figure, points)
+    canvas.capsules(from_left, body, points)
     picture = canvas.pixels()
     assert near(picture, LEFT).sum() > 10 * max(1, near(picture, RIGHT).sum())
 
@@ -86,10 +86,10 @@ def test_nearer_limbs_hide_farther_ones() -> None:
 def test_the_shadow_is_darker_under_a_standing_than_under_a_flying_person() -> None:
     def darkest(height: float) -> float:
         motion = person()
-        figure = figure_of(HUMANML3D, motion.joints)
-        points = figure.points(motion.joints)[0] + np.float32([0, height, 0])
+        body = capsules_of(HUMANML3D, motion.joints)
+        points = body.points(motion.joints)[0] + np.float32([0, height, 0])
         canvas = Canvas(320, 320)
-        canvas.shadow(Camera((0, 0.5, 0), 0.0, 0.3, 5.0, 400.0, (160, 160)), figure, points, -0.03)
+        canvas.shadow(Camera((0, 0.5, 0), 0.0, 0.3, 5.0, 400.0, (160, 160)), body, points, -0.03)
         return float(canvas.colour.min())
 
     assert darkest(0.0) + 30 < darkest(0.6) < 240
@@ -98,7 +98,7 @@ def test_the_shadow_is_darker_under_a_standing_than_under_a_flying_person() -> N
 @given(st.floats(-3.1, 3.1), st.floats(0.0, 0.6), st.integers(0, 1000))
 def test_a_fitted_camera_sees_every_point(azimuth: float, pitch: float, seed: int) -> None:
     points = np.random.default_rng(seed).normal(0, 2, (50, 3)) + 5
-    camera = fitted(points, azimuth, pitch, 700.0, (20, 30, 500, 400), 1.0)
+    camera = fit_camera(points, azimuth, pitch, 700.0, (20, 30, 500, 400), 1.0)
     seen = camera.project(points)
     assert (seen[:, 0] > 18).all()
     assert (seen[:, 0] < 502).all()

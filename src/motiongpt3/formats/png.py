@@ -9,28 +9,28 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from motiongpt3.motion.motion import Motion
+from motiongpt3.motion.skeleton import Float32, Float64
 from motiongpt3.render.canvas import (
     FAINT,
     INK,
     PAPER,
     PATH,
     RULE,
-    SOLE,
     Body,
     Canvas,
-    Floor,
+    Person,
+    Pixels,
     clean_text,
-    floor_level,
     font,
     legend,
     on_floor,
-    skin_of,
     wrap,
 )
-from motiongpt3.render.figure import LEFT, RIGHT, Camera, Figure, facing, figure_of, fitted, front
+from motiongpt3.render.figure import LEFT, RIGHT, fit_camera, front
 from motiongpt3.serialization import atomic_path
 
 WIDTH, SCENE_HEIGHT, HEAD_HEIGHT = 1600, 520, 132
+"""Pixels: as wide as eight people side by side need, and a header of two lines of caption; chosen by eye."""
 
 
 def write(motion: Motion, path: str | Path, body: Body = "capsules") -> None:
@@ -48,96 +48,66 @@ def write(motion: Motion, path: str | Path, body: Body = "capsules") -> None:
         Image.fromarray(picture).save(temporary, format="PNG")
 
 
-def strip(motion: Motion, poses: int = 8, body: Body = "capsules") -> NDArray[np.uint8]:
+def strip(motion: Motion, poses: int = 8, body: Body = "capsules") -> Pixels:
     """The picture that `write` saves, (652, 1600, 3) uint8."""
-    poses = min(poses, len(motion))
-    frames = np.round(np.linspace(0, len(motion) - 1, poses)).astype(int)
-    figure = figure_of(motion.skeleton, motion.joints)
-    skin = skin_of(motion, body)
-    level = floor_level(motion.joints) - (0.0 if skin else SOLE * figure.scale)
-    azimuth, moved, travels = _places(motion, frames, figure)
-    points = figure.points(motion.joints[frames] + moved[:, None])
-    camera = _camera(points, azimuth, level, figure.scale)
+    frames = np.round(np.linspace(0, len(motion) - 1, min(poses, len(motion)))).astype(int)
+    person = Person(motion, body)
+    azimuth, moved = _places(motion, frames, person)
+    points = person.capsules.points(motion.joints[frames] + moved[:, None])
+    frame = (0.035 * WIDTH, 0.05 * SCENE_HEIGHT, 0.965 * WIDTH, 0.87 * SCENE_HEIGHT)
+    focal, nearest = 4.2 * SCENE_HEIGHT, 8.5 * person.scale
+    camera = fit_camera(person.outline(points), azimuth, np.deg2rad(13), focal, frame, nearest)
     canvas = Canvas(WIDTH, SCENE_HEIGHT)
-    tile = 0.5 * (figure.scale if not 0.5 < figure.scale < 2 else 1.0)
-    floor = Floor(camera, WIDTH, SCENE_HEIGHT, level, tile)
-    canvas.clear(floor.draw(camera.target[0], camera.target[2]))
-    ground = on_floor(motion.joints[:, 0], level)
-    if travels:
-        canvas.line(camera, ground, 2.5, PATH, 0.7)
-    ways = facing(motion.joints, motion.skeleton)
-    for pose, frame in enumerate(frames):
-        canvas.shadow(camera, figure, points[pose], level)
-        canvas.arrow(camera, ground[frame] + moved[pose], ways[frame], 0.34 * figure.scale, PATH, 0.8)
+    canvas.clear(person.floor(camera, WIDTH, SCENE_HEIGHT).draw(camera.target[0], camera.target[2]))
+    if not moved.any():
+        canvas.line(camera, person.ground, 2.5, PATH, 0.7)
+    for pose, at in enumerate(frames):
+        person.draw_shadow(canvas, camera, at, points[pose], moved[pose])
     middles = (frames[1:] + frames[:-1]) // 2
-    starts, ends = [0, *middles], [*middles, len(motion) - 1]
-    for pose, (start, end) in enumerate(zip(starts, ends, strict=True)):
+    for pose, (start, end) in enumerate(zip([0, *middles], [*middles, len(motion) - 1], strict=True)):
         for name, colour in (("l_wrist", LEFT), ("r_wrist", RIGHT)):
             if name in motion.skeleton.names and end > start:
                 wrist = motion.joints[start : end + 1, motion.skeleton.index(name)] + moved[pose]
                 canvas.line(camera, wrist, 2.0, colour, 0.4)
-    for pose in range(poses):
-        if skin is None:
-            canvas.capsules(camera, figure, points[pose])
-        else:
-            canvas.skin(camera, skin, int(frames[pose]), moved[pose])
+    for pose, at in enumerate(frames):
+        person.draw(canvas, camera, at, points[pose], moved[pose])
     picture = Image.new("RGB", (WIDTH, HEAD_HEIGHT + SCENE_HEIGHT), PAPER)
     picture.paste(Image.fromarray(canvas.pixels()), (0, HEAD_HEIGHT))
-    _label_times(picture, camera, points, frames, motion.fps, level)
-    _head(picture, motion)
-    _plan(picture, motion, frames, ways)
+    pen, size = ImageDraw.Draw(picture), 18
+    lowest = float(camera.project(on_floor(points, person.level))[..., 1].max())
+    for x, at in zip(camera.project(points[:, 0])[:, 0], frames, strict=True):
+        text = f"{at / motion.fps:.2f} s"
+        place = x - font(size).getlength(text) / 2, HEAD_HEIGHT + min(lowest + 30, SCENE_HEIGHT - 28)
+        pen.text(place, text, fill=INK, font=font(size))
+    _head(picture, motion, person.facing)
+    _plan(picture, motion, frames, person.facing)
     return np.asarray(picture)
 
 
-def _places(motion: Motion, frames: NDArray[np.int64], figure: Figure) -> tuple[float, NDArray[np.float32], bool]:
-    """The camera's azimuth, how far each pose (N, 3) is moved from where it was, and whether poses stay in place."""
+def _places(motion: Motion, frames: NDArray[np.int64], person: Person) -> tuple[float, Float32]:
+    """The camera's azimuth, and how far each pose is moved from where it was, (N, 3); 0 along a path."""
     root = motion.joints[frames, 0].astype(np.float64) * [1, 0, 1]
-    azimuth = front(motion.joints, motion.skeleton) - np.deg2rad(40)
+    face = front(motion.joints, motion.skeleton)
     net = root[-1] - root[0]
-    length = float(np.linalg.norm(net))
-    if 2.2 * figure.scale < length < 11 * figure.scale:
+    if 2.2 * person.scale < float(np.linalg.norm(net)) < 11 * person.scale:
         # Look across the path, from the side that shows more of the front.
         across = float(np.arctan2(net[0], net[2]))
         sides = [across - np.deg2rad(62), across + np.deg2rad(62)]
-        face = front(motion.joints, motion.skeleton)
         side = max(sides, key=lambda angle: float(np.cos(angle - face) - 0.1 * (angle > across)))
         steps = np.diff(root @ [np.cos(side), 0, -np.sin(side)])
-        if (np.abs(steps) > 0.28 * figure.scale).all() and len({*np.sign(steps)}) == 1:
-            return side, np.zeros((len(frames), 3), dtype=np.float32), True
+        if (np.abs(steps) > 0.28 * person.scale).all() and len({*np.sign(steps)}) == 1:
+            return side, np.zeros((len(frames), 3), dtype=np.float32)
+    azimuth = face - np.deg2rad(40)
     right = np.array([np.cos(azimuth), 0.0, -np.sin(azimuth)])
-    spread = (figure.points(motion.joints[frames]) - root[:, None]) @ right
+    spread = (person.capsules.points(motion.joints[frames]) - root[:, None]) @ right
     low, high = spread.min(axis=1), spread.max(axis=1)
-    gaps = np.maximum(high[:-1] - low[1:] + 0.22 * figure.scale, 0.62 * figure.scale)
+    gaps = np.maximum(high[:-1] - low[1:] + 0.22 * person.scale, 0.62 * person.scale)
     at = np.concatenate([[0.0], np.cumsum(gaps)])
-    return azimuth, (at[:, None] * right - root).astype(np.float32), False
+    return azimuth, (at[:, None] * right - root).astype(np.float32)
 
 
-def _camera(points: NDArray[np.float32], azimuth: float, level: float, scale: float) -> Camera:
-    cloud = np.concatenate([points, on_floor(points, level)], axis=1).reshape(-1, 3).astype(np.float64)
-    pad = np.array([0, 0.1 * scale, 0])
-    cloud = np.concatenate([cloud + pad, cloud - pad])
-    frame = (0.035 * WIDTH, 0.05 * SCENE_HEIGHT, 0.965 * WIDTH, 0.87 * SCENE_HEIGHT)
-    return fitted(cloud, azimuth, np.deg2rad(13), 4.2 * SCENE_HEIGHT, frame, 8.5 * scale)
-
-
-def _label_times(
-    picture: Image.Image,
-    camera: Camera,
-    points: NDArray[np.float32],
-    frames: NDArray[np.int64],
-    fps: float,
-    level: float,
-) -> None:
-    pen, size = ImageDraw.Draw(picture), 18
-    seen = camera.project(on_floor(points, level))
-    middle = camera.project(points[:, 0])[:, 0]
-    y = HEAD_HEIGHT + min(float(seen[..., 1].max()) + 30, SCENE_HEIGHT - 28)
-    for pose, frame in enumerate(frames):
-        text = f"{frame / fps:.2f} s"
-        pen.text((middle[pose] - font(size).getlength(text) / 2, y), text, fill=INK, font=font(size))
-
-
-def _head(picture: Image.Image, motion: Motion) -> None:
+def _head(picture: Image.Image, motion: Motion, ways: Float64) -> None:
+    """Caption, numbers and the legend of colours, above the scene."""
     pen, pad = ImageDraw.Draw(picture), 28
     pen.rectangle([0, 0, WIDTH, HEAD_HEIGHT - 1], fill=(255, 255, 255))
     pen.line([(0, HEAD_HEIGHT - 1), (WIDTH, HEAD_HEIGHT - 1)], RULE, 1)
@@ -146,7 +116,6 @@ def _head(picture: Image.Image, motion: Motion) -> None:
         pen.text((pad, 18 + 32 * row), line, fill=INK, font=font(26))
     root = motion.joints[:, 0, [0, 2]].astype(np.float64)
     steps = np.linalg.norm(np.diff(root, axis=0), axis=-1)
-    ways = facing(motion.joints, motion.skeleton)
     turn = np.rad2deg(np.unwrap(np.arctan2(ways[:, 0], ways[:, 1])))
     height = motion.joints[:, 0, 1]
     turned = round(float(turn[-1] - turn[0]))
@@ -163,7 +132,7 @@ def _head(picture: Image.Image, motion: Motion) -> None:
     legend(pen, round(x), HEAD_HEIGHT - 34, 17)
 
 
-def _plan(picture: Image.Image, motion: Motion, frames: NDArray[np.int64], ways: NDArray[np.float64]) -> None:
+def _plan(picture: Image.Image, motion: Motion, frames: NDArray[np.int64], ways: Float64) -> None:
     """The path seen from above, first facing up and left to the left, with the facing at each pose."""
     size, grow = HEAD_HEIGHT - 20, 4
     image = Image.new("RGB", (size * grow, size * grow), (255, 255, 255))

@@ -1,7 +1,9 @@
 """Drawing a motion without a graphics card: a shaded figure on a checkered floor, with its caption.
 
 Every capsule is shaded pixel by pixel with numpy (its projection is a tapered stroke, its normal that of a ball
-rolled along it) into a colour and a depth buffer, edges anti-aliased by coverage. Lines and words are Pillow's.
+rolled along it) into a colour and a depth buffer, edges anti-aliased by coverage; the mannequin is drawn triangle by
+triangle. Lines and words are Pillow's. A renderer of its own, because those of the libraries (pyrender, matplotlib)
+need a graphics driver or take seconds for a frame. Sizes, colours and light are chosen by eye.
 """
 
 from __future__ import annotations
@@ -20,27 +22,36 @@ from PIL import Image, ImageDraw, ImageFont
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.motion import Motion, require_humanml3d
 from motiongpt3.motion.signals import averaged, gaussian
-from motiongpt3.motion.skeleton import Float32
+from motiongpt3.motion.skeleton import Float32, Float64
 from motiongpt3.render.figure import (
     FINE,
     LEFT,
     RIGHT,
     Camera,
-    Figure,
+    Capsules,
+    Colour,
     Skin,
+    capsules_of,
     facing,
-    figure_of,
-    fitted,
+    fit_camera,
     fragments,
     front,
 )
 
-# Words in pictures: cleaning, breaking into lines, the font and the legend of left and right.
-
-Colour = tuple[int, int, int]
+Pixels = NDArray[np.uint8]
+Body = Literal["capsules", "mannequin"]
 
 INK: Colour = (38, 44, 56)
 FAINT: Colour = (128, 136, 150)
+PAPER: Colour = (247, 248, 250)
+RULE: Colour = (222, 226, 232)
+PATH: Colour = (112, 84, 190)
+_LIGHT = np.array([-0.45, -0.72, 0.53], dtype=np.float32)
+"""Where the light comes from: right, down and towards the camera as it sees them."""
+_SHADE = np.array([0.36, 0.38, 0.43], dtype=np.float32)
+"""What is left of red, green and blue in full shadow."""
+SOLE = 0.03
+"""Metres from a toe joint down to the ground under the shoe: HumanML3D puts toe joints at height 0."""
 
 
 def clean_text(text: str, limit: int = 2000) -> str:
@@ -92,18 +103,6 @@ def legend(pen: ImageDraw.ImageDraw, x: int, y: int, size: int) -> None:
         x += round(font(size).getlength(word)) + 2 * size
 
 
-Pixels = NDArray[np.uint8]
-Body = Literal["capsules", "mannequin"]
-
-PAPER: Colour = (247, 248, 250)
-RULE: Colour = (222, 226, 232)
-PATH: Colour = (112, 84, 190)
-_LIGHT = np.array([-0.45, -0.72, 0.53], dtype=np.float32)
-_SHADE = np.array([0.36, 0.38, 0.43], dtype=np.float32)
-SOLE = 0.03
-"""Metres from a toe joint down to the ground under the shoe: HumanML3D puts toe joints at height 0."""
-
-
 class Canvas:
     """A picture being drawn: colour (H, W, 3) 0 to 255 and depth (H, W) in metres, both float32."""
 
@@ -118,21 +117,18 @@ class Canvas:
         self.colour[:] = PAPER if background is None else background
         self.depth.fill(np.inf)
 
-    def capsules(self, camera: Camera, figure: Figure, points: Float32, alpha: float = 1.0) -> None:
-        """Draw a figure whose points are (P, 3), farthest capsule first."""
+    def capsules(self, camera: Camera, body: Capsules, points: Float32) -> None:
+        """Draw a body whose points are (P, 3), farthest capsule first."""
         seen = camera.project(points)
-        start, end = seen[figure.start], seen[figure.end]
+        start, end = seen[body.start], seen[body.end]
         per_metre = camera.focal / np.stack([start[:, 2], end[:, 2]], axis=1)
-        body = camera.project(points[:1])[0, 2]
+        middle = camera.project(points[:1])[0, 2]
         for bone in np.argsort(-(start[:, 2] + end[:, 2])):
-            away = (start[bone, 2] + end[bone, 2]) / 2 - body
-            dim = 1.0 - 0.22 * float(np.clip(away / figure.scale / 0.5, -0.3, 1.0))
-            colour = figure.colours[bone] * dim
-            self._capsule(start[bone], end[bone], figure.radii[bone], per_metre[bone], colour, alpha)
+            away = (start[bone, 2] + end[bone, 2]) / 2 - middle
+            dim = 1.0 - 0.22 * float(np.clip(away / body.scale / 0.5, -0.3, 1.0))
+            self._capsule(start[bone], end[bone], body.radii[bone], per_metre[bone], body.colours[bone] * dim)
 
-    def _capsule(
-        self, a: Float32, b: Float32, radii: Float32, per_metre: Float32, colour: Float32, alpha: float
-    ) -> None:
+    def _capsule(self, a: Float32, b: Float32, radii: Float32, per_metre: Float32, colour: Float32) -> None:
         wide = radii * per_metre
         box = self._box(a, b, float(wide.max()) + 1.0)
         if box is None:
@@ -160,14 +156,13 @@ class Canvas:
         lit = (across_x * _LIGHT[0] + across_y * _LIGHT[1]) / radius + bulge * _LIGHT[2]
         paint = _lit(colour, lit, bulge)
         region = self.colour[rows, columns]
-        region += (cover * alpha)[..., None] * (paint - region)
+        region += cover[..., None] * (paint - region)
         np.copyto(buffer, depth, where=cover > 0.5)
 
-    def skin(self, camera: Camera, skin: Skin, frame: int, shift: Float32 | None = None, alpha: float = 1.0) -> None:
+    def skin(self, camera: Camera, skin: Skin, frame: int, shift: Float32 | float = 0.0) -> None:
         """Draw the mannequin of one frame, moved by (3,) `shift` metres."""
         vertices, normals = skin.surface(frame)
-        if shift is not None:
-            vertices = vertices + shift
+        vertices = vertices + shift
         seen = camera.project(vertices)
         box = self._box(seen[:, :2].min(axis=0), seen[:, :2].max(axis=0), 1.0)
         if box is None:
@@ -190,20 +185,20 @@ class Canvas:
         paint[far >= behind] = 0.0
         blocks = paint.reshape(bottom - top, FINE, right - left, FINE, 4).mean(axis=(1, 3))
         region = self.colour[top:bottom, left:right]
-        region += alpha * (blocks[..., :3] - blocks[..., 3:] * region)
+        region += blocks[..., :3] - blocks[..., 3:] * region
         near = far.reshape(bottom - top, FINE, right - left, FINE).min(axis=(1, 3))
         buffer = self.depth[top:bottom, left:right]
         np.copyto(buffer, near, where=(blocks[..., 3] > 0.5) & (near < buffer))
 
-    def shadow(self, camera: Camera, figure: Figure, points: Float32, level: float) -> None:
-        """Darken the floor y = `level` under a figure: sharp where it touches, soft and weak where it is high."""
+    def shadow(self, camera: Camera, body: Capsules, points: Float32, level: float) -> None:
+        """Darken the floor y = `level` under a body: sharp where it touches, soft and weak where it is high."""
         seen = camera.project(on_floor(points, level))
-        start, end = seen[figure.start], seen[figure.end]
-        above = (points[figure.start, 1] + points[figure.end, 1]) / 2 - level
-        height = np.maximum(above / figure.scale - SOLE, 0.0)
-        reach = (figure.radii.mean(axis=1) * 1.25 + (0.012 + 0.17 * np.minimum(height, 1.2)) * figure.scale) * 1.4
+        start, end = seen[body.start], seen[body.end]
+        above = (points[body.start, 1] + points[body.end, 1]) / 2 - level
+        height = np.maximum(above / body.scale - SOLE, 0.0)
+        reach = (body.radii.mean(axis=1) * 1.25 + (0.012 + 0.17 * np.minimum(height, 1.2)) * body.scale) * 1.4
         dark = 0.035 + 0.26 * np.exp(-height / 0.10)
-        eye = camera.target[1] + camera.distance * np.sin(camera.pitch) - level
+        eye = camera.height_above(level)
         boxes: list[tuple[int, int, int, int]] = []
         passed = np.ones((self.height, self.width), dtype=np.float32)
         for bone in range(len(start)):
@@ -230,22 +225,20 @@ class Canvas:
     def line(self, camera: Camera, points: Float32, width: float, colour: Colour, alpha: float) -> None:
         """A smooth line through (N, 3) points in metres, `width` in pixels."""
         seen = camera.project(points)
-        visible = (seen[:, 2] > camera.near * 1.01) & (np.abs(seen[:, 0]) < 4e3) & (np.abs(seen[:, 1]) < 4e3)
+        visible = camera.is_before(seen) & (np.abs(seen[:, :2]) < 4e3).all(axis=1)
         runs = np.split(np.arange(len(seen)), np.flatnonzero(np.diff(visible.astype(np.int8))) + 1)
         strokes = [seen[run, :2] for run in runs if len(run) > 1 and visible[run[0]]]
         if strokes:
             self._paint(strokes, None, width, colour, alpha)
 
-    def arrow(
-        self, camera: Camera, at: Float32, way: NDArray[np.float64], size: float, colour: Colour, alpha: float
-    ) -> None:
+    def arrow(self, camera: Camera, at: Float32, way: Float64, size: float, colour: Colour, alpha: float) -> None:
         """A flat arrow head on the floor ahead of (3,) `at`, pointing along x, z `way`; `size` in metres."""
         ahead = np.array([way[0], 0.0, way[1]], dtype=np.float32)
         at = at + size * ahead
         side = np.array([-way[1], 0.0, way[0]], dtype=np.float32)
         corners = np.stack([at + 0.75 * size * ahead, at + 0.36 * size * side, at - 0.36 * size * side])
         seen = camera.project(corners)
-        if (seen[:, 2] > camera.near * 1.01).all() and np.abs(seen[:, :2]).max() < 4e3:
+        if camera.is_before(seen).all() and np.abs(seen[:, :2]).max() < 4e3:
             self._paint([], seen[:, :2], 0.0, colour, alpha)
 
     def _paint(
@@ -306,7 +299,7 @@ class Floor:
         self._x, self._z, away = camera.floor(width, height, level)
         self._period = 2.0 * tile
         right, _, ahead = camera.axes
-        eye = camera.target[1] + camera.distance * np.sin(camera.pitch) - level
+        eye = camera.height_above(level)
         with np.errstate(invalid="ignore"):
             across = away / camera.focal  # metres of floor a pixel covers across, and along the view
             deep = across * np.maximum(away / max(eye, 1e-6), 1.0)
@@ -332,6 +325,66 @@ class Floor:
         return np.asarray(picture, dtype=np.float32)
 
 
+class Person:
+    """Someone who plays a motion, ready to be drawn on a floor.
+
+    Attributes:
+        capsules: their body of capsules, which throws the shadow of the mannequin, too.
+        skin: the mannequin, or None where the capsules are drawn.
+        scale: their size, 1 for a person of ordinary size.
+        level: height of the floor under their soles.
+        ground: (T, 3) where the pelvis is above, on the floor.
+        facing: (T, 2) unit x and z of the way they face.
+    """
+
+    def __init__(self, motion: Motion, body: Body) -> None:
+        """MotionGPT3Error: another body, or a mannequin for another skeleton than HumanML3D's."""
+        if body not in get_args(Body):
+            raise MotionGPT3Error(f"a body is drawn as {' or '.join(get_args(Body))}, not {body!r}")
+        if body == "mannequin":
+            require_humanml3d(motion, "mannequin")
+        joints = motion.joints
+        self.capsules = capsules_of(motion.skeleton, joints)
+        self.skin = Skin(motion) if body == "mannequin" else None
+        self.scale = self.capsules.scale
+        lowest = float(joints[..., 1].min())
+        floor = 0.0 if abs(lowest) < 0.5 else lowest  # motions are stored on it, unless they are half a metre off
+        self.level = floor - (0.0 if self.skin else SOLE * self.scale)
+        self.ground = on_floor(joints[:, 0], self.level)
+        self.facing = facing(joints, motion.skeleton)
+
+    def outline(self, points: Float32) -> Float64:
+        """(N, 4 P, 3) what a camera has to see of a body's (N, P, 3) points: a margin, and the shadow."""
+        seen = np.concatenate([points, on_floor(points, self.level)], axis=1).astype(np.float64)
+        margin = np.array([0, 0.1 * self.scale, 0])
+        return np.concatenate([seen + margin, seen - margin], axis=1)
+
+    def floor(self, camera: Camera, width: int, height: int) -> Floor:
+        """The floor with tiles of half a metre, or of half a giant's or a dwarf's."""
+        return Floor(camera, width, height, self.level, 0.5 * (self.scale if not 0.5 < self.scale < 2 else 1.0))
+
+    def draw_shadow(
+        self, canvas: Canvas, camera: Camera, frame: int, points: Float32, shift: Float32 | float = 0.0
+    ) -> None:
+        """Draw on the floor the shadow of (P, 3) points and an arrow where the body faces, moved by `shift`."""
+        canvas.shadow(camera, self.capsules, points, self.level)
+        canvas.arrow(camera, self.ground[frame] + shift, self.facing[frame], 0.34 * self.scale, PATH, 0.8)
+
+    def draw(self, canvas: Canvas, camera: Camera, frame: int, points: Float32, shift: Float32 | float = 0.0) -> None:
+        """Draw the body: the capsules between (P, 3) points, or the mannequin moved by `shift`."""
+        if self.skin is None:
+            canvas.capsules(camera, self.capsules, points)
+        else:
+            canvas.skin(camera, self.skin, frame, shift)
+
+
+def on_floor(points: Float32, level: float) -> Float32:
+    """(..., 3) the points straight below or above on the floor y = `level`."""
+    flat = points.copy()
+    flat[..., 1] = level
+    return flat
+
+
 class Scene:
     """One motion set up for drawing frame by frame.
 
@@ -347,21 +400,13 @@ class Scene:
 
     def __init__(self, motion: Motion, width: int = 800, height: int = 480, body: Body = "capsules") -> None:
         self.motion, self.width, self.height = motion, max(320, width // 2 * 2), max(240, height // 2 * 2)
-        self._panel = 0
         words = clean_text(motion.caption or "")
-        if words:
-            self._panel = round(0.3 * self.width)
-        self._view = self.width - self._panel
-        joints = motion.joints
-        self.figure = figure_of(motion.skeleton, joints)
-        self.skin = skin_of(motion, body)
-        self.level = floor_level(joints) - (0.0 if self.skin else SOLE * self.figure.scale)
-        self._points = self.figure.points(joints)
-        self._root = joints[:, 0]
-        self._facing = facing(joints, motion.skeleton)
+        self._panel = _panel(words, round(0.3 * self.width) if words else 0, self.height)
+        self._view = self.width - self._panel.shape[1]
+        self._person = Person(motion, body)
+        self._points = self._person.capsules.points(motion.joints)
         self._canvas = Canvas(self._view, self.height)
         self._place()
-        self._side = self._draw_panel(words)
 
     def __len__(self) -> int:
         return len(self.motion)
@@ -370,47 +415,37 @@ class Scene:
         return (self.frame(index) for index in range(len(self)))
 
     def _place(self) -> None:
-        scale, view, height = self.figure.scale, self._view, self.height
+        """Choose where the camera stands and goes, and draw the floor that it sees."""
+        person, view, height = self._person, self._view, self.height
         azimuth = front(self.motion.joints, self.motion.skeleton) - np.deg2rad(40)
         frame = (0.06 * view, 0.07 * height, 0.94 * view, 0.92 * height)
+        focal, pitch, nearest = 1.75 * height, np.deg2rad(15), 3.4 * person.scale
         some = slice(None, None, max(1, len(self) // 1000))
-        cloud = np.concatenate([self._points[some], on_floor(self._points[some], self.level)], axis=1).astype(
-            np.float64
-        )
-        pad = np.array([0, 0.1 * scale, 0])
-        cloud = np.concatenate([cloud + pad, cloud - pad], axis=1)
-        focal, pitch, nearest = 1.75 * height, np.deg2rad(15), 3.4 * scale
-        camera = fitted(cloud.reshape(-1, 3), azimuth, pitch, focal, frame, nearest)
+        cloud = person.outline(self._points[some])
         self._track = np.zeros((len(self), 3))
-        if camera.scale * 1.7 * scale < 0.34 * height:
-            self._track = averaged(self._root * [1.0, 0.0, 1.0], gaussian(0.6 * self.motion.fps), "held")
-            cloud = cloud - self._track[some, None]
-            camera = fitted(cloud.reshape(-1, 3), azimuth, pitch, focal, frame, nearest)
-        self._camera = camera
-        tile = 0.5 * (scale if not 0.5 < scale < 2 else 1.0)
-        self._floor = Floor(camera, view, height, self.level, tile)
-        self._still = None if self._track.any() else self._floor.draw(camera.target[0], camera.target[2])
+        self._camera = fit_camera(cloud, azimuth, pitch, focal, frame, nearest)
+        if self._camera.scale * 1.7 * person.scale < 0.34 * height:
+            on_way = self.motion.joints[:, 0] * [1.0, 0.0, 1.0]
+            self._track = averaged(on_way, gaussian(0.6 * self.motion.fps), "held")
+            self._camera = fit_camera(cloud - self._track[some, None], azimuth, pitch, focal, frame, nearest)
+        self._floor = person.floor(self._camera, view, height)
+        target = self._camera.target
+        self._still = None if self._track.any() else self._floor.draw(target[0], target[2])
 
     def frame(self, index: int) -> Pixels:
         """(height, width, 3) uint8 picture of one frame."""
-        canvas, scale = self._canvas, self.figure.scale
+        canvas, person, points = self._canvas, self._person, self._points[index]
         camera = self._camera.aim(np.asarray(self._camera.target) + self._track[index])
-        still = self._still
-        canvas.clear(self._floor.draw(camera.target[0], camera.target[2]) if still is None else still)
-        ground = on_floor(self._root, self.level)
+        canvas.clear(self._floor.draw(camera.target[0], camera.target[2]) if self._still is None else self._still)
         step = max(1, len(self) // 400)
-        canvas.line(camera, ground[::step], 2.0, PATH, 0.22)
-        done = np.concatenate([ground[: index + 1 : step], ground[index : index + 1]])
+        canvas.line(camera, person.ground[::step], 2.0, PATH, 0.22)
+        done = np.concatenate([person.ground[: index + 1 : step], person.ground[index : index + 1]])
         canvas.line(camera, done, 3.0, PATH, 0.75)
-        canvas.shadow(camera, self.figure, self._points[index], self.level)
-        canvas.arrow(camera, ground[index], self._facing[index], 0.34 * scale, PATH, 0.8)
-        if self.skin is None:
-            canvas.capsules(camera, self.figure, self._points[index])
-        else:
-            canvas.skin(camera, self.skin, index)
+        person.draw_shadow(canvas, camera, index, points)
+        person.draw(canvas, camera, index, points)
         picture = np.empty((self.height, self.width, 3), dtype=np.uint8)
         picture[:, : self._view] = canvas.pixels()
-        picture[:, self._view :] = self._side
+        picture[:, self._view :] = self._panel
         self._stamp(picture, index)
         return picture
 
@@ -427,41 +462,15 @@ class Scene:
         picture[-thick:] = RULE
         picture[-thick:, : round(self.width * (index + 1) / len(self))] = PATH
 
-    def _draw_panel(self, words: str) -> Pixels:
-        image = Image.new("RGB", (self._panel, self.height), (255, 255, 255))
-        if self._panel:
-            pen, pad, size = ImageDraw.Draw(image), round(0.1 * self._panel), round(0.042 * self.height)
-            pen.line([(0, 0), (0, self.height)], RULE, 1)
-            room = self._panel - 2 * pad
-            lines = wrap(words, size, room, max(1, int((self.height - 7 * size) / (1.35 * size))))
-            for row, line in enumerate(lines):
-                pen.text((pad, pad + row * round(1.35 * size)), line, fill=INK, font=font(size))
-            legend(pen, pad, self.height - round(2.2 * size), round(0.75 * size))
-        return np.asarray(image)
 
-
-def skin_of(motion: Motion, body: Body) -> Skin | None:
-    """What "mannequin" draws; None for capsules.
-
-    Raises:
-        MotionGPT3Error: another body, or a mannequin for another skeleton than HumanML3D's.
-    """
-    if body not in get_args(Body):
-        raise MotionGPT3Error(f"a body is drawn as {' or '.join(get_args(Body))}, not {body!r}")
-    if body == "capsules":
-        return None
-    require_humanml3d(motion, "mannequin")
-    return Skin(motion)
-
-
-def on_floor(points: Float32, level: float) -> Float32:
-    """(..., 3) the points straight below or above on the floor y = `level`."""
-    flat = points.copy()
-    flat[..., 1] = level
-    return flat
-
-
-def floor_level(joints: Float32) -> float:
-    """Height of the floor: 0, as motions are stored, unless the lowest joint is over half a metre from it."""
-    lowest = float(joints[..., 1].min())
-    return 0.0 if abs(lowest) < 0.5 else lowest
+def _panel(words: str, width: int, height: int) -> Pixels:
+    """(height, width, 3) the column with the caption; empty without width."""
+    image = Image.new("RGB", (width, height), (255, 255, 255))
+    if width:
+        pen, pad, size = ImageDraw.Draw(image), round(0.1 * width), round(0.042 * height)
+        pen.line([(0, 0), (0, height)], RULE, 1)
+        lines = wrap(words, size, width - 2 * pad, max(1, int((height - 7 * size) / (1.35 * size))))
+        for row, line in enumerate(lines):
+            pen.text((pad, pad + row * round(1.35 * size)), line, fill=INK, font=font(size))
+        legend(pen, pad, height - round(2.2 * size), round(0.75 * size))
+    return np.asarray(image)

@@ -1,4 +1,4 @@
-"""The body that is drawn: which capsules hang on which joints, how thick, in which colour."""
+"""Who is drawn, and from where: capsules around the joints, the mannequin's surface in each frame, and a camera."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from motiongpt3.characters.mannequin import NODES, mannequin, rest_places, rig_p
 from motiongpt3.motion.kinematics import fit_t_pose
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.poses import unit
-from motiongpt3.motion.skeleton import Float32, Skeleton
+from motiongpt3.motion.skeleton import Array, Float32, Float64, Skeleton
 
-LEFT = (52, 120, 200)
-RIGHT = (236, 132, 44)
-MIDDLE = (116, 126, 144)
-HEAD = (196, 202, 212)
-FACE = (78, 86, 102)
+Colour = tuple[int, int, int]
+"""Red, green, blue, 0 to 255."""
+LEFT: Colour = (52, 120, 200)
+RIGHT: Colour = (236, 132, 44)
+MIDDLE: Colour = (116, 126, 144)
+HEAD: Colour = (196, 202, 212)
+FACE: Colour = (78, 86, 102)
 
 _RADII = {
     "spine1": (0.100, 0.095), "spine2": (0.095, 0.100), "spine3": (0.096, 0.082), "neck": (0.070, 0.048),
@@ -25,8 +27,11 @@ _RADII = {
     "wrist": (0.043, 0.032), "hip": (0.098, 0.094), "knee": (0.084, 0.057), "ankle": (0.057, 0.040),
     "foot": (0.042, 0.036),
 }  # fmt: skip
-"""Radii in metres at the parent's and at the joint's end of the bone that ends in a joint."""
-_EXTRA = (
+"""Radii in metres at the parent's and at the joint's end of the bone that ends in a joint; chosen by eye, as all sizes
+of bodies here."""
+_CHEST = (("spine1", "l_collar", (0.094, 0.080)), ("spine1", "r_collar", (0.094, 0.080)))
+"""Capsules that fill the chest."""
+_TIPS = (
     ("wrist", "tip", (0.034, 0.026)), ("ankle", "heel", (0.040, 0.034)), ("heel", "foot", (0.034, 0.036)),
     ("foot", "toe", (0.036, 0.029)),
 )  # fmt: skip
@@ -35,8 +40,8 @@ _LIMBS = ("elbow", "wrist", "knee", "ankle", "foot")
 
 
 @dataclass(frozen=True)
-class Figure:
-    """Capsules between points; some points are joints and some are derived (finger tips, soles, head).
+class Capsules:
+    """A body of capsules between points; some points are joints and some are derived (finger tips, soles, head).
 
     Attributes:
         skeleton: whose joints are drawn.
@@ -60,8 +65,8 @@ class Figure:
         return np.concatenate(made, axis=1).astype(np.float32)
 
 
-def figure_of(skeleton: Skeleton, joints: Float32) -> Figure:
-    """The figure for a skeleton; its thickness follows the size of the body in `joints` (T, J, 3)."""
+def capsules_of(skeleton: Skeleton, joints: Float32) -> Capsules:
+    """The body for a skeleton; its thickness follows the size of the person in `joints` (T, J, 3)."""
     parents = np.asarray(skeleton.parents)
     child = np.flatnonzero(parents >= 0)
     sample = joints[:: max(1, len(joints) // 16)]
@@ -69,52 +74,42 @@ def figure_of(skeleton: Skeleton, joints: Float32) -> Figure:
     rest = float(skeleton.bone_lengths.sum())
     scale = float(np.clip(lengths.sum() / rest, 1e-3, 1e5)) if rest > 0 else 1.0
     side = {joint: LEFT for joint, _ in skeleton.pairs} | {joint: RIGHT for _, joint in skeleton.pairs}
-    names = {name: i for i, name in enumerate(skeleton.names)}
-    known = "wrist" in " ".join(skeleton.names)
-    start, end, radii, colours = [], [], [], []
-
-    def add(a: int, b: int, radius: tuple[float, float], colour: tuple[int, int, int]) -> None:
-        start.append(a)
-        end.append(b)
-        radii.append(radius)
-        colours.append(colour)
-
+    is_person = any("wrist" in name for name in skeleton.names)
+    made: list[tuple[int, int, tuple[float, float], Colour]] = []
     for joint in child:
-        name = skeleton.names[joint]
-        kind = name.removeprefix("l_").removeprefix("r_")
+        kind = skeleton.names[joint].removeprefix("l_").removeprefix("r_")
         thickness = float(np.clip(0.2 * skeleton.bone_lengths[joint], 0.03, 0.08))
-        colour = side.get(int(joint), MIDDLE) if kind in _LIMBS or not known else MIDDLE
-        add(int(parents[joint]), int(joint), _RADII.get(kind, (thickness, thickness)), colour)
-    if {"spine1", "l_collar", "r_collar"} <= set(skeleton.names):
-        for collar in ("l_collar", "r_collar"):
-            add(skeleton.index("spine1"), skeleton.index(collar), (0.094, 0.080), MIDDLE)
-    point = {name: len(skeleton) + i for i, name in enumerate(_derived(skeleton, joints[:1], scale))}
-    for near, far, radius in _EXTRA:
-        for hand in ("l_", "r_"):
-            ends = [point.get(hand + n, names.get(hand + n, -1)) for n in (near, far)]
+        colour = side.get(int(joint), MIDDLE) if kind in _LIMBS or not is_person else MIDDLE
+        made.append((parents[joint], joint, _RADII.get(kind, (thickness, thickness)), colour))
+    at = {name: i for i, name in enumerate([*skeleton.names, *_derived(skeleton, joints[:1], scale)])}
+    if {"spine1", "l_collar", "r_collar"} <= at.keys():
+        made += [(at[start], at[end], radii, MIDDLE) for start, end, radii in _CHEST]
+    for start, end, radii in _TIPS:
+        for hand, colour in (("l_", LEFT), ("r_", RIGHT)):
+            ends = at.get(hand + start, -1), at.get(hand + end, -1)
             if min(ends) >= 0 and max(ends) >= len(skeleton):
-                add(ends[0], ends[1], radius, {"l_": LEFT, "r_": RIGHT}[hand])
-    if "ball" in point:
-        add(point["ball"], point["ball"], (0.108, 0.108), HEAD)
-        add(point["l_brow"], point["r_brow"], (0.036, 0.036), FACE)
-    return Figure(
+                made.append((*ends, radii, colour))
+    if "ball" in at:
+        made.append((at["ball"], at["ball"], (0.108, 0.108), HEAD))
+        made.append((at["l_brow"], at["r_brow"], (0.036, 0.036), FACE))
+    return Capsules(
         skeleton,
-        np.asarray(start, dtype=np.int64),
-        np.asarray(end, dtype=np.int64),
-        np.asarray(radii, dtype=np.float32).reshape(-1, 2) * np.float32(scale),
-        np.asarray(colours, dtype=np.float32).reshape(-1, 3),
+        np.array([start for start, _, _, _ in made], dtype=np.int64),
+        np.array([end for _, end, _, _ in made], dtype=np.int64),
+        np.array([radii for _, _, radii, _ in made], dtype=np.float32).reshape(-1, 2) * np.float32(scale),
+        np.array([colour for _, _, _, colour in made], dtype=np.float32).reshape(-1, 3),
         scale,
     )
 
 
-def _derived(skeleton: Skeleton, joints: Float32, scale: float) -> dict[str, NDArray[np.floating]]:
+def _derived(skeleton: Skeleton, joints: Float32, scale: float) -> dict[str, Array]:
     """Points beyond the joints (T, J, 3) by name, (T, 3) each: finger tips, heels, toe tips, the head and its visor.
 
     Empty for joints that a skeleton does not have. HumanML3D's foot joint is the ball of the foot and lies lower than
     the ankle, so the sole is found by taking out of the foot's direction the part along the shin.
     """
     at = {name: joints[:, i] for i, name in enumerate(skeleton.names)}
-    made: dict[str, NDArray[np.floating]] = {}
+    made: dict[str, Array] = {}
     for side in ("l_", "r_"):
         if {side + "elbow", side + "wrist"} <= at.keys():
             wrist = at[side + "wrist"]
@@ -135,12 +130,67 @@ def _derived(skeleton: Skeleton, joints: Float32, scale: float) -> dict[str, NDA
     return made
 
 
-# A pinhole camera that looks at a person on a floor, and how it finds its place.
+class Skin:
+    """The mannequin that plays a motion of HumanML3D's skeleton.
+
+    Attributes:
+        triangles: (F, 3) vertices.
+        colours: (V, 3) red, green, blue, 0 to 255: left limbs blue, right ones orange, as of the capsules.
+    """
+
+    def __init__(self, motion: Motion) -> None:
+        self._fitted = fit_t_pose(motion)
+        places = rest_places(self._fitted.rest)
+        mesh = mannequin(places)
+        self.triangles = mesh.triangles.astype(np.int64)
+        self._weights = mesh.node_weights()
+        at = places[[node.joint for node in NODES]]
+        self._from = (mesh.positions[:, None] - at.astype(np.float32)[None], mesh.normals)
+        self.colours = self._weights @ np.array([_colour(node.name) for node in NODES], dtype=np.float32)
+
+    def surface(self, frame: int) -> tuple[Float32, Float32]:
+        """(V, 3) places of the vertices in metres and (V, 3) normals in one frame."""
+        turns, places = (one[0] for one in rig_pose(self._fitted, slice(frame, frame + 1)))
+        away, normals = self._from
+        moved = self._weights @ places.astype(np.float32)
+        turned = np.zeros_like(moved)
+        for i, turn in enumerate(turns.astype(np.float32)):
+            some = np.flatnonzero(self._weights[:, i])
+            share = self._weights[some, i, None]
+            moved[some] += share * (away[some, i] @ turn.T)
+            turned[some] += share * (normals[some] @ turn.T)
+        return moved, turned
+
+
+def _colour(node: str) -> Colour:
+    for side, colour in (("Left", LEFT), ("Right", RIGHT)):
+        if node.removeprefix(side) in ("Arm", "ForeArm", "Hand", "UpLeg", "Leg", "Foot", "ToeBase"):
+            return colour
+    return HEAD if node == "Head" else MIDDLE
+
+
+def facing(joints: Array, skeleton: Skeleton) -> Float64:
+    """(T, J, 3) -> (T, 2) unit x and z of the way the body faces on the floor, from hips and shoulders; +z if none."""
+    left, right = skeleton.hips
+    across = joints[:, left].astype(np.float64) - joints[:, right]
+    left, right = skeleton.shoulders
+    across = across + joints[:, left] - joints[:, right]
+    forward = np.stack([-across[:, 2], across[:, 0]], axis=-1)
+    length = np.linalg.norm(forward, axis=-1, keepdims=True)
+    return np.where(length > 1e-6, forward / np.maximum(length, 1e-6), np.array([0.0, 1.0]))
+
+
+def front(joints: Array, skeleton: Skeleton) -> float:
+    """Angle in radians from +z towards +x that the body mostly faces; the first frame's where it turns all around."""
+    ways = facing(joints, skeleton)
+    mean = ways.mean(axis=0)
+    x, z = mean if np.hypot(*mean) > 0.5 else ways[0]
+    return float(np.arctan2(x, z))
 
 
 @dataclass(frozen=True)
 class Camera:
-    """Looks at `target` from `distance` metres away.
+    """A pinhole camera that looks at `target` from `distance` metres away.
 
     Attributes:
         target: point in metres that lands on `centre`.
@@ -177,17 +227,25 @@ class Camera:
         """Pixels per metre at the target."""
         return self.focal / self.distance
 
-    def aim(self, target: NDArray[np.floating]) -> Camera:
+    def height_above(self, level: float) -> np.float64:
+        """Metres from the floor y = `level` up to the camera."""
+        return np.float64(self.target[1] + self.distance * np.sin(self.pitch) - level)
+
+    def aim(self, target: Array) -> Camera:
         """The same camera moved along with its target (3,)."""
         return replace(self, target=(float(target[0]), float(target[1]), float(target[2])))
 
-    def project(self, points: NDArray[np.floating]) -> Float32:
+    def project(self, points: Array) -> Float32:
         """(..., 3) points in metres -> (..., 3) pixel x, pixel y and depth in metres, depth at least `near`."""
         view = ((np.asarray(points) - np.asarray(self.target)) @ self.axes.T).astype(np.float32)
         depth = np.maximum(view[..., 2] + self.distance, self.near)
         x = self.centre[0] + self.focal * view[..., 0] / depth
         y = self.centre[1] + self.focal * view[..., 1] / depth
         return np.stack([x, y, depth], axis=-1).astype(np.float32)
+
+    def is_before(self, seen: Float32) -> NDArray[np.bool_]:
+        """(...) whether projected points (..., 3) lie before the camera, and not on its nearest plane or behind."""
+        return np.asarray(seen[..., 2] > self.near * 1.01)
 
     def floor(self, width: int, height: int, level: float) -> tuple[Float32, Float32, Float32]:
         """Where each pixel meets the floor y = `level`: x and z relative to the target, and distance in metres.
@@ -206,105 +264,41 @@ class Camera:
         return eye[0] + meets * ray[..., 0], eye[2] + meets * ray[..., 2], along
 
 
-def fitted(
-    points: NDArray[np.floating],
-    azimuth: float,
-    pitch: float,
-    focal: float,
-    frame: tuple[float, float, float, float],
-    nearest: float,
+def fit_camera(
+    points: Array, azimuth: float, pitch: float, focal: float, frame: tuple[float, float, float, float], nearest: float
 ) -> Camera:
     """The closest camera at this angle that sees all points, looking at the middle of what it sees.
 
     Args:
-        points: (N, 3) metres.
+        points: (..., 3) metres.
         azimuth: radians from +z towards +x.
         pitch: radians that it looks down by.
         focal: pixels.
         frame: left, top, right, bottom of the part of the picture the points must lie in, pixels.
         nearest: the distance is at least this many metres.
     """
+    points = points.reshape(-1, 3)
     left, top, right, bottom = frame
     centre = ((left + right) / 2, (top + bottom) / 2)
-    middle = (points.min(axis=0) + points.max(axis=0)) / 2
-    camera = Camera((0.0, 0.0, 0.0), azimuth, pitch, nearest, focal, centre).aim(middle)
     half = np.array([(right - left) / 2, (bottom - top) / 2])
-    for _ in range(3):
+
+    def closer(camera: Camera) -> Camera:
         view = (points - np.asarray(camera.target)) @ camera.axes.T.astype(np.float64)
         needed = (np.abs(view[:, :2]) * focal / half).max(axis=1) - view[:, 2]
-        camera = replace(camera, distance=max(nearest, float(needed.max())))
+        return replace(camera, distance=max(nearest, float(needed.max())))
+
+    middle = (points.min(axis=0) + points.max(axis=0)) / 2
+    camera = closer(Camera((0.0, 0.0, 0.0), azimuth, pitch, nearest, focal, centre).aim(middle))
+    for _ in range(3):
         seen = camera.project(points)[:, :2]
         shift = ((seen.min(axis=0) + seen.max(axis=0)) / 2 - np.asarray(centre)) / camera.scale
-        camera = camera.aim(np.asarray(camera.target) + shift[0] * camera.axes[0] + shift[1] * camera.axes[1])
-    view = (points - np.asarray(camera.target)) @ camera.axes.T.astype(np.float64)
-    needed = (np.abs(view[:, :2]) * focal / half).max(axis=1) - view[:, 2]
-    return replace(camera, distance=max(nearest, float(needed.max())))
+        aside = shift[0] * camera.axes[0] + shift[1] * camera.axes[1]
+        camera = closer(camera.aim(np.asarray(camera.target) + aside))
+    return camera
 
-
-def facing(joints: NDArray[np.floating], skeleton: Skeleton) -> NDArray[np.float64]:
-    """(T, J, 3) -> (T, 2) unit x and z of the way the body faces on the floor, from hips and shoulders; +z if none."""
-    left, right = skeleton.hips
-    across = joints[:, left].astype(np.float64) - joints[:, right]
-    left, right = skeleton.shoulders
-    across = across + joints[:, left] - joints[:, right]
-    forward = np.stack([-across[:, 2], across[:, 0]], axis=-1)
-    length = np.linalg.norm(forward, axis=-1, keepdims=True)
-    return np.where(length > 1e-6, forward / np.maximum(length, 1e-6), np.array([0.0, 1.0]))
-
-
-def front(joints: NDArray[np.floating], skeleton: Skeleton) -> float:
-    """Angle in radians from +z towards +x that the body mostly faces; the first frame's where it turns all around."""
-    ways = facing(joints, skeleton)
-    mean = ways.mean(axis=0)
-    x, z = mean if np.hypot(*mean) > 0.5 else ways[0]
-    return float(np.arctan2(x, z))
-
-
-# The mannequin of our GLB files as it is drawn: its surface in each frame, and triangles as pixels.
 
 FINE = 2
-"""Samples of a pixel across and down."""
-
-
-class Skin:
-    """The mannequin that plays a motion of HumanML3D's skeleton.
-
-    Attributes:
-        triangles: (F, 3) vertices.
-        colours: (V, 3) red, green, blue, 0 to 255: left limbs blue, right ones orange, as of the capsules.
-    """
-
-    def __init__(self, motion: Motion) -> None:
-        self._fitted = fit_t_pose(motion)
-        places = rest_places(self._fitted.rest)
-        mesh = mannequin(places)
-        self.triangles = mesh.triangles.astype(np.int64)
-        self._weights = mesh.node_weights()
-        at = places[[node.joint for node in NODES]]
-        self._from = (mesh.positions[:, None] - at.astype(np.float32)[None], mesh.normals)
-        self.colours = self._weights @ np.array([_colour(node.name) for node in NODES], dtype=np.float32)
-
-    def surface(self, frame: int) -> tuple[Float32, Float32]:
-        """(V, 3) places of the vertices in metres and (V, 3) normals in one frame."""
-        turns, places = (one[0] for one in rig_pose(self._fitted, slice(frame, frame + 1)))
-        away, normals = self._from
-        moved = self._weights @ places.astype(np.float32)
-        turned = np.zeros_like(moved)
-        for i, turn in enumerate(turns.astype(np.float32)):
-            some = np.flatnonzero(self._weights[:, i])
-            share = self._weights[some, i, None]
-            moved[some] += share * (away[some, i] @ turn.T)
-            turned[some] += share * (normals[some] @ turn.T)
-        return moved, turned
-
-
-def _colour(node: str) -> tuple[int, int, int]:
-    if node in ("Head",):
-        return HEAD
-    limb = ("Arm", "ForeArm", "Hand", "UpLeg", "Leg", "Foot", "ToeBase")
-    if node.startswith("Left") and node[4:] in limb:
-        return LEFT
-    return RIGHT if node.startswith("Right") and node[5:] in limb else MIDDLE
+"""Samples of a pixel across and down, for soft edges of the mannequin."""
 
 
 def fragments(
@@ -325,14 +319,13 @@ def fragments(
     area = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
     low = np.ceil(corners[..., :2].min(1) - 0.5).astype(np.int64)
     size = np.floor(corners[..., :2].max(1) - 0.5).astype(np.int64) - low + 1
-    shown = (area < -1e-6) & (size > 0).all(1) & (seen[triangles, 2] > camera.near * 1.01).all(1)
+    shown = (area < -1e-6) & (size > 0).all(1) & camera.is_before(seen[triangles]).all(1)
     shown &= (low[:, 0] < wide) & (low[:, 1] < high) & (low + size > 0).all(1)
-    numbers: list[NDArray[np.int64]] = []
-    owners: list[NDArray[np.int64]] = []
-    shares: list[Float32] = []
+    numbers, owners = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    shares = [np.zeros((0, 3), np.float32)]
     sides = size.max(1)
     span = 1
-    while shown.any():
+    while shown.any():  # those of about one size together, on a grid that is as large
         some = np.flatnonzero(shown & (sides <= span))
         shown[some] = False
         if len(some):
@@ -346,8 +339,6 @@ def fragments(
             owners.append(some[which])
             shares.append(np.stack([u[inside], v[inside], w[inside]], axis=-1))
         span *= 2
-    if not numbers:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3), np.float32), np.zeros(0, np.float32)
     number, owner, share = np.concatenate(numbers), np.concatenate(owners), np.concatenate(shares)
     depth = (share * corners[owner, :, 2]).sum(-1)
     nearest = np.full(wide * high, -1)
