@@ -76,11 +76,11 @@ def capsules_of(skeleton: Skeleton, joints: Float32) -> Capsules:
     side = {joint: LEFT for joint, _ in skeleton.pairs} | {joint: RIGHT for _, joint in skeleton.pairs}
     is_person = any("wrist" in name for name in skeleton.names)
     made: list[tuple[int, int, tuple[float, float], Colour]] = []
-    for joint in child:
+    for joint in child.tolist():
         kind = skeleton.names[joint].removeprefix("l_").removeprefix("r_")
         thickness = float(np.clip(0.2 * skeleton.bone_lengths[joint], 0.03, 0.08))
-        colour = side.get(int(joint), MIDDLE) if kind in _LIMBS or not is_person else MIDDLE
-        made.append((parents[joint], joint, _RADII.get(kind, (thickness, thickness)), colour))
+        colour = side.get(joint, MIDDLE) if kind in _LIMBS or not is_person else MIDDLE
+        made.append((skeleton.parents[joint], joint, _RADII.get(kind, (thickness, thickness)), colour))
     at = {name: i for i, name in enumerate([*skeleton.names, *_derived(skeleton, joints[:1], scale)])}
     if {"spine1", "l_collar", "r_collar"} <= at.keys():
         made += [(at[start], at[end], radii, MIDDLE) for start, end, radii in _CHEST]
