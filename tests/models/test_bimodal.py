@@ -7,9 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.models.bimodal import BimodalTransformer, KVCache, Stream, StreamConfig, Tokens, attention_kernel
+from motiongpt3.models.bimodal import BimodalTransformer, KVCache, Stream, StreamConfig, Tokens
 
 TOLERANCE = 1e-5
 FAMILIES = ("gpt2", "llama")
@@ -204,7 +205,7 @@ def test_mixed_precision_of_a_frozen_text_stream() -> None:
     assert low_moves.dtype == torch.float32
     assert (low_moves - moves).abs().mean() < 0.1 * moves.abs().mean()
     assert (low_words - words).abs().mean() < 0.1 * words.abs().mean()
-    with attention_kernel("math"), torch.autocast("cpu", torch.bfloat16):
+    with sdpa_kernel(SDPBackend.MATH), torch.autocast("cpu", torch.bfloat16):
         model(None, Tokens.of(motion))[1].float().sum().backward()
     assert torch.isfinite(model.motion.layers[0].qkv.weight.grad).all()  # type: ignore[union-attr]
 

@@ -102,8 +102,8 @@ def test_mirror_images_take_mirrored_captions(clips: ClipBank, vae: MotionVAE, b
 
 
 def test_latents_are_those_of_the_frames(clips: ClipBank, vae: MotionVAE, bank: LatentBank) -> None:
-    rows = bank.whole_clips()
-    batch = bank.rows(rows, bank.first_captions(rows))
+    (batch,) = bank.whole_clips(8)
+    assert [len(part.clips) for part in bank.whole_clips(3)] == [3, 1]
     assert batch.clips == ["a_0", "a_1", "a_3", "a_6"]
     assert batch.whole.all()
     assert [bank.captions[i] for i in batch.captions] == ["she turns left.", "a jump to the right.", "stand.", "a hop."]
@@ -117,7 +117,7 @@ def test_latents_are_those_of_the_frames(clips: ClipBank, vae: MotionVAE, bank: 
 
 
 def test_parts_are_no_longer_than_the_vae_reads(bank: LatentBank) -> None:
-    batch = bank.rows(torch.arange(len(bank)), [0] * len(bank))
+    batch = bank.rows(torch.arange(len(bank)))
     assert batch.frames.max() <= 60
     assert batch.frames[~batch.whole].min() >= 12
     long = [n for n, clip in zip(batch.frames.tolist(), batch.clips, strict=True) if clip == "a_2"]
@@ -140,8 +140,9 @@ def test_a_batch_depends_on_seed_and_step_alone(clips: ClipBank, vae: MotionVAE,
 
 def test_no_parts_leaves_whole_clips(clips: ClipBank, vae: MotionVAE) -> None:
     held = LatentBank(clips, vae, parts=0)
-    assert torch.equal(held.mean[0, held.whole_clips()], held.rows(held.whole_clips(), [0] * 4).mean)
-    assert [held._ids[i] for i in held.whole_clips().tolist()] == ["a_0", "a_1", "a_3", "a_6"]
+    (batch,) = held.whole_clips(8)
+    assert torch.equal(held.mean[0, batch.entries], batch.mean)
+    assert batch.clips == ["a_0", "a_1", "a_3", "a_6"]
 
 
 def test_actions_and_pools_are_balanced(vae: MotionVAE, tmp_path: Path) -> None:
@@ -184,7 +185,7 @@ def test_beginnings_and_ends_are_those_of_the_entry(clips: ClipBank, reader: Mot
     """A third to two thirds of it together, something left between, and encoded as clips of their own."""
     bank = LatentBank(clips, reader, parts=2, ends=True)
     rows = torch.arange(len(bank))
-    whole, ends = bank.rows(rows, [0] * len(bank)), bank.frames[1:]
+    whole, ends = bank.rows(rows), bank.frames[1:]
     assert bank.mean.shape == bank.log_variance.shape == (3, len(bank), 2, 4)
     assert ends.shape == (2, len(bank))
     given = ends.sum(0)

@@ -142,7 +142,7 @@ def test_a_memorisable_set_is_learned(make: Callable, text: str) -> None:
         found = {}
         with torch.no_grad():
             for in_words in (False, True):
-                found |= module.losses(module.bank, rows, module.bank.first_captions(rows), 99, in_words)
+                found |= module.losses(module.bank, module.bank.rows(rows), 99, in_words)
         return {name: float(value) for name, value in found.items()}
 
     before = measured()
@@ -163,7 +163,7 @@ def test_every_trained_parameter_gets_a_gradient(make: Callable) -> None:
                 layer.up.normal_()
         rows = torch.arange(24) % len(module.bank)
         for seed, in_words in ((0, True), (0, False), (1, True), (1, False)):
-            losses = module.losses(module.bank, rows, module.bank.first_captions(rows), seed, in_words)
+            losses = module.losses(module.bank, module.bank.rows(rows), seed, in_words)
             assert ("diffusion" in losses) != in_words
             torch.stack(list(losses.values())).sum().backward()
         silent = {n for n, p in module.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())}
@@ -179,7 +179,7 @@ def test_reading_heads_apart_changes_no_loss(make: Callable) -> None:
         losses = []
         for text in ("frozen", "low-rank"):
             module.config = replace(module.config, text=text)
-            losses.append(module.losses(module.bank, rows, module.bank.first_captions(rows), 3, in_words))
+            losses.append(module.losses(module.bank, module.bank.rows(rows), 3, in_words))
         assert losses[0].keys() <= losses[1].keys()
         for name in ("words",) if in_words else ("diffusion", "length"):
             torch.testing.assert_close(losses[0][name], losses[1][name], atol=2e-3, rtol=2e-3)  # bfloat16 text
@@ -192,7 +192,7 @@ def test_losses_are_means_over_words_and_motions(make: Callable, monkeypatch: py
 
     def losses(in_words: bool) -> dict[str, Tensor]:
         with torch.no_grad():
-            found = module.losses(module.bank, rows, module.bank.first_captions(rows), 5, in_words)
+            found = module.losses(module.bank, module.bank.rows(rows), 5, in_words)
         return {name: found[name] for name in ("words",)}
 
     for in_words in (True, False):
@@ -225,9 +225,9 @@ def test_validation_sees_both_kinds_and_changes_nothing(make: Callable) -> None:
 def test_validation_counts_every_clip_alike(make: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not every batch: the last one is smaller."""
     module = make(tasks={"caption": 1.0})
-    rows = [torch.tensor([0, 2]), torch.tensor([4])]
+    batches = [module.held.rows(torch.tensor(entries)) for entries in ([0, 2], [4])]
     losses = iter([{"diffusion": torch.tensor(1.0)}, {"diffusion": torch.tensor(4.0)}])
-    monkeypatch.setattr(module.held, "whole_clips", lambda: type("Rows", (), {"split": lambda *_: rows})())
+    monkeypatch.setattr(module.held, "whole_clips", lambda size: batches)
     monkeypatch.setattr(module, "losses", lambda *_: next(losses))
     logged: dict[str, Tensor] = {}
     monkeypatch.setattr(module, "log_dict", lambda values, **_: logged.update(values))

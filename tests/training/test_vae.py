@@ -154,7 +154,8 @@ def test_long_terms_grow_over_the_first_part_of_the_run(make: Make, monkeypatch:
     weights = []
     for step in (0, 15, 30, 99):
         monkeypatch.setattr(VAETraining, "global_step", step)
-        weights.append(tuple(module.weights[name] for name in ("path", "velocities", "features")))
+        one = torch.ones(())
+        weights.append(tuple(module.weighted({name: one}).item() for name in ("path", "velocities", "features")))
     loss = module.config.loss
     share = [0.05, 0.55, 1.0, 1.0]
     expected = [(s * loss.path, s * loss.velocities, loss.features) for s in share]

@@ -7,6 +7,7 @@ they train. Nothing is frozen but the autoencoder, and nothing is taken from a c
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +23,6 @@ from motiongpt3.baselines.vq import MotionVQ, VQConfig
 from motiongpt3.data.bank import ClipBank
 from motiongpt3.data.clips import PackedClips
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.models.bimodal import attention_kernel
 from motiongpt3.models.config import MotionGPT3Config
 from motiongpt3.models.network import Network
 from motiongpt3.models.sequence import OutputMotion, Row, TextPiece, pack
@@ -37,7 +37,6 @@ from motiongpt3.training.loop import (
     device,
     fit,
     mean_over_clips,
-    weighted_sum,
 )
 from motiongpt3.training.stage1 import length_loss
 from motiongpt3.training.vae import AutoencoderTraining, VAELossWeights, reconstruction_losses
@@ -145,7 +144,7 @@ class ExperimentTraining(TrainingModule):
             for number, caption in enumerate(batch.captions)
         ]
         packed = pack(rows, replace(network.motion_tokens, outputs=inputs.shape[1]))
-        with attention_kernel(self.kernel):
+        with self.attention():
             _, hidden = network(packed.to(self.device), queries=inputs)
         length = length_loss(network.predict_length(hidden[:, 0]), network.length_classes(frames), batch.whole)
         if codes is not None and isinstance(network, CodeNetwork):
@@ -157,11 +156,14 @@ class ExperimentTraining(TrainingModule):
             objective = network.head.loss(hidden[:, 1:], latents, self.config.noise_levels, generator).mean()
         return {"objective": objective, "length": length}
 
-    def training_step(self, _: Any, index: int) -> Tensor:
-        """One step on batch number `global_step`; the log holds means over the steps since the line before."""
+    def step(self, seed: int) -> tuple[Tensor, dict[str, Tensor], Callable[[], Iterable[str]]]:
+        """See `TrainingModule`."""
         batch = self.bank.batch(self.config.batch, self.run.seed, self.global_step)
-        generator = torch.Generator(self.device).manual_seed(self.step_seed)
-        terms = self.losses(batch, self.tokens, generator)
+        terms = self.losses(batch, self.tokens, torch.Generator(self.device).manual_seed(seed))
+        return terms["objective"] + self.config.length_weight * terms["length"], terms, lambda: batch.clips
+
+    def write(self, loss: Tensor, terms: dict[str, Tensor]) -> None:
+        """Log means over the steps since the line before."""
         self._unwritten.append(torch.stack([terms["objective"].detach(), terms["length"].detach()]))
         if (self.global_step + 1) % self.run.log_every == 0:
             objective, length = torch.stack(self._unwritten).mean(0)
@@ -169,18 +171,15 @@ class ExperimentTraining(TrainingModule):
             epochs = (self.global_step + 1) * self.config.batch / self.clips
             logged = {"train/objective": objective, "train/length": length, "epoch_of_clips": epochs}
             self.log_dict(logged, batch_size=1)
-        loss = weighted_sum(terms, {"objective": 1.0, "length": self.config.length_weight})
-        return self.guard(loss, lambda: batch.clips)
 
     @torch.no_grad()
     def validation_step(self, _: Any, index: int) -> None:
         """Losses over the whole clips of the validation split, and scores of one motion for each; same noise always."""
         generator = torch.Generator(self.device).manual_seed(0)
-        parts = []
-        for rows in self.held.whole_clips().split(128):
-            batch = self.held.rows(rows, self.held.first_captions(rows))
-            parts.append((len(rows), self.losses(batch, self.held_tokens, generator)))
-        values: dict[str, Any] = dict(mean_over_clips(parts))
+        batches = self.held.whole_clips(128)
+        values: dict[str, Any] = dict(
+            mean_over_clips((len(b.clips), self.losses(b, self.held_tokens, generator)) for b in batches)
+        )
         if self.validation is not None:
             values |= self.validation.score(self.network, seed=0, temperature=self.config.temperature)
         self.log_dict({f"val/{name}": value for name, value in values.items()}, batch_size=1)
@@ -281,10 +280,10 @@ class VQTraining(AutoencoderTraining):
 
     def losses(self, features: Tensor, lengths: Tensor, seed: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Reconstruction through the codes, and how far encodings are from these; also logs how many are in use."""
-        with attention_kernel(self.kernel):
+        with self.attention():
             output, _, commitment = self.vq(features, lengths)
         terms = {"commitment": commitment} | reconstruction_losses(self.vq, output, features, lengths)
-        loss = weighted_sum(terms, self.weights | {"commitment": self.config.commitment})
+        loss = self.weighted(terms, commitment=self.config.commitment)
         return loss, terms | {"codes": torch.stack([book.perplexity for book in self.vq.codebooks]).mean()}
 
 

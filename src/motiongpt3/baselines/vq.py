@@ -16,8 +16,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.models.vae import MotionVAE, SkipTransformer, VAEConfig, frame_mask, sinusoids, smooth
-from motiongpt3.motion.features import features_to_joints
+from motiongpt3.models.vae import (
+    MotionAutoencoder,
+    MotionVAE,
+    SkipTransformer,
+    VAEConfig,
+    frame_mask,
+    sinusoids,
+    smooth,
+)
 
 # Codebooks: vectors that stand for encodings, one book or several that each refine what those before it left.
 #
@@ -168,19 +175,12 @@ class VQConfig:
         return self.books * math.log2(self.codes)
 
 
-class MotionVQ(nn.Module):
-    """Encode clips of normalised features into codes for each patch of frames, and decode them.
-
-    Statistics are buffers, as in `MotionVAE`.
-    """
-
-    feature_mean: Tensor
-    feature_std: Tensor
+class MotionVQ(MotionAutoencoder):
+    """Encode clips of normalised features into codes for each patch of frames, and decode them."""
 
     def __init__(self, config: VQConfig) -> None:
-        super().__init__()
-        self.vq = config
-        self.config = sizes = config.sizes
+        super().__init__(config.sizes)
+        self.vq, sizes = config, config.sizes
         self.embed = nn.Linear(sizes.patch * sizes.features, sizes.width)
         self.encoder_positions = nn.Parameter(sinusoids(config.slots, sizes.width))
         self.decoder_positions = nn.Parameter(sinusoids(config.slots, sizes.width))
@@ -192,8 +192,6 @@ class MotionVQ(nn.Module):
         self.codebooks = ResidualCodebooks(
             config.books, config.codes, config.code_channels, config.decay, config.least_use
         )
-        self.register_buffer("feature_mean", torch.zeros(sizes.features))
-        self.register_buffer("feature_std", torch.ones(sizes.features))
 
     @torch.no_grad()
     def start_from(self, vae: MotionVAE) -> None:
@@ -212,16 +210,9 @@ class MotionVQ(nn.Module):
         self.feature_mean.copy_(vae.feature_mean)
         self.feature_std.copy_(vae.feature_std)
 
-    def counts(self, lengths: Tensor) -> Tensor:
-        """(B,) frames -> (B,) patches."""
-        return torch.div(lengths + self.config.patch - 1, self.config.patch, rounding_mode="floor")
-
     def encodings(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Normalised features (B, T, F) and lengths (B,) -> what is quantised, (B, S, C), S patches."""
-        batch, frames, size = features.shape
-        patch = self.config.patch
-        features = features.masked_fill(~frame_mask(lengths, frames).unsqueeze(-1), 0)
-        x = self.embed(F.pad(features, (0, 0, 0, -frames % patch)).reshape(batch, -1, patch * size))
+        x = self.embed_patches(features, lengths)
         slots = x.shape[1]
         return self.to_code(self.encoder(x + self.encoder_positions[:slots], ~frame_mask(self.counts(lengths), slots)))
 
@@ -238,15 +229,10 @@ class MotionVQ(nn.Module):
 
     def decode_vectors(self, vectors: Tensor, lengths: Tensor) -> Tensor:
         """As `decode`, from vectors (B, S, C)."""
-        frames = int(lengths.max())
-        slots = -(-frames // self.config.patch)
+        slots = -(-int(lengths.max()) // self.config.patch)
         absent = ~frame_mask(self.counts(lengths), slots)
         x = self.from_code(vectors[:, :slots]) + self.decoder_positions[:slots]
-        x = self.decoder(x, absent, x, absent)
-        with torch.autocast(x.device.type, enabled=False):  # as in `MotionVAE.decode`
-            x = self.to_features(x.float())
-        features = x.reshape(len(x), slots * self.config.patch, self.config.features)[:, :frames]
-        return features * frame_mask(lengths, frames).unsqueeze(-1)
+        return self.to_frames(self.decoder(x, absent, x, absent), lengths)
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Reconstruct: normalised features (B, T, F) -> the same again, codes (B, S, books) and the commitment loss.
@@ -265,19 +251,7 @@ class MotionVQ(nn.Module):
         output = self.decode_vectors(x + (vectors - x).detach(), lengths)
         return output[:, : features.shape[1]], codes, commitment
 
-    def normalise(self, features: Tensor) -> Tensor:
-        """HumanML3D features (..., F) -> (features - mean) / std."""
-        return (features - self.feature_mean) / self.feature_std
-
-    def denormalise(self, features: Tensor) -> Tensor:
-        """The inverse of `normalise`."""
-        return features * self.feature_std + self.feature_mean
-
     def decode_features(self, codes: Tensor, lengths: Tensor) -> Tensor:
         """Codes (B, S, books) and lengths (B,) -> (B, max length, F) features, not normalised, patches smoothed."""
         features = self.decode(codes, lengths)
         return self.denormalise(smooth(features, lengths) if self.config.patch > 1 else features)
-
-    def decode_joints(self, codes: Tensor, lengths: Tensor) -> Tensor:
-        """Codes (B, S, books) and lengths (B,) -> joints (B, max length, J, 3) in metres."""
-        return features_to_joints(self.decode_features(codes, lengths))

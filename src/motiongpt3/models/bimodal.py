@@ -14,14 +14,12 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from motiongpt3.errors import MotionGPT3Error
 
@@ -386,18 +384,6 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
     mask = mask[:, None, None].expand(-1, 1, groups, -1, -1).flatten(2, 3)
     result = F.scaled_dot_product_attention(folded, key, value, attn_mask=mask)
     return result.unflatten(2, (groups, query.shape[2])).flatten(1, 2)
-
-
-@contextmanager
-def attention_kernel(name: Literal["auto", "math"]) -> Iterator[None]:
-    """Choose the attention kernel inside a `with`: "auto" is PyTorch's choice, "math" the plain formula.
-
-    Use "math" to train in bfloat16 on a CPU: the fused kernel's backward pass is many times slower there.
-    """
-    if name not in ("auto", "math"):
-        raise MotionGPT3Error(f"the attention kernel is auto or math, not {name!r}")
-    with sdpa_kernel(SDPBackend.MATH) if name == "math" else nullcontext():
-        yield
 
 
 class BimodalTransformer(nn.Module):

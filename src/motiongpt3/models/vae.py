@@ -106,20 +106,62 @@ class SkipTransformer(nn.Module):
         return self.norm(x)
 
 
-class MotionVAE(nn.Module):
-    """Encode clips of normalised features into N latent tokens of D channels, and decode them at any length.
+class MotionAutoencoder(nn.Module):
+    """What autoencoders of features share: patches of frames as tokens, and the statistics that normalise features.
 
-    The statistics that normalise features and latents are buffers, so they travel with the weights.
+    The statistics are buffers, so they travel with the weights. A subclass has the layers `embed` and `to_features`.
     """
 
     feature_mean: Tensor
     feature_std: Tensor
-    latent_mean: Tensor
-    latent_std: Tensor
+    embed: nn.Linear
+    to_features: nn.Linear
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
         self.config = config
+        self.register_buffer("feature_mean", torch.zeros(config.features))
+        self.register_buffer("feature_std", torch.ones(config.features))
+
+    def normalise(self, features: Tensor) -> Tensor:
+        """HumanML3D features (..., F) -> (features - mean) / std."""
+        return (features - self.feature_mean) / self.feature_std
+
+    def denormalise(self, features: Tensor) -> Tensor:
+        """The inverse of `normalise`."""
+        return features * self.feature_std + self.feature_mean
+
+    def counts(self, lengths: Tensor) -> Tensor:
+        """(B,) frames -> (B,) patches."""
+        return torch.div(lengths + self.config.patch - 1, self.config.patch, rounding_mode="floor")
+
+    def embed_patches(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Normalised features (B, T, F) -> tokens (B, patches, width); what lies past a clip's length counts as 0."""
+        batch, frames, size = features.shape
+        features = features.masked_fill(~frame_mask(lengths, frames).unsqueeze(-1), 0)
+        x = F.pad(features, (0, 0, 0, -frames % self.config.patch)).reshape(batch, -1, self.config.patch * size)
+        return self.embed(x)
+
+    def to_frames(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Tokens (B, patches, width) -> normalised features (B, max length, F), 0 past each clip's end."""
+        frames = int(lengths.max())
+        with torch.autocast(x.device.type, enabled=False):  # bfloat16 would round poses to millimetres
+            x = self.to_features(x.float())
+        features = x.reshape(len(x), -1, self.config.features)[:, :frames]
+        return features * frame_mask(lengths, frames).unsqueeze(-1)
+
+
+class MotionVAE(MotionAutoencoder):
+    """Encode clips of normalised features into N latent tokens of D channels, and decode them at any length.
+
+    The statistics that normalise latents, too, are buffers.
+    """
+
+    latent_mean: Tensor
+    latent_std: Tensor
+
+    def __init__(self, config: VAEConfig) -> None:
+        super().__init__(config)
         tokens, channels, width = config.latent_tokens, config.latent_channels, config.width
         if config.positions < 2 * tokens + -(-config.max_frames // config.patch):
             raise MotionGPT3Error("a VAE's positions must cover 2 * latent_tokens + max_frames / patch")
@@ -140,8 +182,6 @@ class MotionVAE(nn.Module):
                 self.to_log_variance.weight.mul_(0.1)
                 self.to_log_variance.bias.fill_(-5.0)
         self.to_features = nn.Linear(width, config.patch * config.features)
-        self.register_buffer("feature_mean", torch.zeros(config.features))
-        self.register_buffer("feature_std", torch.ones(config.features))
         self.register_buffer("latent_mean", torch.zeros(tokens, channels))
         self.register_buffer("latent_std", torch.ones(tokens, channels))
 
@@ -155,12 +195,9 @@ class MotionVAE(nn.Module):
         Returns:
             mean and log variance, each (B, N, D).
         """
-        batch, frames, size = features.shape
-        patch, tokens = self.config.patch, self.config.latent_tokens
-        features = features.masked_fill(~frame_mask(lengths, frames).unsqueeze(-1), 0)
-        x = F.pad(features, (0, 0, 0, -frames % patch)).reshape(batch, -1, patch * size)
-        x = torch.cat([self.distribution_tokens.expand(batch, -1, -1), self.embed(x)], dim=1)
-        used = 2 * tokens + torch.div(lengths + patch - 1, patch, rounding_mode="floor")
+        tokens, x = self.config.latent_tokens, self.embed_patches(features, lengths)
+        x = torch.cat([self.distribution_tokens.expand(len(x), -1, -1), x], dim=1)
+        used = 2 * tokens + self.counts(lengths)
         x = self.encoder(x + self.encoder_positions[: x.shape[1]], ~frame_mask(used, x.shape[1]))
         mean, log_variance = x[:, :tokens], x[:, tokens : 2 * tokens]
         if self.project:
@@ -177,19 +214,12 @@ class MotionVAE(nn.Module):
         Returns:
             (B, max length, F) normalised features, 0 past each clip's end.
         """
-        batch, patch = len(latents), self.config.patch
-        frames = int(lengths.max())
-        slots = -(-frames // patch)
-        used = torch.div(lengths + patch - 1, patch, rounding_mode="floor")
+        slots = -(-int(lengths.max()) // self.config.patch)
         memory = self.from_latent(latents) + self.latent_positions if self.project else latents
-        queries = self.decoder_positions[:slots].to(memory.dtype).expand(batch, -1, -1)
+        queries = self.decoder_positions[:slots].to(memory.dtype).expand(len(latents), -1, -1)
         if self.project:
             queries = queries + self.inject(latents.flatten(1)).unsqueeze(1)
-        x = self.decoder(queries, ~frame_mask(used, slots), memory)
-        with torch.autocast(x.device.type, enabled=False):  # bfloat16 would round poses to millimetres
-            x = self.to_features(x.float())
-        features = x.reshape(batch, slots * patch, self.config.features)[:, :frames]
-        return features * frame_mask(lengths, frames).unsqueeze(-1)
+        return self.to_frames(self.decoder(queries, ~frame_mask(self.counts(lengths), slots), memory), lengths)
 
     def forward(self, features: Tensor, lengths: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Reconstruct: normalised features (B, T, F) -> reconstruction (B, T, F), mean and log variance (B, N, D).
@@ -199,14 +229,6 @@ class MotionVAE(nn.Module):
         mean, log_variance = self.encode(features, lengths)
         latents = mean if noise is None else reparameterise(mean, log_variance, noise)
         return self.decode(latents, lengths), mean, log_variance
-
-    def normalise(self, features: Tensor) -> Tensor:
-        """HumanML3D features (..., F) -> (features - mean) / std."""
-        return (features - self.feature_mean) / self.feature_std
-
-    def denormalise(self, features: Tensor) -> Tensor:
-        """The inverse of `normalise`."""
-        return features * self.feature_std + self.feature_mean
 
     def normalise_latents(self, latents: Tensor) -> Tensor:
         """Latents (..., N, D) -> zero mean and unit deviation over the training set; what the diffusion head draws."""

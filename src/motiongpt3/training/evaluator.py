@@ -24,7 +24,6 @@ from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.evaluation.checks.caption_check import other_direction, other_side, sides
 from motiongpt3.evaluation.recognition import recognition
 from motiongpt3.evaluation.tmr import TMR, SentenceEncoder, TMRConfig
-from motiongpt3.models.bimodal import attention_kernel
 from motiongpt3.motion.features import mirror_features
 from motiongpt3.motion.motion import mirror_text
 from motiongpt3.serialization import atomic_path, load_weights, parse_config
@@ -184,7 +183,7 @@ class EvaluatorTraining(FeatureTraining):
     def step(self, seed: int) -> tuple[Tensor, dict[str, Tensor], Callable[[], Iterable[str]]]:
         """See `TrainingModule`; all that is random is in the batch."""
         batch = self.draw(self.global_step)
-        with attention_kernel(self.kernel):
+        with self.attention():
             motion = self.network.embed_clips(batch.motions)
         loss, right = self.loss(motion, batch)
         return loss, {"right": right, "scale": self.scale.exp()}, lambda: batch.clips

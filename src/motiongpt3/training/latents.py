@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
@@ -46,6 +47,7 @@ class LatentBatch:
     """B clips as latent distributions with one caption each.
 
     Attributes:
+        entries: (B,) numbers of the bank's entries.
         mean, log_variance: (B, N, D), not normalised.
         frames: (B,) frames of the clip or of the part of it.
         whole: (B,) whether it is the whole clip, so that its duration says something.
@@ -53,6 +55,7 @@ class LatentBatch:
         clips: B clip ids.
     """
 
+    entries: Tensor
     mean: Tensor
     log_variance: Tensor
     frames: Tensor
@@ -190,33 +193,30 @@ class LatentBank(nn.Module):
 
     def batch(self, size: int, seed: int, step: int) -> LatentBatch:
         """Batch number `step`, a function of seed and step alone."""
-        return self.rows(*self.draw(size, seed, step))
-
-    def draw(self, size: int, seed: int, step: int) -> tuple[Tensor, list[int]]:
-        """Entries (B,) of batch number `step` and a caption of each."""
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        picked = torch.multinomial(self._weights, size, replacement=True, generator=generator)
+        entries = torch.multinomial(self._weights, size, replacement=True, generator=generator)
         shares = torch.rand(size, generator=generator).tolist()
-        options = [self._options[entry] for entry in picked.tolist()]
-        return picked, [some[int(share * len(some))] for some, share in zip(options, shares, strict=True)]
+        options = [self._options[entry] for entry in entries.tolist()]
+        return self.rows(entries, [some[int(share * len(some))] for some, share in zip(options, shares, strict=True)])
 
-    def rows(self, picked: Tensor, captions: list[int]) -> LatentBatch:
-        """Entries (B,) with the given captions."""
-        there = picked.to(self.mean.device)
-        latents = self.mean[0, there], self.log_variance[0, there]
-        return LatentBatch(*latents, self.frames[0, there], self.whole[there], captions, self.names(picked))
+    def rows(self, entries: Tensor, captions: list[int] | None = None) -> LatentBatch:
+        """Entries (B,) with the given captions, or with the first of each."""
+        numbers = entries.tolist()
+        entries = entries.to(self.mean.device)
+        return LatentBatch(
+            entries,
+            self.mean[0, entries],
+            self.log_variance[0, entries],
+            self.frames[0, entries],
+            self.whole[entries],
+            [self._options[i][0] for i in numbers] if captions is None else captions,
+            [self._ids[i] for i in numbers],
+        )
 
-    def names(self, picked: Tensor) -> list[str]:
-        """Clip ids of entries (B,)."""
-        return [self._ids[i] for i in picked.tolist()]
-
-    def first_captions(self, picked: Tensor) -> list[int]:
-        """The first caption of each entry (B,): what validation uses."""
-        return [self._options[i][0] for i in picked.tolist()]
-
-    def whole_clips(self) -> Tensor:
-        """Entries that are whole clips, unmirrored."""
-        return torch.nonzero(self.whole.cpu())[::2, 0]
+    def whole_clips(self, size: int) -> Iterator[LatentBatch]:
+        """Batches of all whole clips, unmirrored, each with its first caption: for validation."""
+        for entries in torch.nonzero(self.whole)[::2, 0].split(size):
+            yield self.rows(entries)
 
 
 def latent_banks(
@@ -245,7 +245,7 @@ def latent_banks(
 
 
 def sample_latents(vae: MotionVAE, mean: Tensor, log_variance: Tensor, generator: torch.Generator) -> Tensor:
-    """Draws from latent distributions, normalised; all (..., N, D)."""
+    """Normalised latents drawn from distributions that are not normalised; all (..., N, D)."""
     noise = torch.randn(mean.shape, generator=generator, device=mean.device)
     return vae.normalise_latents(reparameterise(mean, log_variance, noise))
 

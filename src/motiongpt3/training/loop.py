@@ -12,6 +12,7 @@ import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import KW_ONLY, dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +25,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, IterableDataset
@@ -184,35 +186,32 @@ class TrainingModule(pl.LightningModule):
         self._last: tuple[Tensor, Callable[[], Iterable[str]]] | None = None
         torch.manual_seed(run.seed)
 
-    @property
-    def kernel(self) -> Literal["auto", "math"]:
-        """The attention kernel: on a CPU the fused backward pass is many times slower than plain matrix products."""
-        return "math" if self.device.type == "cpu" else "auto"
-
-    @property
-    def step_seed(self) -> int:
-        """Seed of whatever is random on the device in this step."""
-        return self.run.seed * 7_000_003 + self.global_step
+    def attention(self) -> AbstractContextManager[None]:
+        """To run networks in: on a CPU the fused attention's backward pass is many times slower than plain products."""
+        return sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else nullcontext()
 
     def step(self, seed: int) -> tuple[Tensor, dict[str, Tensor], Callable[[], Iterable[str]]]:
         """The loss of batch number `global_step`, what else to log of it, and a function that names its clips.
 
-        `seed` is the `step_seed`.
+        `seed` is for whatever is random on the device.
         """
         raise NotImplementedError
 
     def training_step(self, _: Any, index: int) -> Tensor:
-        """One step: log its terms and its loss, and stop the run if the loss of the step before was not finite."""
-        loss, terms, clips = self.step(self.step_seed)
-        self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=1)
-        self.log("train/loss", loss, prog_bar=True, batch_size=1)
-        return self.guard(loss, clips)
+        """One step: write what it measures, and stop the run if the loss of the step before was not finite.
 
-    def guard(self, loss: Tensor, clips: Callable[[], Iterable[str]]) -> Tensor:
-        """Stop when the previous step's loss was not finite, naming its clips; looking back a step costs no wait."""
+        Looking back a step costs no wait for the device.
+        """
+        loss, terms, clips = self.step(self.run.seed * 7_000_003 + self.global_step)
+        self.write(loss, terms)
         self.check()
         self._last = (loss.detach(), clips)
         return loss
+
+    def write(self, loss: Tensor, terms: dict[str, Tensor]) -> None:
+        """Log a step's loss and what else `step` gave."""
+        self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=1)
+        self.log("train/loss", loss, prog_bar=True, batch_size=1)
 
     def check(self) -> None:
         """Raise MotionGPT3Error if the loss of the last finished step was not finite."""
@@ -301,11 +300,6 @@ class FeatureTraining(TrainingModule):
         network.get_buffer("feature_mean").copy_(torch.from_numpy(self.packs[0].mean.copy()))
         network.get_buffer("feature_std").copy_(torch.from_numpy(self.packs[0].std.copy()))
         return network
-
-
-def weighted_sum(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
-    """The loss: the sum of its terms, each times its weight."""
-    return sum((weights[name] * value for name, value in terms.items()), torch.zeros(()))
 
 
 def mean_over_clips(parts: Iterable[tuple[int, dict[str, Tensor]]]) -> dict[str, Tensor]:

@@ -19,13 +19,13 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from motiongpt3.models.backbone import load_backbone
-from motiongpt3.models.bimodal import KVCache, attention_kernel
+from motiongpt3.models.bimodal import KVCache
 from motiongpt3.models.config import MotionGPT3Config
 from motiongpt3.models.motiongpt3 import MotionGPT3
 from motiongpt3.models.vae import VAEConfig
 from motiongpt3.serialization import load_weights, parse_config, read_config
 from motiongpt3.training.latents import LatentBatch, LatentTrainingConfig, latent_banks, sample_latents
-from motiongpt3.training.loop import TrainingModule, check_settings, device, fit, mean_over_clips, weighted_sum
+from motiongpt3.training.loop import TrainingModule, check_settings, device, fit, mean_over_clips
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Stage1Training(TrainingModule):
         """Means of the diffusion loss over clips and of the length loss over whole clips."""
         latents = sample_latents(self.model.vae, batch.mean, batch.log_variance, generator)
         cache, start = prompts.read(batch.captions)
-        with attention_kernel(self.kernel):
+        with self.attention():
             logits, hidden = self.model.run_queries(cache, start, batch.frames)
         diffusion = self.model.head.loss(hidden, latents, self.config.noise_levels, generator)
         length = length_loss(logits, self.model.length_classes(batch.frames), batch.whole)
@@ -146,18 +146,14 @@ class Stage1Training(TrainingModule):
         """See `TrainingModule`."""
         batch = self.bank.batch(self.config.batch, self.run.seed, self.global_step)
         terms = self.losses(batch, self.prompts, torch.Generator(self.device).manual_seed(seed))
-        loss = weighted_sum(terms, {"diffusion": 1.0, "length": self.config.length_weight})
-        return loss, terms, lambda: batch.clips
+        return terms["diffusion"] + self.config.length_weight * terms["length"], terms, lambda: batch.clips
 
     @torch.no_grad()
     def validation_step(self, _: Any, index: int) -> None:
         """Both losses over the whole clips of the validation split, with the same noise every time."""
         generator = torch.Generator(self.device).manual_seed(0)
-        parts = []
-        for rows in self.held.whole_clips().split(64):
-            batch = self.held.rows(rows, self.held.first_captions(rows))
-            parts.append((len(rows), self.losses(batch, self.held_prompts, generator)))
-        means = mean_over_clips(parts)
+        batches = self.held.whole_clips(64)
+        means = mean_over_clips((len(b.clips), self.losses(b, self.held_prompts, generator)) for b in batches)
         self.log("val/diffusion", means["diffusion"], prog_bar=True, batch_size=1)
         self.log("val/length", means["length"], batch_size=1)
 

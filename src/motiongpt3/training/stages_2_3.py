@@ -15,14 +15,13 @@ from torch.nn import functional as F
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.models.backbone import load_backbone
-from motiongpt3.models.bimodal import attention_kernel
 from motiongpt3.models.lora import lora_layers
 from motiongpt3.models.motiongpt3 import MotionGPT3, backbone_names, read_settings
 from motiongpt3.models.network import EncodedMotions
 from motiongpt3.models.sequence import IGNORE, pack, split_at_motion
 from motiongpt3.serialization import load_weights
-from motiongpt3.training.latents import LatentBank, LatentTrainingConfig, latent_banks, sample_latents
-from motiongpt3.training.loop import TrainingModule, check_settings, device, fit, mean_over_clips, weighted_sum
+from motiongpt3.training.latents import LatentBank, LatentBatch, LatentTrainingConfig, latent_banks, sample_latents
+from motiongpt3.training.loop import TrainingModule, check_settings, device, fit, mean_over_clips
 from motiongpt3.training.task_mix import TaskMix, TrainingSequence, check_tasks
 
 MAX_WORDS = {"cpu": (0, 12, 26, 52, 104, 208), "cuda": (0, 40, 208)}
@@ -87,25 +86,22 @@ class AlignTraining(TrainingModule):
         self.mix = TaskMix(self.model, config.tasks, 2 if config.stage == "2" else 3, config.learn_prompts)
 
     def losses(
-        self, bank: LatentBank, picked: Tensor, captions: list[int], seed: int, in_words: bool | None = None
+        self, bank: LatentBank, batch: LatentBatch, seed: int, in_words: bool | None = None
     ) -> dict[str, Tensor]:
         """Means of the losses over a batch's learned words, drawn motions and drawn whole clips; no term for none.
 
         Args:
-            bank: the clips.
-            picked: (B,) entries.
-            captions: (B,) a caption of each.
+            bank: where the batch comes from.
+            batch: the clips and a caption of each.
             seed: decides tasks, phrasings and noise.
             in_words: see `TaskMix.sequences`.
         """
         generator = torch.Generator(self.device).manual_seed(seed)
-        there = picked.to(self.device)
-        mean, log_variance = bank.mean[:, there].flatten(0, 1), bank.log_variance[:, there].flatten(0, 1)
-        frames = bank.frames[:, there]
+        mean, log_variance = (each[:, batch.entries].flatten(0, 1) for each in (bank.mean, bank.log_variance))
+        frames = bank.frames[:, batch.entries]
         motions = EncodedMotions(sample_latents(self.model.vae, mean, log_variance, generator), frames.flatten())
-        texts = [bank.captions[i] for i in captions]
-        sequences = self.mix.sequences(texts, frames, bank.whole[there], seed, in_words)
-
+        texts = [bank.captions[i] for i in batch.captions]
+        sequences = self.mix.sequences(texts, frames, batch.whole, seed, in_words)
         groups = by_length(sequences, MAX_WORDS[self.device.type])
         passes = [self.run_group(group, motions) for group in groups]
         logits, targets, hidden = map(torch.cat, zip(*passes, strict=True))
@@ -147,7 +143,7 @@ class AlignTraining(TrainingModule):
             cache, starts = cache.select(picked), places[picked].tolist()
         packed = pack(rows, model.motion_tokens, starts).to(self.device)
         read = EncodedMotions(motions.latents[shown], motions.frames[shown])
-        with attention_kernel(self.kernel):
+        with self.attention():
             words, hidden = model(packed, read, model.query_tokens(motions.frames[drawn]) if drawn else None, cache)
         learned = packed.targets != IGNORE
         said = words[learned] if words is not None else model.backbone.embedding[:0]
@@ -156,10 +152,11 @@ class AlignTraining(TrainingModule):
     def step(self, seed: int) -> tuple[Tensor, dict[str, Tensor], Callable[[], Iterable[str]]]:
         """See `TrainingModule`."""
         config = self.config
-        picked, captions = self.bank.draw(config.batch, self.run.seed, self.global_step)
-        terms = self.losses(self.bank, picked, captions, seed)
+        batch = self.bank.batch(config.batch, self.run.seed, self.global_step)
+        terms = self.losses(self.bank, batch, seed)
         weights = {"words": config.text_weight, "diffusion": config.motion_weight, "length": config.length_weight}
-        return weighted_sum(terms, weights), terms, lambda: self.bank.names(picked)
+        loss = torch.stack([weights[name] * value for name, value in terms.items()]).sum()
+        return loss, terms, lambda: batch.clips
 
     @torch.no_grad()
     def validation_step(self, _: Any, index: int) -> None:
@@ -168,8 +165,8 @@ class AlignTraining(TrainingModule):
         Every clip is used for both kinds of sequences, those that are answered in words and the others.
         """
         means = mean_over_clips(
-            (len(rows), self.losses(self.held, rows, self.held.first_captions(rows), number, kind))
-            for number, rows in enumerate(self.held.whole_clips().split(64))
+            (len(batch.clips), self.losses(self.held, batch, number, kind))
+            for number, batch in enumerate(self.held.whole_clips(64))
             for kind in self.mix.kinds
         )
         self.log_dict({f"val/{name}": value for name, value in means.items()}, batch_size=1)

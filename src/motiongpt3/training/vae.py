@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import KW_ONLY, asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from motiongpt3.data.bank import ClipBank
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.evaluation.metrics.reconstruction import joint_error, root_aligned
-from motiongpt3.models.bimodal import attention_kernel
 from motiongpt3.models.vae import (
+    MotionAutoencoder,
     MotionDiscriminator,
     MotionVAE,
     VAEConfig,
@@ -31,30 +31,12 @@ from motiongpt3.models.vae import (
 from motiongpt3.motion.features import feature_slices, features_to_joints
 from motiongpt3.motion.skeleton import HUMANML3D
 from motiongpt3.serialization import load_weights, parse_config, write_folder
-from motiongpt3.training.loop import FeatureTraining, FeatureTrainingConfig, device, fit, weighted_sum
+from motiongpt3.training.loop import FeatureTraining, FeatureTrainingConfig, device, fit
 
 FPS = 20.0
 """Rate of HumanML3D's features: makes differences of frames velocities."""
 DECODER = ("decoder", "from_latent", "latent_positions", "inject", "to_features")
 """How the names of the VAE's decoding parameters begin."""
-
-
-class Autoencoder(Protocol):
-    """What the losses and errors ask of a network that gives motions back: a MotionVAE, or a baseline of its sizes."""
-
-    config: VAEConfig
-
-    def normalise(self, features: Tensor) -> Tensor:
-        """Features (..., F) -> what the network takes."""
-        ...
-
-    def denormalise(self, features: Tensor) -> Tensor:
-        """The inverse of `normalise`."""
-        ...
-
-    def __call__(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Normalised features (B, T, F) and lengths (B,) -> their reconstruction and two more."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -108,7 +90,7 @@ class AutoencoderTraining(FeatureTraining):
         self.config = config
 
     @property
-    def autoencoder(self) -> Autoencoder:
+    def autoencoder(self) -> MotionAutoencoder:
         """The network that is trained."""
         raise NotImplementedError
 
@@ -123,14 +105,13 @@ class AutoencoderTraining(FeatureTraining):
         loss, terms = self.losses(self.autoencoder.normalise(batch.features), batch.lengths, seed)
         return loss, terms, lambda: [self.bank.clips[i].id for i in batch.clips.tolist()]
 
-    @property
-    def weights(self) -> dict[str, float]:
-        """Weights of the terms of the loss at this step."""
-        weights = asdict(self.config.loss)
-        if ramp := weights.pop("ramp"):
-            grown = min(1.0, 0.05 + self.global_step / self.run.steps / ramp)
+    def weighted(self, terms: dict[str, Tensor], **more: float) -> Tensor:
+        """The sum of terms, each times its weight at this step: that of the configuration, or one of `more`."""
+        weights = asdict(self.config.loss) | more
+        if weights["ramp"]:
+            grown = min(1.0, 0.05 + self.global_step / self.run.steps / weights["ramp"])
             weights |= {name: weights[name] * grown for name in ("velocities", "path")}
-        return weights
+        return sum((weights[name] * value for name, value in terms.items()), torch.zeros(()))
 
     @torch.no_grad()
     def validation_step(self, _: Any, index: int) -> None:
@@ -162,11 +143,11 @@ class VAETraining(AutoencoderTraining):
         generator = torch.Generator(self.device).manual_seed(seed)
         shape = (len(features), self.config.model.latent_tokens, self.config.model.latent_channels)
         noise = torch.randn(shape, generator=generator, device=self.device)
-        with attention_kernel(self.kernel):
+        with self.attention():
             output, mean, log_variance = self.vae(features, lengths, noise)
         terms = reconstruction_losses(self.vae, output, features, lengths)
         terms["kl"] = kl_divergence(mean, log_variance)
-        loss = weighted_sum(terms, self.weights)
+        loss = self.weighted(terms)
         if self.discriminator is not None:
             loss = loss + self._adversarial(features, output, terms)
         return loss, terms
@@ -196,7 +177,7 @@ class VAETraining(AutoencoderTraining):
 
 
 def reconstruction_losses(
-    autoencoder: Autoencoder, output: Tensor, features: Tensor, lengths: Tensor
+    autoencoder: MotionAutoencoder, output: Tensor, features: Tensor, lengths: Tensor
 ) -> dict[str, Tensor]:
     """The terms of the reconstruction loss, each a mean over real frames only.
 
@@ -228,7 +209,7 @@ def reconstruction_losses(
 
 
 @torch.no_grad()
-def reconstruction_errors(autoencoder: Autoencoder, bank: ClipBank, size: int = 64) -> dict[str, Tensor]:
+def reconstruction_errors(autoencoder: MotionAutoencoder, bank: ClipBank, size: int = 64) -> dict[str, Tensor]:
     """Errors of encode-and-decode per clip in millimetres; clips longer than the autoencoder's maximum are cut there.
 
     Returns:
