@@ -1,4 +1,4 @@
-"""Captions of a tiny model under a protocol."""
+"""What a tiny model is scored with: its captions, and the frames it makes where a part of a clip is given."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.quality import seam_jerk
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+TWO_PREDICTIONS = replace(PROTOCOLS["mocap"], predictions=2)
 
 
 @pytest.fixture(scope="module")
@@ -90,18 +92,6 @@ def test_a_model_of_stage_1_is_refused(pack_dir: Path, tiny_model_dir: Path, pre
         prepare_evaluation(prepared.request, stage1)
 
 
-def test_lemmas() -> None:
-    assert lemma_tokens("A man's WAVING his left hands, side-ways.") == [
-        "a", "man", "s", "wave", "his", "left", "hand", "sideways",
-    ]  # fmt: skip
-    assert lemma_tokens("walks walked walking 3 times") == ["walk", "walk", "walk", "time"]
-
-
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-SMALL = replace(PROTOCOLS["mocap"], predictions=2)
-
-
 @pytest.fixture(scope="module")
 def completion_tools(tiny_model_dir: Path, tiny_evaluator_dir: Path) -> Any:
     return SimpleNamespace(
@@ -111,7 +101,7 @@ def completion_tools(tiny_model_dir: Path, tiny_evaluator_dir: Path) -> Any:
 
 def ready(task: TaskName, pack_dir: Path) -> PreparedEvaluation:
     prepared = prepare_evaluation(EvaluationRequest(task, str(pack_dir), repeats=1, limit=4), None)
-    return replace(prepared, protocol=SMALL)
+    return replace(prepared, protocol=TWO_PREDICTIONS)
 
 
 @pytest.mark.parametrize("task", ["predict", "inbetween"])

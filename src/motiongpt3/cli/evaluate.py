@@ -53,11 +53,11 @@ def prompts(argv: Sequence[str]) -> int:
     parser.add_argument("--json", metavar="FILE", help="also write every verdict to this file")
     options = parser.parse_args(argv)
 
-    from motiongpt3.evaluation.checks.prompt_check import PROMPT_BARS, Kind, evaluate_prompts, load_prompts
+    from motiongpt3.evaluation.checks.prompt_check import PROMPT_BARS, PromptKind, evaluate_prompts, load_prompts
     from motiongpt3.evaluation.provenance import made_with
 
     file = None if options.json is None else Path(options.json)
-    kinds: list[Kind] = [kind for kind in get_args(Kind) if options.kind in (kind, "all")]
+    kinds: list[PromptKind] = [kind for kind in get_args(PromptKind) if options.kind in (kind, "all")]
     reports = {}
     with output_files([file] if file else []):
         model = load_model(options.model, options.device, options.profile)

@@ -172,7 +172,7 @@ CLASSES = (
     "Loc_VIP", "Body_VIP", "Obj_VIP", "Act_VIP", "Desc_VIP", "OTHER",
 )  # fmt: skip
 """The networks' inputs in order: parts of speech, then lists of words for places, bodies, objects, acts, manners."""
-MAX_WORDS = 20
+MAX_CAPTION_WORDS = 20
 """Words of a caption that are read, the marks of start and end not counted: as Guo et al. do."""
 MAX_WORD_BYTES = 1 << 28
 """Of a file with words: 256 MiB, a hundred times what is published."""
@@ -253,7 +253,7 @@ class WordVectors:
         for text in texts:
             guessed = ((word, self.usual.get(word, "OTHER")) for word in lemma_tokens(text))
             tokens = self.tokens.get(_plain(text)) or list(guessed)
-            rows.append([("sos", "OTHER"), *tokens[:MAX_WORDS], ("eos", "OTHER")])
+            rows.append([("sos", "OTHER"), *tokens[:MAX_CAPTION_WORDS], ("eos", "OTHER")])
         lengths = torch.tensor([len(row) for row in rows])
         words = torch.zeros(len(rows), int(lengths.max()), self.vectors.shape[1])
         classes = torch.zeros(len(rows), int(lengths.max()), len(CLASSES))

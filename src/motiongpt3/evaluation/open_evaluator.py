@@ -11,7 +11,7 @@ from motiongpt3.evaluation.provenance import files_hash
 from motiongpt3.serialization import WEIGHTS, read_config
 
 if TYPE_CHECKING:
-    from motiongpt3.evaluation.protocols import Protocol
+    from motiongpt3.evaluation.protocols import EvaluationProtocol
     from motiongpt3.evaluation.tmr import TextMotionEvaluator
 
 
@@ -21,7 +21,7 @@ NO_WORDS = (
 )
 
 
-def check_evaluator(protocol: Protocol, folder: str | None) -> None:
+def check_evaluator(protocol: EvaluationProtocol, folder: str | None) -> None:
     """MotionGPT3Error unless the evaluator is of the kind that the protocol asks for."""
     if protocol.evaluator == "guo":
         if folder is None:

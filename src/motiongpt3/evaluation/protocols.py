@@ -27,7 +27,7 @@ HUMANML3D_ID = re.compile(r"M?\d{6}(_[\d.]+-[\d.]+)?")
 
 
 @dataclass(frozen=True)
-class Protocol:
+class EvaluationProtocol:
     """How a number comes about. A change of any value is a new version."""
 
     name: str
@@ -85,11 +85,11 @@ class Protocol:
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
-        Protocol(
+        EvaluationProtocol(
             "mocap", 1, "any", "tmr", cut=True, labels=True, varied_texts=16, varied_motions=20
         ),
-        Protocol("humanml3d-strict", 1, "humanml3d", "guo", least_frames=40, most_frames=199),
-        Protocol(
+        EvaluationProtocol("humanml3d-strict", 1, "humanml3d", "guo", least_frames=40, most_frames=199),
+        EvaluationProtocol(
             "humanml3d-official", 1, "humanml3d", "guo", packed=False, most_frames=199, random_crops=True,
             random_captions=True, references=3,
             refused={
@@ -121,7 +121,7 @@ class Item:
     captions: tuple[str, ...]
     label: str
 
-    def references(self, protocol: Protocol) -> list[str]:
+    def references(self, protocol: EvaluationProtocol) -> list[str]:
         """The captions that count as references."""
         if protocol.references is None:
             return list(self.captions)
@@ -143,7 +143,7 @@ class Take:
         return self.item.row, self.start, self.frames
 
 
-def find_protocol(name: str, task: TaskName) -> Protocol:
+def find_protocol(name: str, task: TaskName) -> EvaluationProtocol:
     """A protocol by name; MotionGPT3Error where there is none or it does not define the task."""
     if name not in PROTOCOLS:
         raise MotionGPT3Error(f"there is no protocol {name[:60]!r}; choose among {', '.join(PROTOCOLS)}")
@@ -154,7 +154,7 @@ def find_protocol(name: str, task: TaskName) -> Protocol:
 
 
 def population(
-    protocol: Protocol, pack: PackedClips, split: str, task: TaskName, limit: int | None = None
+    protocol: EvaluationProtocol, pack: PackedClips, split: str, task: TaskName, limit: int | None = None
 ) -> list[Item]:
     """The clips that a protocol evaluates, from short to long.
 
@@ -210,7 +210,7 @@ def population(
     return sorted(items, key=lambda item: (item.frames, item.name))
 
 
-def check_model(protocol: Protocol, items: Sequence[Item], max_frames: int) -> None:
+def check_model(protocol: EvaluationProtocol, items: Sequence[Item], max_frames: int) -> None:
     """MotionGPT3Error where a model cannot make motions as long as the population's.
 
     A protocol whose clips were cut to what each model can make would compare different things.
@@ -223,7 +223,7 @@ def check_model(protocol: Protocol, items: Sequence[Item], max_frames: int) -> N
         )
 
 
-def warn_of_size(protocol: Protocol, items: Sequence[Item], channels: int, task: TaskName) -> None:
+def warn_of_size(protocol: EvaluationProtocol, items: Sequence[Item], channels: int, task: TaskName) -> None:
     """Warn of what so few clips leave undefined."""
     from motiongpt3.evaluation.metrics.retrieval import make_groups
 
@@ -242,7 +242,7 @@ def warn_of_size(protocol: Protocol, items: Sequence[Item], channels: int, task:
         warnings.warn(f"{size} clips {reason}", stacklevel=2)
 
 
-def plan(protocol: Protocol, items: Sequence[Item], repeat: int, seed: int) -> list[Take]:
+def plan(protocol: EvaluationProtocol, items: Sequence[Item], repeat: int, seed: int) -> list[Take]:
     """How one repeat takes the clips; the same repeat and seed take them alike.
 
     Random crops are those of the published evaluation: a third of the clips lose one more unit of four frames than is
@@ -261,7 +261,7 @@ def plan(protocol: Protocol, items: Sequence[Item], repeat: int, seed: int) -> l
     return takes
 
 
-def labels_of(protocol: Protocol, items: Sequence[Item]) -> list[int] | None:
+def labels_of(protocol: EvaluationProtocol, items: Sequence[Item]) -> list[int] | None:
     """A number for each item's label, where groups hold each at most once; else None."""
     if not protocol.labels:
         return None

@@ -29,7 +29,7 @@ from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.evaluation import FPS
 from motiongpt3.evaluation.metrics import FID, RPrecision
 from motiongpt3.evaluation.metrics.language import WordEncoder
-from motiongpt3.evaluation.protocols import PROTOCOLS, Item, Protocol, Take, TaskName, labels_of, plan
+from motiongpt3.evaluation.protocols import PROTOCOLS, EvaluationProtocol, Item, Take, TaskName, labels_of, plan
 from motiongpt3.instructions.prompt import clean_prompt
 from motiongpt3.models.request import DrawOptions, MotionRequest, check_draw
 from motiongpt3.motion.motion import Motion
@@ -95,7 +95,7 @@ class PreparedEvaluation:
     """A request whose inputs are there and fit one another; `items` is the population, from short to long."""
 
     request: EvaluationRequest
-    protocol: Protocol
+    protocol: EvaluationProtocol
     pack: PackedClips
     items: list[Item]
     repeats: int

@@ -28,7 +28,7 @@ from motiongpt3.evaluation.metrics import (
     span,
 )
 from motiongpt3.evaluation.metrics.language import SCORES, bert_score
-from motiongpt3.evaluation.protocols import Item, Protocol, Take, TaskName
+from motiongpt3.evaluation.protocols import EvaluationProtocol, Item, Take, TaskName
 from motiongpt3.evaluation.session import (
     QUALITY,
     Measured,
@@ -300,7 +300,7 @@ def completion_repeat(session: Session, number: int) -> Outcome:
     )
 
 
-def made_span(protocol: Protocol, item: Item, task: TaskName) -> tuple[int, int]:
+def made_span(protocol: EvaluationProtocol, item: Item, task: TaskName) -> tuple[int, int]:
     """The first frame that is made and the first one after it."""
     share = protocol.given_share if task == "predict" else protocol.sides_share
     given = max(protocol.least_given, round(share * item.frames))

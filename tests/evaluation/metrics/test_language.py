@@ -1,4 +1,4 @@
-"""BLEU, ROUGE-L, CIDEr-D: worked by hand from the formulas."""
+"""BLEU, ROUGE-L, CIDEr-D and BERTScore: worked by hand from the formulas, and beside other libraries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torchmetrics.functional.text import bleu_score
 from transformers import BertModel
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.evaluation.metrics import CaptionScores, lower_tokens, raw_tokens
+from motiongpt3.evaluation.metrics import CaptionScores, lemma_tokens, lower_tokens, raw_tokens
 from motiongpt3.evaluation.metrics.language import TokenVectors, WordEncoder, bert_score, bleu, cider_d, rouge_l
 from motiongpt3.evaluation.tmr import minilm_folder
 
@@ -116,6 +116,13 @@ def test_cider_takes_the_mean_of_references() -> None:
 def test_tokens() -> None:
     assert raw_tokens("A man's  wave.\n") == ["A", "man's", "wave."]
     assert lower_tokens("A man's  WAVE.\n") == ["a", "man", "s", "wave"]
+
+
+def test_lemmas() -> None:
+    assert lemma_tokens("A man's WAVING his left hands, side-ways.") == [
+        "a", "man", "s", "wave", "his", "left", "hand", "sideways",
+    ]  # fmt: skip
+    assert lemma_tokens("walks walked walking 3 times") == ["walk", "walk", "walk", "time"]
 
 
 def test_the_tokens_decide() -> None:

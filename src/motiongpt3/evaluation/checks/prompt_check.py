@@ -16,11 +16,11 @@ from motiongpt3.evaluation.checks.body_measures import Measures
 from motiongpt3.evaluation.checks.kinematic_rules import RULES
 from motiongpt3.motion.motion import Motion
 
-Kind = Literal["plain", "free"]
+PromptKind = Literal["plain", "free"]
 Generate = Callable[[list[str], float, int], list[Motion]]
 """(texts, seconds, seed) -> one motion per text."""
 
-PROMPT_BARS: dict[Kind, float] = {"plain": 0.85, "free": 0.65}
+PROMPT_BARS: dict[PromptKind, float] = {"plain": 0.85, "free": 0.65}
 """Score that a good model reaches."""
 MARGIN_BAR = 0.50
 """Score minus shuffled score that a good model reaches on the plain prompts."""
@@ -116,7 +116,7 @@ class PromptReport:
         return "\n".join(lines)
 
 
-def load_prompts(kind: Kind = "plain") -> list[PromptCase]:
+def load_prompts(kind: PromptKind = "plain") -> list[PromptCase]:
     """The prompts of `prompts.yaml`: "plain" captions, or "free" wording found in no training caption.
 
     Raises:

@@ -25,7 +25,7 @@ from torch.nn.functional import normalize
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.evaluation.metrics.samples import SampleMetric
 from motiongpt3.evaluation.provenance import files_hash
-from motiongpt3.evaluation.tmr import MINILM, hidden_states, minilm_folder
+from motiongpt3.evaluation.tmr import MAX_TOKENS, MINILM, hidden_states, minilm_folder
 from motiongpt3.models.backbone_files import read_tokenizer
 
 TokenList = Sequence[str]
@@ -257,8 +257,6 @@ def cider_d(
 
 PAIRS = 2000
 """Pairs of unrelated captions whose mean score is the baseline: scores that differ by 0.1 leave an error of 0.002."""
-MAX_TOKENS = 256
-"""Of a text; what lies beyond is not read. Captions have some ten."""
 
 
 @dataclass(frozen=True)
