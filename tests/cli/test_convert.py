@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from motiongpt3.evaluation.guo import GuoConfig, GuoEvaluator
 from motiongpt3.models.vae import MotionVAE, VAEConfig
 
 Capture = pytest.CaptureFixture[str]
+OUT = ["-o", "out", "--mean", "mean.npy", "--std", "std.npy"]
 RENAMED = {
     "embed.weight": "skel_embedding.weight",
     "embed.bias": "skel_embedding.bias",
@@ -48,22 +50,10 @@ def vae_state() -> dict[str, Tensor]:
 
 
 def convert(kind: str, file: str, *options: str) -> int:
-    return main(["convert", kind, file, "-o", "out", "--mean", "mean.npy", "--std", "std.npy", *options])
+    return main(["convert", kind, file, *OUT, *options])
 
 
-def refused(capsys: Capture, *words: Any) -> str:
-    before = sorted(Path.cwd().rglob("*"))
-    capsys.readouterr()
-    assert convert(*words) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("motiongpt3: ")
-    assert err.count("\n") == 1
-    assert sorted(Path.cwd().rglob("*")) == before
-    return err
-
-
-def test_the_vae(here: Path, capsys: Capture) -> None:
+def test_the_vae(here: Path, refused: Callable[..., str], capsys: Capture) -> None:
     torch.save({"epoch": 1, "state_dict": vae_state() | {"denoiser.x": torch.ones(1)}}, "mld.ckpt")
     assert convert("mld-vae", "mld.ckpt") == 0
     printed = capsys.readouterr().out.splitlines()
@@ -78,7 +68,7 @@ def test_the_vae(here: Path, capsys: Capture) -> None:
     ]
     assert main(["info", "out", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["config"]["vae"]["width"] == 8
-    assert "is there already" in refused(capsys, "mld-vae", "mld.ckpt")
+    assert "is there already" in refused("convert", "mld-vae", "mld.ckpt", *OUT)
 
 
 def test_the_evaluator_in_the_old_format(here: Path, capsys: Capture) -> None:
@@ -106,14 +96,13 @@ def test_the_evaluator_in_the_old_format(here: Path, capsys: Capture) -> None:
     assert "evaluator" in capsys.readouterr().out
 
 
-def test_refusals(here: Path, capsys: Capture) -> None:
+def test_refusals(here: Path, refused: Callable[..., str]) -> None:
     state = vae_state()
     torch.save({"state_dict": {**state, "vae.encoder.norm.bias": torch.full((8,), math.nan)}}, "nan.ckpt")
-    assert "vae.encoder.norm.bias holds values that are not finite" in refused(capsys, "mld-vae", "nan.ckpt")
+    assert "vae.encoder.norm.bias holds values that are not finite" in refused("convert", "mld-vae", "nan.ckpt", *OUT)
     Path("text.ckpt").write_text("hello")
-    assert "text.ckpt is refused" in refused(capsys, "mld-vae", "text.ckpt")
-    assert "cannot read nowhere.ckpt" in refused(capsys, "mld-vae", "nowhere.ckpt")
+    assert "text.ckpt is refused" in refused("convert", "mld-vae", "text.ckpt", *OUT)
+    assert "cannot read nowhere.ckpt" in refused("convert", "mld-vae", "nowhere.ckpt", *OUT)
     Path("std.npy").unlink()
-    assert "std.npy" in refused(capsys, "mld-vae", "nan.ckpt")
-    assert main(["convert", "mld-vae", "nan.ckpt", "-o", "out"]) == 2
-    assert "missing: --mean, --std" in capsys.readouterr().err
+    assert "std.npy" in refused("convert", "mld-vae", "nan.ckpt", *OUT)
+    assert "missing: --mean, --std" in refused("convert", "mld-vae", "nan.ckpt", "-o", "out")

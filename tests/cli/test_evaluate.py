@@ -1,29 +1,25 @@
-"""`motiongpt3 evaluate t2m` and its like, from a packed folder to a table and a report."""
+"""`motiongpt3 evaluate` from data to numbers: tasks under a protocol, checks, reconstruction, quality."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from motiongpt3 import Motion
 from motiongpt3.cli.main import main
 
 Capture = pytest.CaptureFixture[str]
-
-
-@pytest.fixture(scope="module")
-def packed(tiny_data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The prepared folder of `tiny_data_dir`."""
-    out = tmp_path_factory.mktemp("packed") / "data"
-    assert main(["data", "prepare", str(tiny_data_dir), str(out), "--no-layout"]) == 0
-    return out
+Refused = Callable[..., str]
 
 
 @pytest.fixture
-def evaluate(here: Path, packed: Path, tiny_reader_dir: Path, tiny_evaluator_dir: Path) -> Callable[..., list[str]]:
+def evaluate(motions: Path, packed: Path, tiny_reader_dir: Path, tiny_evaluator_dir: Path) -> Callable[..., list[str]]:
     """`evaluate(task, word, …)`: the whole command on the four train clips."""
 
     def words(task: str, *more: str) -> list[str]:
@@ -96,14 +92,83 @@ def test_tasks_and_their_pictures(
     ],
 )
 def test_bad_input_is_one_line(
-    refused: Callable[..., str], evaluate: Callable[..., list[str]], capsys: Capture, words: list[str], message: str
+    refused: Refused, evaluate: Callable[..., list[str]], capsys: Capture, words: list[str], message: str
 ) -> None:
     capsys.readouterr()
     assert message in refused(*evaluate("t2m", *words))
 
 
-def test_guo_s_evaluator_is_asked_for(refused: Callable[..., str], packed: Path, tiny_model_dir: Path) -> None:
+def test_guo_s_evaluator_is_asked_for(refused: Refused, packed: Path, tiny_model_dir: Path) -> None:
     line = refused(
         "evaluate", "t2m", "--data", str(packed), "--model", str(tiny_model_dir), "--protocol", "humanml3d-strict"
     )
     assert "convert the published weights with `motiongpt3 convert evaluator` and name the folder by --eval" in line
+
+
+def test_evaluate_prompts(tiny_model_dir: Path, here: Path, capsys: Capture, refused: Refused) -> None:
+    assert main(["evaluate", "prompts", "--model", str(tiny_model_dir), "--seeds", "1", "--json", "new/x.json"]) == 0
+    out = capsys.readouterr().out
+    report = json.loads(Path("new/x.json").read_text())
+    assert 0 <= report["plain"]["score"] <= 1
+    assert f"{report['plain']['score']:.1%} right" in out
+    files = [(tiny_model_dir / name).read_bytes() for name in ("config.json", "model.safetensors")]
+    assert report["made_with"]["model"]["sha256"] == sha256(b"".join(files)).hexdigest()
+    assert report["made_with"]["versions"]["motiongpt3"]
+    assert "no/such" in refused("evaluate", "prompts", "--json", "no/such/x.json")
+    assert "--seeds" in refused("evaluate", "prompts", "--seeds", "0")
+
+
+def test_evaluate_captions(
+    packed: Path, tiny_model_dir: Path, here: Path, capsys: Capture, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from motiongpt3.models.motiongpt3 import MotionGPT3
+
+    seen: list[int] = []
+
+    def caption(model: MotionGPT3, motions: list[Motion]) -> list[str]:
+        seen.extend(len(motion) for motion in motions)
+        return ["a person walks backward.", "a person jumps."][: len(motions)]
+
+    monkeypatch.setattr(MotionGPT3, "caption", caption, raising=False)
+    capsys.readouterr()
+    words = ["evaluate", "captions", "--data", str(packed), "--model", str(tiny_model_dir)]
+    assert main([*words, "--json", "new/x.json"]) == 0
+    out = capsys.readouterr().out
+    assert seen == [70, 75]
+    assert "action word right: 50.0% of 2 captions" in out
+    report = json.loads(Path("new/x.json").read_text())
+    assert (report["clips"], report["distinct"], report["forward_backward"]) == (2, 2, 0.0)
+    assert [entry["caption"] for entry in report["captions"]] == ["a person walks backward.", "a person jumps."]
+    assert main([*words, "--clips", "1"]) == 0
+    assert "1 clips" in capsys.readouterr().out
+    assert "two actions" in refused(*words, "--judge")
+    assert "missing: --data" in refused("evaluate", "captions")
+
+
+def test_evaluate_vae(
+    packed: Path, tiny_vae_dir: Path, tiny_model_dir: Path, here: Path, capsys: Capture, refused: Refused
+) -> None:
+    capsys.readouterr()
+    words = ["evaluate", "vae", "--data", str(packed)]
+    assert main([*words, "--vae", str(tiny_vae_dir)]) == 0
+    assert "studio A" in capsys.readouterr().out
+    assert main([*words, "--vae", str(tiny_model_dir), "--split", "test", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    sources = found["sources"]
+    assert found["made_with"]["split"] | {"sha256": ""} == {"name": "test", "clips": 2, "frames": 145, "sha256": ""}
+    assert {name: numbers["clips"] for name, numbers in sources.items()} == {"studio A": 1, "studio B": 1, "all": 2}
+    mean = np.mean([sources[name]["global_mm"] for name in ("studio A", "studio B")])
+    assert sources["all"]["global_mm"] == pytest.approx(mean)
+    assert "no model folder" in refused(*words, "--vae", str(packed))
+    assert "missing: --data" in refused("evaluate", "vae")
+
+
+def test_evaluate_quality(packed: Path, tiny_model_dir: Path, here: Path, capsys: Capture) -> None:
+    capsys.readouterr()
+    words = ["evaluate", "quality", "--data", str(packed), "--model", str(tiny_model_dir)]
+    assert main([*words, "--clips", "9", "--json"]) == 0
+    numbers = json.loads(capsys.readouterr().out)
+    assert numbers["clips"] == 2
+    assert numbers["real"]["max_speed"] < numbers["generated"]["max_speed"]
+    assert main([*words, "--clips", "1"]) == 0
+    assert "skate_speed (cm/s)" in capsys.readouterr().out

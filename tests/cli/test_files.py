@@ -1,11 +1,13 @@
-"""`motiongpt3 export`: every format, what finishing changed, FBX by Blender."""
+"""`motiongpt3 export`, `info` and `search`: every format, what finishing changed, what files and models hold."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from blender import in_blender, needs_blender
 from clips import invented, recorded
@@ -16,13 +18,16 @@ from motiongpt3.formats import load, save
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.postprocess import postprocess
 
+Capture = pytest.CaptureFixture[str]
+Refused = Callable[..., str]
+
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
     return save(invented(0, 40, wildness=0.2), tmp_path / "clip.npz")
 
 
-def test_several_formats_at_once(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_several_formats_at_once(clip: Path, tmp_path: Path, capsys: Capture) -> None:
     outs = [tmp_path / name for name in ("a.bvh", "a.glb", "a.smpl.npz", "a.png", "a.npy")]
     words = [word for out in outs for word in ("-o", str(out))]
     assert main(["export", str(clip), *words, "--body", "mannequin", "--bvh-dialect", "mixamo", "--json"]) == 0
@@ -34,7 +39,7 @@ def test_several_formats_at_once(clip: Path, tmp_path: Path, capsys: pytest.Capt
     assert len(Motion.load(outs[2])) == 40
 
 
-def test_each_option_tells_what_it_changed(mocap_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_option_tells_what_it_changed(mocap_dir: Path, tmp_path: Path, capsys: Capture) -> None:
     clip, out = save(recorded(mocap_dir, "test", 50)[20], tmp_path / "run.npz"), tmp_path / "out.npz"
     for words, measure in (
         (["--fix-feet"], "contact_slide"),
@@ -61,11 +66,11 @@ def test_each_option_tells_what_it_changed(mocap_dir: Path, tmp_path: Path, caps
         (["-o", "x.bvh", "--bvh-dialect", "unreal"], "bvh_dialect|bvh-dialect"),
     ],
 )
-def test_bad_words(
+def test_export_refuses(
     clip: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    capsys: Capture,
     words: list[str],
     reason: str,
 ) -> None:
@@ -87,9 +92,7 @@ def program(folder: Path, lines: str) -> Path:
     return path
 
 
-def test_fbx_by_blender(
-    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_fbx_by_blender(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("MOTIONGPT3_BLENDER", str(program(folder, 'echo made > "$T"')))
@@ -130,11 +133,73 @@ def test_fbx_by_the_real_blender(clip: Path, tmp_path: Path, fps: int) -> None:
     seen.compare(postprocess(load(clip), fps=fps))
 
 
-Capture = pytest.CaptureFixture[str]
+# -------------------------------------------------------------------------------------------------------------- info
 
 
-def test_files_come_in_the_evaluator_s_order(here: Path, tiny_evaluator_dir: Path, capsys: Capture) -> None:
-    (here / "more").mkdir()
+def test_info_of_a_motion(here: Path, capsys: Capture) -> None:
+    joints = np.zeros((40, 22, 3), np.float32)
+    joints[..., 1] = np.linspace(0, 1.7, 22)
+    joints[..., 2] += np.linspace(0, 2, 40)[:, None]
+    Motion(joints, caption="a person glides").save("a.npz")
+    assert main(["info", "a.npz", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["frames"], facts["fps"], facts["seconds"], facts["caption"]) == (40, 20.0, 2.0, "a person glides")
+    assert (facts["path_m"], facts["displacement_m"]) == (2.0, 2.0)
+    assert facts["box_max_m"] == [0.0, 1.7, 2.0]
+    assert facts["quality"]["max_speed (m/s)"] == pytest.approx(2 / 39 * 20, abs=1e-3)
+    assert main(["info", "a.npz"]) == 0
+    assert "a person glides" in capsys.readouterr().out
+
+
+def test_info_of_a_model(tiny_model_dir: Path, tiny_backbone: Path, tmp_path: Path, capsys: Capture) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model_dir, model)
+    (model / "README.md").write_text("---\nlicense: cc-by-nc-4.0\ndatasets: [some mocap]\n---\n# A model\n")
+    assert main(["info", str(model), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["license"], facts["training_data"]) == ("cc-by-nc-4.0", ["some mocap"])
+    assert facts["backbone"]["name"] == str(tiny_backbone)
+    assert len(facts["backbone"]["sha256"]) == 64
+    assert (facts["config"]["motion_width"], facts["max_seconds"]) == (16, 5.0)
+    assert set(facts["parameters"]) == {
+        "text stream", "motion stream", "queries", "length head", "diffusion head", "motion VAE"
+    }  # fmt: skip
+    assert main(["info", str(model)]) == 0
+    assert "cc-by-nc-4.0" in capsys.readouterr().out
+
+
+def test_info_of_bad_files(here: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    joints = np.zeros((40, 22, 3), np.float32)
+    Motion(joints).save("good.npz")
+    content = Path("good.npz").read_bytes()
+    Path("cut.npz").write_bytes(content[: len(content) // 2])
+    np.savez("nan.npz", joints=np.full((40, 22, 3), np.nan, np.float32))
+    np.save("objects.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    Path("cycle.bvh").write_text("HIERARCHY\nROOT a\n{\n")
+    Path("alone.amc").write_text(":FULLY-SPECIFIED\n1\nroot 0 0 0 0 0 0\n")
+    Path("empty.bvh").touch()
+    Path("folder").mkdir()
+    for name in (
+        "cut.npz",
+        "nan.npz",
+        "objects.npy",
+        "cycle.bvh",
+        "alone.amc",
+        "empty.bvh",
+        "gone.bvh",
+        "a.xyz",
+        "folder",
+    ):
+        assert name.partition(".")[0] in refused("info", name)
+    refused("info", "nobody/nothing")
+
+
+# ------------------------------------------------------------------------------------------------------------ search
+
+
+def test_files_come_in_the_evaluator_s_order(motions: Path, tiny_evaluator_dir: Path, capsys: Capture) -> None:
+    (motions / "more").mkdir()
     Motion.load("walk.npz").mirror().save("more/other.BVH")
     evaluator = load_evaluator(str(tiny_evaluator_dir))
     files = ["long.npz", "more/other.BVH", "short.npz", "walk.npz"]
@@ -152,7 +217,7 @@ def test_files_come_in_the_evaluator_s_order(here: Path, tiny_evaluator_dir: Pat
     assert [line.split()[0] for line in lines[1:]] == [one["file"] for one in found[:2]]
 
 
-def test_unreadable_files_are_named_and_skipped(here: Path, tiny_evaluator_dir: Path, capsys: Capture) -> None:
+def test_unreadable_files_are_named_and_skipped(motions: Path, tiny_evaluator_dir: Path, capsys: Capture) -> None:
     Path("broken.bvh").write_text("HIERARCHY of nothing")
     Path("empty.npy").touch()
     assert main(["search", "somebody walks", "--in", ".", "--evaluator", str(tiny_evaluator_dir)]) == 0
@@ -174,18 +239,18 @@ def test_unreadable_files_are_named_and_skipped(here: Path, tiny_evaluator_dir: 
         (["", "--in", "."], "empty"),
     ],
 )
-def test_bad_input_is_one_line(refused: Callable[..., str], words: list[str], message: str) -> None:
+def test_search_refuses(motions: Path, refused: Refused, words: list[str], message: str) -> None:
     assert message in refused("search", *words)
 
 
-def test_a_folder_without_motions(refused: Callable[..., str], here: Path, tiny_evaluator_dir: Path) -> None:
-    for file in here.glob("*.npz"):
+def test_a_folder_without_motions(refused: Refused, motions: Path, tiny_evaluator_dir: Path) -> None:
+    for file in motions.glob("*.npz"):
         file.unlink()
     assert "holds no motion files" in refused("search", "somebody walks", "--in", ".")
 
 
-def test_no_file_can_be_read(here: Path, tiny_evaluator_dir: Path, capsys: Capture) -> None:
-    (here / "bad").mkdir()
+def test_no_file_can_be_read(motions: Path, tiny_evaluator_dir: Path, capsys: Capture) -> None:
+    (motions / "bad").mkdir()
     Path("bad/broken.bvh").write_text("nothing")
     command = ["search", "somebody walks", "--in", "bad", "--evaluator", str(tiny_evaluator_dir)]
     assert main(command) == 2

@@ -1,9 +1,10 @@
-"""`motiongpt3 predict`, `inbetween`, `compose` from their words to their files."""
+"""Generate, predict, inbetween, compose, caption and chat, from their words to their files."""
 
 from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,168 @@ from people import person
 
 from motiongpt3.cli.generate import latest, read_message, timed
 from motiongpt3.cli.main import main
+from motiongpt3.formats import save
 from motiongpt3.models.chat import Reply
 from motiongpt3.models.motiongpt3 import MotionGPT3
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.postprocess import postprocess
 
 Capture = pytest.CaptureFixture[str]
+Refused = Callable[..., str]
+
+# ----------------------------------------------------------------------------------------------------------- generate
+
+
+def test_generate_writes_every_format_asked_for(tiny_model_dir: Path, here: Path, capsys: Capture) -> None:
+    words = ["a person walks", "--model", str(tiny_model_dir), "--seconds", "2.5", "--seed", "7", "--json"]
+    assert main(["generate", *words, "-o", "out/a.bvh", "-o", "out/a.npz", "--out", "b.NPY"]) == 0
+    written = json.loads(capsys.readouterr().out)
+    assert [entry["file"] for entry in written] == ["out/a.bvh", "out/a.npz", "b.NPY"]
+    for entry in written:
+        assert (entry["prompt"], entry["seed"], entry["frames"], entry["seconds"]) == ("a person walks", 7, 50, 2.5)
+        assert len(Motion.load(entry["file"])) == 50
+    assert Motion.load("out/a.npz").caption == "a person walks"
+
+
+def test_generate_names_prompts_and_samples(tiny_model_dir: Path, here: Path, capsys: Capture) -> None:
+    options = ["--model", str(tiny_model_dir), "--seconds", "1", "--guidance", "2", "--steps", "3"]
+    assert main(["generate", "walks", "runs", "--samples", "2", "--seed", "5", *options, "-o", "clip.npz"]) == 0
+    names = ["clip_000_00.npz", "clip_000_01.npz", "clip_001_00.npz", "clip_001_01.npz"]
+    assert sorted(path.name for path in here.iterdir()) == names
+    assert capsys.readouterr().out.splitlines()[0] == "clip_000_00.npz: 20 frames, 1.00 s"
+    assert [Motion.load(name).caption for name in names] == ["walks", "walks", "runs", "runs"]
+    assert main(["generate", "runs", "--seed", "6", *options, "-o", "alone.npz"]) == 0
+    joints = Motion.load("clip_001_01.npz").joints  # sample k uses seed + k, whatever the batch
+    assert np.abs(Motion.load("alone.npz").joints - joints).max() < 1e-4
+    assert main(["generate", "runs", "--samples", "1", "walks", *options, "-o", "x.npz"]) == 2
+
+
+def test_generate_without_seconds_and_in_another_script(tiny_model_dir: Path, here: Path, capsys: Capture) -> None:
+    assert main(["generate", "человек идёт", "--model", str(tiny_model_dir), "-o", "x.npz"]) == 0
+    assert 1 <= len(Motion.load("x.npz")) <= 100
+    err = capsys.readouterr().err
+    assert err.startswith("motiongpt3: warning: the model was trained on English")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["", "-o", "x.bvh"], "the prompt is empty"),
+        (["   \t", "-o", "x.bvh"], "the prompt is empty"),
+        (["a" * 100_000, "-o", "x.bvh"], "the prompt has 100000 characters; at most 1000"),
+        (["walk", "", "-o", "x.bvh"], "the prompt is empty"),
+        (["wa\udcfflk", "-o", "x.bvh"], "not valid UTF-8"),
+        (["walk"], "missing: -o"),
+        (["-o", "x.bvh"], "missing: PROMPT"),
+        (["walk", "-o", "x.fbx"], "cannot write .fbx: x.fbx; writable are .npz, .smpl.npz, .npy, .bvh"),
+        (["walk", "-o", "x.amc"], "cannot write .amc"),
+        (["walk", "-o", "x.bvh", "-o", "x"], "a file without suffix"),
+        (["walk", "-o", "no/such/x.bvh"], "cannot write to the folder no/such"),
+        (["walk", "-o", "/proc/nothing/x.bvh"], "cannot write to the folder /proc/nothing"),
+        (["walk", "-o", "/proc/x.bvh"], "cannot write to the folder /proc"),
+        (["walk", "-o", "new/x.bvh", "-o", "new/x.bvh"], "given twice"),
+        (["walk", "-o", "new/x.bvh", "-o", "no/such/x.bvh"], "cannot write to the folder no/such"),
+        (["walk", "-o", f"{'x' * 250}.bvh"], "too long"),
+        (["walk", "-o", "x.bvh", "--seconds", "0"], "--seconds: needs a number above 0, not 0"),
+        (["walk", "-o", "x.bvh", "--seconds=-2"], "--seconds: needs a number above 0, not -2"),
+        (["walk", "-o", "x.bvh", "--seconds", "nan"], "--seconds: needs a number above 0, not nan"),
+        (["walk", "-o", "x.bvh", "--seconds", "four"], "--seconds: needs a number above 0, not 'four'"),
+        (["walk", "-o", "x.bvh", "--samples", "0"], "--samples: needs a whole number above 0, not 0"),
+        (["walk", "-o", "x.bvh", "--seed", "1.5"], "--seed: needs a whole number, 0 or more, not '1.5'"),
+        (["walk", "-o", "x.bvh", "--seed", "-1"], "--seed: needs a whole number, 0 or more, not -1"),
+        (["walk", "-o", "x.bvh", "--device", "tpu"], "--device: needs 'cpu' or 'cuda', not tpu"),
+        (["walk", "-o", "x.bvh", "--sede", "3"], "unrecognized arguments: --sede 3"),
+        (["walk", "-o"], "expected one argument"),
+    ],
+)
+def test_generate_refuses_before_it_loads_a_model(words: list[str], reason: str, here: Path, refused: Refused) -> None:
+    assert reason in refused("generate", *words, "--model", "no model is looked for")
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--seconds", "5.05"], "at most 5"),
+        (["jump for 80 seconds"], "in the prompt 'jump for 80 seconds.' must be more than 0 and at most 5, not 80"),
+        (["jump with 0 frames"], "at most 5, not 0"),
+        (["--seconds", "1e300"], "at most 5"),
+        (["--seconds", "inf"], "at most 5"),
+        (["--guidance", "1e9"], "guidance must be 0 to 100"),
+        (["--steps", "5000"], "steps must be 1 to 1000"),
+        (["--samples", "999999999999"], "samples must be 1 to 10000"),
+        (["--seed", "99999999999999999999999"], "seed must be"),
+    ],
+)
+def test_generate_refuses_what_the_model_cannot(
+    words: list[str], reason: str, tiny_model_dir: Path, here: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the model's configuration alone: nothing heavy is loaded, or downloaded, to say no."""
+    monkeypatch.setattr("motiongpt3.models.motiongpt3.load_backbone", None)
+    assert reason in refused("generate", "walk", *words, "--model", str(tiny_model_dir), "-o", "new/x.bvh")
+
+
+def damage_nothing(model: Path) -> None:
+    shutil.rmtree(model)
+
+
+def damage_config(model: Path) -> None:
+    (model / "config.json").write_text("{")
+
+
+def damage_list(model: Path) -> None:
+    (model / "config.json").write_text("[1]")
+
+
+def damage_sizes(model: Path) -> None:
+    config = json.loads((model / "config.json").read_text())
+    config["vae"]["width"] = 18
+    (model / "config.json").write_text(json.dumps(config))
+
+
+def damage_weights(model: Path) -> None:
+    content = (model / "model.safetensors").read_bytes()
+    (model / "model.safetensors").write_bytes(content[: len(content) // 2])
+
+
+def damage_hash(model: Path) -> None:
+    config = json.loads((model / "config.json").read_text())
+    config["backbone_identity"]["sha256"] = "0" * 64
+    config["includes_backbone"] = False
+    (model / "config.json").write_text(json.dumps(config))
+
+
+def damage_backbone(model: Path) -> None:
+    (model / "backbone.json").write_text('{"model_type": "bert"}')
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [damage_nothing, damage_config, damage_list, damage_sizes, damage_weights, damage_hash, damage_backbone],
+)
+def test_a_damaged_model_is_one_line(
+    damage: Callable[[Path], None], tiny_model_dir: Path, tmp_path: Path, here: Path, refused: Refused,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model_dir, model)
+    damage(model)
+    refused("generate", "walk", "--model", str(model), "-o", "x.bvh")
+    refused("evaluate", "prompts", "--model", str(model), "--json", "x.json")
+    if damage not in (damage_hash, damage_sizes, damage_backbone):  # these can only be seen with the weights
+        refused("info", str(model))
+
+
+def test_cuda_without_a_gpu(
+    here: Path, tiny_model_dir: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    words = ["generate", "walk", "-o", "x.bvh", "--model", str(tiny_model_dir), "--device", "cuda"]
+    assert "no CUDA device" in refused(*words)
+
+
+# ---------------------------------------------------------------------------------------- predict, inbetween, compose
 
 
 @pytest.fixture
@@ -95,6 +252,17 @@ def test_finishing(walk: Motion, words: list[str], tiny_model_dir: Path, capsys:
     assert entry["finish"]["travel"]["after"] < 0.02
 
 
+@pytest.mark.parametrize("words", FINISHED, ids=lambda words: words[0])
+def test_files_are_written_as_asked(walk: Motion, words: list[str], tiny_model_dir: Path) -> None:
+    files = ["-o", "a.bvh", "-o", "a.png", "-o", "b.npz", "--model", str(tiny_model_dir)]
+    assert main([*words, *files, "--bvh-dialect", "mixamo", "--body", "mannequin"]) == 0
+    made = Motion.load("b.npz")
+    save(made, "mixamo.bvh", "mixamo")
+    save(made, "mannequin.png", body="mannequin")
+    assert Path("a.bvh").read_bytes() == Path("mixamo.bvh").read_bytes()
+    assert Path("a.png").read_bytes() == Path("mannequin.png").read_bytes()
+
+
 @pytest.mark.parametrize("command", ["predict", "inbetween"])
 def test_help_says_that_finishing_changes_given_frames(command: str, capsys: Capture) -> None:
     assert main([command, "--help"]) == 0
@@ -134,7 +302,7 @@ def test_seconds_after_a_colon() -> None:
         ("compose walk:99999", "at most 10000"),
     ],
 )
-def test_bad_input_is_one_line_and_nothing_is_written(
+def test_windows_refuse_and_write_nothing(
     walk: Motion, tiny_model_dir: Path, capsys: Capture, words: str, said: str
 ) -> None:
     assert main([*words.split(), "-o", "out/x.npz", "--model", str(tiny_model_dir)]) == 2
@@ -144,7 +312,10 @@ def test_bad_input_is_one_line_and_nothing_is_written(
     assert [path.name for path in Path().iterdir()] == ["walk.npz"]
 
 
-@pytest.mark.usefixtures("here")
+# ------------------------------------------------------------------------------------------------------------ caption
+
+
+@pytest.mark.usefixtures("motions")
 def test_what_is_printed_is_what_the_model_says(tiny_reader_dir: Path, capsys: Capture) -> None:
     model = MotionGPT3.from_pretrained(tiny_reader_dir)
     walk, long = (Motion.load(name) for name in ("walk.npz", "long.npz"))
@@ -180,16 +351,19 @@ def test_what_is_printed_is_what_the_model_says(tiny_reader_dir: Path, capsys: C
         (["walk.npz", "--model", "nothing/here"], "no model 'nothing/here'"),
     ],
 )
-def test_bad_input_is_one_line(
-    refused: Callable[..., str], tiny_reader_dir: Path, words: list[str], message: str
+def test_caption_refuses(
+    motions: Path, refused: Refused, tiny_reader_dir: Path, words: list[str], message: str
 ) -> None:
     model = [] if "--model" in words else ["--model", str(tiny_reader_dir)]
     assert message in refused("caption", *words, *model)
 
 
-def test_a_model_of_stage_1_says_so(refused: Callable[..., str], tiny_model_dir: Path) -> None:
+def test_a_model_of_stage_1_writes_no_captions(motions: Path, refused: Refused, tiny_model_dir: Path) -> None:
     line = refused("caption", "walk.npz", "--model", str(tiny_model_dir))
     assert line == "motiongpt3: this model was trained for text to motion alone: it cannot read motions\n"
+
+
+# --------------------------------------------------------------------------------------------------------------- chat
 
 
 @pytest.fixture
@@ -208,7 +382,7 @@ def replies(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return script
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("motions")
 def test_the_model_answers(tiny_reader_dir: Path, capsys: Capture) -> None:
     """As from Python, message after message."""
     model = MotionGPT3.from_pretrained(tiny_reader_dir)
@@ -221,7 +395,7 @@ def test_the_model_answers(tiny_reader_dir: Path, capsys: Capture) -> None:
     assert [line for line in out.splitlines() if not line.startswith("[a motion of")] == expected
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("motions")
 def test_answered_motions_go_to_files(replies: list[Any], tiny_reader_dir: Path, capsys: Capture) -> None:
     walk = Motion.load("walk.npz")
     replies += [Reply("", walk), Reply("Fine"), Reply("Look", walk)]
@@ -238,7 +412,23 @@ def test_answered_motions_go_to_files(replies: list[Any], tiny_reader_dir: Path,
     assert replies[2][1]["content"] == [walk]
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("motions")
+def test_answered_motions_are_finished_and_written_as_asked(
+    replies: list[Any], tiny_reader_dir: Path, capsys: Capture
+) -> None:
+    """The conversation goes on with what the model answered, not with what became of it."""
+    walk = Motion.load("long.npz")
+    replies += [Reply("", walk), Reply("", walk)]
+    words = ["--fps", "30", "--in-place", "--bvh-dialect", "cmu", "--model", str(tiny_reader_dir)]
+    assert main(["chat", "a", "b", "-o", "reply.bvh", *words]) == 0
+    made = postprocess(walk, fps=30, in_place=True)
+    assert capsys.readouterr().out.startswith(f"[a motion of {made.seconds:.2f} s: reply_1.bvh]\n")
+    save(made, "cmu.bvh", "cmu")
+    assert Path("reply_1.bvh").read_bytes() == Path("cmu.bvh").read_bytes()
+    assert replies[1][1]["content"] == [walk]
+
+
+@pytest.mark.usefixtures("motions")
 def test_a_conversation_line_by_line(
     replies: list[Any], tiny_reader_dir: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,7 +445,7 @@ def test_a_conversation_line_by_line(
     assert [message["content"] for message in replies[2]][::2] == [["hi"], ["and now?"], ["dance"]]
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("motions")
 def test_motions_are_attached_where_they_stand() -> None:
     walk = Motion.load("walk.npz")
     walk.save("a walk.npz")
@@ -294,11 +484,9 @@ def test_what_is_said_first_is_forgotten_first() -> None:
         (["hello", "--seed", "-1"], "--seed: needs a whole number, 0 or more, not -1"),
     ],
 )
-def test_bad_input_is_one_line_chat(
-    refused: Callable[..., str], tiny_reader_dir: Path, words: list[str], message: str
-) -> None:
+def test_chat_refuses(motions: Path, refused: Refused, tiny_reader_dir: Path, words: list[str], message: str) -> None:
     assert message in refused("chat", *words, "--model", str(tiny_reader_dir))
 
 
-def test_a_model_of_stage_1_says_so_chat(refused: Callable[..., str], tiny_model_dir: Path) -> None:
+def test_a_model_of_stage_1_does_not_converse(refused: Refused, tiny_model_dir: Path) -> None:
     assert "this model was not trained to converse" in refused("chat", "hi", "--model", str(tiny_model_dir))

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from io import TextIOWrapper
@@ -115,12 +115,15 @@ def _run(words: list[str]) -> int:
         print(f"motiongpt3 {__version__}")
         return 0
     for length in (1, 2):
-        found = COMMANDS.get(" ".join(words[:length]))
-        if found:
-            module, _, function = found[0].partition(":")
-            command = getattr(import_module(f"motiongpt3.cli.{module}"), function)
-            code: int = command(words[1], words[2:]) if module == "train" else command(words[length:])
-            return code
+        name = " ".join(words[:length])
+        if name in COMMANDS:
+            module, _, function = COMMANDS[name][0].partition(":")
+            command: Callable[..., int | None] = getattr(import_module(f"motiongpt3.cli.{module}"), function)
+            if module == "train":  # its options are those of a configuration, which the stage decides
+                return command(words[1], words[2:]) or 0
+            from motiongpt3.cli.options import run_command
+
+            return run_command(command, name, words[length:])
     group = [name for name in COMMANDS if name.startswith(f"{words[0]} ")]
     if group and (words[1:2] or ["-h"])[0] in ("-h", "--help"):
         return _help(words[0], asked=bool(words[1:]))

@@ -1,34 +1,49 @@
-"""What the commands share: the parser, checking outputs before the work, loading a model."""
+"""How typed functions become commands, and what commands share.
+
+A command is a function: its positional parameters are words in their places, its keyword-only ones are options, and a
+dataclass among these gives each of its fields as an option. Help comes from the docstrings: of the function what it
+does, its `Args` and its `Examples`; of a dataclass what stands below each field. The annotation says what is taken;
+`Annotated[int, Arg("N", PositiveInt)]` adds what stands for it in the help, and what it must be.
+"""
 
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
 import re
-import socket
 import sys
 import tempfile
 import textwrap
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NoReturn
+from types import NoneType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, NoReturn, get_args, get_origin, get_type_hints
 
-from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, set_parsing_settings
+import docstring_parser
+from jsonargparse import ActionYesNo, ArgumentParser, DefaultHelpFormatter, set_parsing_settings
 from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from tqdm import tqdm
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.formats import suffix_of, writable_suffixes
+from motiongpt3.formats import readable_suffixes, suffix_of, writable_suffixes
 from motiongpt3.instructions.prompt import clean_prompt
-from motiongpt3.motion.motion import Motion
+from motiongpt3.models.request import DrawOptions
+from motiongpt3.serialization import atomic_path
 
 if TYPE_CHECKING:
-    from motiongpt3.models.config import MotionGPT3Config, Profile
+    from motiongpt3.models.config import MotionGPT3Config
     from motiongpt3.models.motiongpt3 import MotionGPT3
+    from motiongpt3.motion.motion import Motion
     from motiongpt3.motion.postprocess import Changes
 
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+# ------------------------------------------------------------------------------------------- a parser and its errors
 
 KINDS = {
     "PositiveFloat": "a number above 0",
@@ -83,7 +98,7 @@ class Parser(ArgumentParser):
         text = re.sub(r'^Parser key "([^"]+)":', r"--\1:", text)
         text = re.sub(
             r"Does not validate against any of the Union subtypes Subtypes: \[(.*?)\] Errors: .*? Given value: (.*)",
-            lambda found: f"needs {_words(found[1])}, not {found[2]}",
+            lambda found: f"needs {_in_words(found[1])}, not {found[2]}",
             text,
         )
         text = re.sub(r"Not of type (\w+):.*?('.*'|\S+)(?: does not conform.*)?$", _needs, text)
@@ -92,10 +107,10 @@ class Parser(ArgumentParser):
 
 
 def _needs(found: re.Match[str]) -> str:
-    return f"needs {_words(found[1])}, not {found[2]}"
+    return f"needs {_in_words(found[1])}, not {found[2]}"
 
 
-def _words(kinds: str) -> str:
+def _in_words(kinds: str) -> str:
     """Names of types as words: "<class 'int'>, typing.Literal['all']" -> "a whole number or 'all'"."""
     kinds = re.sub(r"<class '([^']+)'>", r"\1", kinds)
     kinds = re.sub(r"(?:typing\.)?Literal\[([^\]]*)\]", r"\1", kinds)
@@ -103,64 +118,238 @@ def _words(kinds: str) -> str:
     return " or ".join(KINDS.get(name, name) for name in names)
 
 
-def add_model_options(parser: Parser) -> None:
-    """--model, --profile and --device."""
-    parser.add_argument("--model", metavar="MODEL", help="a folder or a hub id; the model of this package if left out")
-    parser.add_argument(
-        "--profile",
-        type=Literal["default", "official"],
-        metavar="default|official",
-        help="of a converted official checkpoint: its own prompts and sampler, or faster ones; as stored if left out",
-    )
-    parser.add_argument(
-        "--device", type=Literal["cpu", "cuda"], default="cpu", metavar="cpu|cuda", help="where to compute"
-    )
+# ------------------------------------------------------------------------------------------------ functions as commands
 
 
-def add_format_options(parser: Parser) -> None:
-    """--bvh-dialect and --body."""
-    parser.add_argument(
-        "--bvh-dialect",
-        type=Literal["ours", "mixamo", "cmu"],
-        default="ours",
-        metavar="ours|mixamo|cmu",
-        help="names and joints of BVH files; ours loses nothing, the others are what tools for Mixamo or CMU expect",
-    )
-    parser.add_argument(
-        "--body",
-        type=Literal["capsules", "mannequin"],
-        default="capsules",
-        metavar="capsules|mannequin",
-        help="who is drawn in films and pictures; the mannequin is that of GLB files",
-    )
+class Arg(NamedTuple):
+    """What an annotation says of a parameter besides its type."""
+
+    metavar: str | tuple[str, ...]
+    """Stands for the value in the help; one for each value of a tuple."""
+    check: Any = None
+    """A stricter type, whose errors `Parser` puts in words."""
+    flags: str = ""
+    """Names of the option, where they are not that of the parameter: "-o --out"."""
+    repeat: bool = False
+    """Whether each value has the option's name before it: -o a -o b."""
 
 
-def add_output_option(parser: Parser, more: str = "", required: bool = True) -> None:
-    """-o, which may be repeated, and --json."""
-    parser.add_argument(
-        "-o",
-        "--out",
-        action="append",
-        required=required,
-        metavar="FILE",
-        help=f"file to write; its suffix decides the format ({', '.join(writable_suffixes())}); may be repeated{more}",
-    )
-    parser.add_argument("--json", action="store_true", help="print what was written as JSON")
+def run_command(function: Callable[..., int | None], name: str, argv: Sequence[str]) -> int:
+    """Call a typed function with what the words after `motiongpt3 NAME` say; see the top of this file.
+
+    Returns:
+        What the function returns; 0 if that is nothing.
+
+    Raises:
+        MotionGPT3Error: for words that do not fit.
+    """
+    text, _, examples = (inspect.getdoc(function) or "").partition("\nExamples:\n")
+    doc = docstring_parser.parse(text)
+    parser, told = Parser(name, _one_line(doc.description), examples), _told(doc)
+    hints = get_type_hints(function, include_extras=True)
+    groups: dict[str, list[str]] = {}
+    for at, parameter in inspect.signature(function).parameters.items():
+        kind = hints[at]
+        if not is_dataclass(kind):
+            placed = parameter.kind is not parameter.KEYWORD_ONLY
+            _add_argument(parser, at, kind, parameter.default, told[at], placed)
+            continue
+        given = [field for field in fields(kind) if not callable(field.default)]  # no word can give `progress`
+        below, kinds = _told(docstring_parser.parse_from_object(kind)) | told, get_type_hints(kind, include_extras=True)
+        for field in given:
+            _add_argument(parser, field.name, kinds[field.name], field.default, below[field.name])
+        groups[at] = [field.name for field in given]
+    options = parser.parse_args(argv)
+    made = {at: hints[at](**{field: options[field] for field in names}) for at, names in groups.items()}
+    return function(**made, **{at: options[at] for at in hints if at not in (*groups, "return")}) or 0
 
 
-def add_drawing_options(parser: Parser, seed: str = "same seed, same motion") -> None:
-    """--seed, --guidance and --steps."""
-    parser.add_argument("--seed", type=NonNegativeInt, default=0, metavar="N", help=seed)
-    parser.add_argument(
-        "--guidance",
-        type=NonNegativeFloat,
-        metavar="G",
-        help="how strictly to follow the words: 1 is plain, more is stricter and less varied; the model's own default "
-        "if left out",
-    )
-    parser.add_argument(
-        "--steps", type=PositiveInt, metavar="N", help="sampling steps; the model's own default if left out"
-    )
+def _told(doc: docstring_parser.Docstring) -> dict[str, str]:
+    """Parameter -> what a docstring says of it."""
+    return {parameter.arg_name: _one_line(parameter.description) for parameter in doc.params}
+
+
+def _one_line(text: str | None) -> str:
+    return " ".join((text or "").split())
+
+
+def _add_argument(parser: Parser, name: str, kind: Any, default: Any, text: str, placed: bool = False) -> None:
+    """A parameter as an argument of the parser; one that is `placed` is known by its place, not by its name."""
+    required = default in (inspect.Parameter.empty, MISSING)
+    words: dict[str, Any] = {} if required else {"default": default}
+    flags = f"--{name.replace('_', '-')}"
+    while get_origin(kind) not in (None, Literal):
+        origin, parts = get_origin(kind), [part for part in get_args(kind) if part is not NoneType]
+        kind = parts[0]
+        if origin is Annotated:
+            arg: Arg = parts[1]
+            flags = arg.flags or flags
+            words |= {"metavar": arg.metavar} | ({"type": arg.check} if arg.check else {})
+            words |= {"action": "append"} if arg.repeat else {}
+        elif origin is tuple:
+            words["nargs"] = len(parts)
+        elif origin is list and "action" not in words:
+            words["nargs"] = "*" if placed and not required else "+"
+    if kind is bool:
+        words["action"] = ActionYesNo(yes_prefix="", no_prefix="no-") if default else "store_true"
+    elif get_origin(kind) is Literal:
+        words |= {"type": kind, "metavar": "|".join(get_args(kind))}
+    elif kind is not str:
+        words.setdefault("type", kind)
+    if not placed:
+        words |= {"dest": name, "required": required}
+    elif not required:
+        words.setdefault("nargs", "?")
+    known = {"readable": ", ".join(readable_suffixes()), "writable": ", ".join(writable_suffixes())}
+    parser.add_argument(*([name] if placed else flags.split()), help=text.format(**known), **words)
+
+
+# ------------------------------------------------------------------------------------------- what parameters can be
+
+File = Annotated[str, Arg("FILE")]
+Folder = Annotated[str, Arg("FOLDER")]
+Packed = Annotated[str, Arg("PACKED")]
+Prompt = Annotated[str, Arg("PROMPT")]
+Out = Annotated[str, Arg("FILE", flags="-o --out")]
+Seconds = Annotated[float, Arg("S", PositiveFloat)]
+Count = Annotated[int, Arg("N", PositiveInt)]
+Seed = Annotated[int, Arg("N", NonNegativeInt)]
+Guidance = Annotated[float, Arg("G", NonNegativeFloat)]
+Split = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True)
+class DrawArguments(DrawOptions):
+    """`DrawOptions` as a command takes them."""
+
+    seed: Seed = 0
+    """same seed, same motion"""
+    guidance: Guidance | None = None
+    """how strictly to follow the words: 1 is plain, more is stricter and less varied; the model's own default if left
+    out"""
+    steps: Count | None = None
+    """sampling steps; the model's own default if left out"""
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which model is used, and where."""
+
+    model: Annotated[str | None, Arg("MODEL")] = None
+    """a folder or a hub id; the model of this package if left out"""
+    profile: Literal["default", "official"] | None = None
+    """of a converted official checkpoint: its own prompts and sampler, or faster ones; as stored if left out"""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """where to compute"""
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return "mini" if self.model is None else Path(self.model).name
+
+    def folder(self) -> Path:
+        """Where it is on this disk; one of the hub is downloaded."""
+        from motiongpt3.models.motiongpt3 import EMBEDDED, download
+
+        folder = EMBEDDED if self.model is None else Path(self.model)
+        return folder if self.model is None or folder.is_dir() else download(self.model)
+
+    def settings(self) -> MotionGPT3Config:
+        """Its configuration, by which much can be refused before its weights are loaded."""
+        from motiongpt3.models.motiongpt3 import read_settings
+
+        return read_settings(self.folder(), self.profile)[0]
+
+    def load(self) -> MotionGPT3:
+        """The model itself.
+
+        Raises:
+            MotionGPT3Error: there is none or it is damaged, or no CUDA device is there.
+        """
+        import torch
+
+        from motiongpt3.models.motiongpt3 import MotionGPT3
+
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise MotionGPT3Error("this PyTorch sees no CUDA device; use --device cpu")
+        return MotionGPT3.from_pretrained(self.model, device=self.device, profile=self.profile)
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Where made motions go."""
+
+    out: Annotated[list[str], Arg("FILE", flags="-o --out", repeat=True)]
+    """file to write; its suffix decides the format ({writable}); may be repeated"""
+    json: bool = False
+    """print what was written as JSON"""
+
+    def files(self) -> AbstractContextManager[list[Path]]:
+        """See `output_files`; MotionGPT3Error for a format that cannot be written, too."""
+        return output_files(*(writable(file) for file in self.out))
+
+
+@dataclass(frozen=True)
+class FileOptions:
+    """How some formats are written."""
+
+    bvh_dialect: Literal["ours", "mixamo", "cmu"] = "ours"
+    """names and joints of BVH files; ours loses nothing, the others are what tools for Mixamo or CMU expect"""
+    body: Literal["capsules", "mannequin"] = "capsules"
+    """who is drawn in films and pictures; the mannequin is that of GLB files"""
+
+
+@dataclass(frozen=True)
+class PostprocessOptions:
+    """What makes a motion ready for use; numbers out of range are refused here, before anything is drawn."""
+
+    fix_feet: bool = False
+    """hold standing feet in their places on the floor"""
+    in_place: bool = False
+    """stay on the spot: take away the way, keep the steps"""
+    loop: bool = False
+    """cut out a seamless cycle; its last pose is its first"""
+    fps: Annotated[float | None, Arg("F", PositiveFloat)] = None
+    """frames per second of what is written"""
+    smooth: Seconds | None = None
+    """average joints over S seconds; 0.2 takes away a tremor"""
+
+    def __post_init__(self) -> None:
+        if self:
+            from motiongpt3.motion.postprocess import check_options
+
+            check_options(self.fps, self.smooth)
+
+    def __bool__(self) -> bool:
+        return any(asdict(self).values())
+
+    def apply(self, motion: Motion) -> Motion:
+        """The motion finished as asked; itself if nothing is."""
+        if not self:
+            return motion
+        from motiongpt3.motion.postprocess import postprocess
+
+        return postprocess(motion, **asdict(self))
+
+    def changes(self, before: Sequence[Motion], after: Sequence[Motion]) -> dict[str, Changes]:
+        """`{"finish": measures before and after}` for a report, each a mean; empty if nothing was asked for."""
+        if not self:
+            return {}
+        from motiongpt3.motion.postprocess import changes
+
+        return {"finish": changes(before, after)}
+
+    def table(self, changed: dict[str, Changes]) -> list[str]:
+        """What `changes` found, for people; nothing if that is nothing."""
+        if not changed:
+            return []
+        from motiongpt3.motion.postprocess import UNITS
+
+        rows: Any = [(f"{name} ({UNITS[name]})", *both.values()) for name, both in changed["finish"].items()]
+        return [table(["", "before", "after"], rows)]
+
+
+# -------------------------------------------------------------------------------------------------- input and output
 
 
 def check_prompts(prompts: Sequence[str]) -> None:
@@ -171,41 +360,18 @@ def check_prompts(prompts: Sequence[str]) -> None:
         clean_prompt(prompt)
 
 
-def writable(out: str | Path) -> Path:
+def writable(out: str) -> Path:
     """The path; MotionGPT3Error if its format cannot be written."""
-    out = Path(out)
-    if suffix_of(out) not in writable_suffixes():
+    path = Path(out)
+    if suffix_of(path) not in writable_suffixes():
         known = ", ".join(writable_suffixes())
-        raise MotionGPT3Error(f"cannot write {out.suffix or 'a file without suffix'}: {out}; writable are {known}")
-    return out
-
-
-def settings_at_hand(model: str | None, profile: Profile | None = None) -> MotionGPT3Config | None:
-    """The configuration of a model that is on this disk, read without loading it."""
-    from motiongpt3.models.motiongpt3 import EMBEDDED, read_settings
-
-    folder = EMBEDDED if model is None else Path(model)
-    return read_settings(folder, profile)[0] if model is None or folder.is_dir() else None
-
-
-def load_model(model: str | None, device: str, profile: Profile | None = None) -> MotionGPT3:
-    """The model of --model, --device and --profile.
-
-    Raises:
-        MotionGPT3Error: there is none or it is damaged, or no CUDA device is there.
-    """
-    import torch
-
-    from motiongpt3.models.motiongpt3 import MotionGPT3
-
-    if device == "cuda" and not torch.cuda.is_available():
-        raise MotionGPT3Error("this PyTorch sees no CUDA device; use --device cpu")
-    return MotionGPT3.from_pretrained(model, device=device, profile=profile)
+        raise MotionGPT3Error(f"cannot write {path.suffix or 'a file without suffix'}: {path}; writable are {known}")
+    return path
 
 
 @contextmanager
-def output_files(files: Sequence[Path]) -> Iterator[None]:
-    """Check that files can be written before the work that makes them.
+def output_files(*files: Path | str | None) -> Iterator[list[Path]]:
+    """Paths of files that can be written, which is checked before the work that makes them; None stands for no file.
 
     A missing folder is made if the one above it exists, and removed again if nothing was written into it.
 
@@ -213,15 +379,16 @@ def output_files(files: Sequence[Path]) -> Iterator[None]:
         MotionGPT3Error: a file is given twice, is a folder or has too long a name, or its folder cannot be written.
     """
     made: list[Path] = []
+    paths = [Path(file) for file in files if file is not None]
     try:
-        for file in files:
-            if files.count(file) > 1:
-                raise MotionGPT3Error(f"{file} is given twice")
-            if file.is_dir():
-                raise MotionGPT3Error(f"{file} is a folder; give a file name")
-            if len(os.fsencode(file.name)) > 200:
-                raise MotionGPT3Error(f"the file name {file.name[:30]}… is too long")
-            folder = file.parent
+        for path in paths:
+            if paths.count(path) > 1:
+                raise MotionGPT3Error(f"{path} is given twice")
+            if path.is_dir():
+                raise MotionGPT3Error(f"{path} is a folder; give a file name")
+            if len(os.fsencode(path.name)) > 200:
+                raise MotionGPT3Error(f"the file name {path.name[:30]}… is too long")
+            folder = path.parent
             try:
                 if not folder.exists():
                     folder.mkdir()
@@ -231,147 +398,32 @@ def output_files(files: Sequence[Path]) -> Iterator[None]:
             except (OSError, ValueError) as error:
                 reason = getattr(error, "strerror", None) or error
                 raise MotionGPT3Error(f"cannot write to the folder {folder}: {reason}") from None
-        yield
+        yield paths
     finally:
         for folder in made:
             if sys.exc_info()[0] is not None and not any(folder.iterdir()):
                 folder.rmdir()
 
 
-def show_progress() -> bool:
-    """Whether progress bars make sense: stderr is a terminal."""
-    return sys.stderr.isatty()
+def write_json(file: str | Path, content: Any, indent: int = 2) -> None:
+    """A file with JSON and a line's end, there as a whole or not at all."""
+    with atomic_path(file) as temporary:
+        temporary.write_text(dumps(content, indent=indent) + "\n", encoding="utf-8")
 
 
-# Numbers as aligned text.
-
-METRICS = {
-    "r_precision_1": ("R-precision 1 (%)", 100.0, 1),
-    "r_precision_2": ("R-precision 2 (%)", 100.0, 1),
-    "r_precision_3": ("R-precision 3 (%)", 100.0, 1),
-    "mm_dist": ("MM-Dist", 1.0, 3),
-    "fid": ("FID", 1.0, 3),
-    "fid_halves": ("FID, half against other half", 1.0, 3),
-    "diversity": ("diversity", 1.0, 3),
-    "multimodality": ("multimodality", 1.0, 3),
-    "skate_ratio": ("frames with a skating foot (%)", 100.0, 2),
-    "skate_speed": ("speed of toes near the floor (cm/s)", 1.0, 2),
-    "penetration_mean": ("depth under the floor (mm)", 1.0, 2),
-    "floating": ("floating frames (%)", 100.0, 2),
-    "jitter": ("jitter (m/s³)", 1.0, 1),
-    "bleu_1": ("BLEU-1, words", 100.0, 1),
-    "bleu_4": ("BLEU-4, words", 100.0, 1),
-    "rouge_l": ("ROUGE-L, words", 100.0, 1),
-    "cider": ("CIDEr, words (0 to 10)", 1.0, 3),
-    "lemma_bleu_1": ("BLEU-1, lemmas", 100.0, 1),
-    "lemma_bleu_4": ("BLEU-4, lemmas", 100.0, 1),
-    "lemma_rouge_l": ("ROUGE-L, lemmas", 100.0, 1),
-    "lemma_cider": ("CIDEr, lemmas (0 to 10)", 1.0, 3),
-    "bert_score": ("BERTScore F1, rescaled", 100.0, 1),
-    "bert_baseline": ("BERTScore F1 of unrelated captions", 100.0, 1),
-    "action": ("action word right (%)", 100.0, 1),
-    "left_right": ("left or right right (%)", 100.0, 1),
-    "forward_backward": ("forward or backward right (%)", 100.0, 1),
-    "distinct": ("distinct captions (%)", 100.0, 1),
-    "ade": ("ADE (m)", 1.0, 3),
-    "fde": ("FDE (m)", 1.0, 3),
-    "ade_best": ("ADE, best of the predictions (m)", 1.0, 3),
-    "fde_best": ("FDE, best of the predictions (m)", 1.0, 3),
-    "apd": ("APD (m)", 1.0, 3),
-    "apd_norm": ("APD as DLow has it (m)", 1.0, 2),
-    "seam_jerk": ("jerk at the seams (m/s³)", 1.0, 0),
-}
-"""Metrics of `evaluation.tasks`: words, what they are multiplied with and digits, for tables."""
+def bar(doing: str, unit: str) -> Callable[[Sequence[Any]], Iterator[Any]]:
+    """What shows the progress through a list, where stderr is a terminal."""
+    return lambda items: iter(tqdm(items, doing, unit=unit, disable=None))
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as they need to be: the first to the left, the others to the right."""
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
-        for row in [head, *rows]
-    )
+def table(head: Sequence[str], rows: Iterable[Sequence[str | float]]) -> str:
+    """Columns as wide as they need to be: the first to the left, the others to the right; numbers with 3 digits."""
+    cells = [list(head), *([cell if isinstance(cell, str) else f"{cell:.3f}" for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ([cell.rjust(width) for cell, width in zip(row, widths, strict=True)] for row in cells)
+    return "\n".join("  ".join([row[0].ljust(widths[0]), *line[1:]]) for row, line in zip(cells, lines, strict=True))
 
 
-# The options that finish a motion, for every command that writes one, and what they report.
-
-OPTIONS = ("fix_feet", "in_place", "loop", "fps", "smooth")
-
-
-def add_finish_options(parser: Parser) -> None:
-    """--fix-feet, --in-place, --loop, --fps and --smooth."""
-    parser.add_argument("--fix-feet", action="store_true", help="hold standing feet in their places on the floor")
-    parser.add_argument("--in-place", action="store_true", help="stay on the spot: take away the way, keep the steps")
-    parser.add_argument("--loop", action="store_true", help="cut out a seamless cycle; its last pose is its first")
-    parser.add_argument("--fps", type=PositiveFloat, metavar="F", help="frames per second of what is written")
-    parser.add_argument(
-        "--smooth", type=PositiveFloat, metavar="S", help="average joints over S seconds; 0.2 takes away a tremor"
-    )
-
-
-def asks_for_finish(options: Namespace) -> bool:
-    """Whether any of these options is given; one that is out of range is refused, before anything is drawn.
-
-    Raises:
-        MotionGPT3Error: a number that `motion.postprocess.postprocess` does not take.
-    """
-    if not any(options[name] for name in OPTIONS):
-        return False
-    from motiongpt3.motion.postprocess import check_options
-
-    check_options(options.fps, options.smooth)
-    return True
-
-
-def finished(motion: Motion, options: Namespace) -> Motion:
-    """The motion finished as the options say; itself if they say nothing."""
-    if not asks_for_finish(options):
-        return motion
-    from motiongpt3.motion.postprocess import postprocess
-
-    return postprocess(motion, **{name: options[name] for name in OPTIONS})
-
-
-def changes(before: Sequence[Motion], after: Sequence[Motion], options: Namespace) -> Changes | None:
-    """The mean of each measure before and after; None if no option was given."""
-    if not asks_for_finish(options):
-        return None
-    from motiongpt3.motion.postprocess import changes
-
-    return changes(before, after)
-
-
-def changes_table(found: Changes) -> str:
-    """`changes` as aligned text."""
-    from motiongpt3.motion.postprocess import UNITS
-
-    lines = [[f"{name} ({UNITS[name]})", *(f"{side:.3f}" for side in both.values())] for name, both in found.items()]
-    return table(["", "before", "after"], lines)
-
-
-# A port to listen on, or one line that says why not.
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket.
-
-    Raises:
-        MotionGPT3Error: there is no such address, or the port is taken or not allowed.
-    """
-    if not 0 <= port <= 65535:
-        raise MotionGPT3Error(f"--port must be 0 to 65535, not {port}")
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind)
-        if os.name != "nt":
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(address)
-            listener.listen(1024)
-        except OSError:
-            listener.close()
-            raise
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise MotionGPT3Error(f"cannot listen on {host}, port {port}: {reason}") from None
-    return listener
+def tell(json: bool, facts: Any, *lines: str) -> None:
+    """Print what a command found: facts as JSON for programs, or lines for people."""
+    print(dumps(facts, indent=2) if json else "\n".join(lines))

@@ -1,0 +1,75 @@
+"""`motiongpt3 train` end to end: to a model that generates, on from a checkpoint, interrupted, refused."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_runs import SHORT_RUN, TINY_HEAD, TINY_VAE
+
+from motiongpt3 import Motion
+from motiongpt3.cli.main import main
+
+Capture = pytest.CaptureFixture[str]
+Refused = Callable[..., str]
+
+
+def test_train_then_generate(
+    packed: Path, tiny_vae_dir: Path, tiny_backbone: Path, here: Path, capsys: Capture
+) -> None:
+    config = {"run": {"out": "run", "warmup": 1}, "data": [str(packed)], "vae": str(tiny_vae_dir), "text_cache": "none"}
+    Path("config.yaml").write_text(json.dumps(config))
+    words = ["train", "stage1", "--config", "config.yaml", f"--model.backbone={tiny_backbone}", *TINY_HEAD, *SHORT_RUN]
+    sizes = ["--model.motion_width=16", "--model.motion_mlp=16", "--model.steps=2"]
+    assert main([*words, *sizes]) == 0
+    assert capsys.readouterr().out == "run/model\n"
+    assert main(["generate", "a person walks", "--model", "run/model", "--seconds", "1", "-o", "x.bvh"]) == 0
+    assert len(Motion.load("x.bvh")) == 20
+
+
+def test_train_goes_on(packed: Path, tiny_vae_dir: Path, here: Path, refused: Refused) -> None:
+    words = ["train", "vae", "--run.out=run", f"--data=[{packed}]", *TINY_VAE, *SHORT_RUN]
+    assert "nothing to resume" in refused(*words, "--resume")
+    assert main([*words, "--start", str(tiny_vae_dir), "--run.checkpoint_minutes=0"]) == 0
+    assert "holds a run already" in refused(*words)
+    assert main([*words, "--resume", "--run.steps=3"]) == 0
+    assert "give one of them" in refused(*words, "--resume", "--start", str(tiny_vae_dir))
+
+
+def test_an_interrupted_training(packed: Path, here: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    from motiongpt3.training.vae import VAETraining
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(VAETraining, "training_step", interrupted)
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        assert main(["train", "vae", "--run.out=run", f"--data=[{packed}]", *TINY_VAE, *SHORT_RUN]) == 130
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_train_refuses(packed: Path, here: Path, refused: Refused) -> None:
+    words = ["train", "vae", "--run.out=run", f"--data=[{packed}]", *TINY_VAE, *SHORT_RUN]
+    assert "missing: --run.out, --data" in refused("train", "vae")
+    assert "File does not exist" in refused("train", "vae", "--config", "gone.yaml")
+    assert "no packed file" in refused("train", "vae", "--run.out=run", "--data=[gone]")
+    assert "--run.steps: needs a whole number, not many" in refused(*words, "--run.steps=many")
+    assert "--model.norm: needs 'pre' or 'post'" in refused(*words, "--model.norm=mid")
+    assert "--run.stepz" in refused(*words, "--run.stepz=3")
+    assert "odd" in refused(*words, "--model.layers=4")
+    assert "licences" in refused(*words, "--licenses=[none]")
+    assert "batch must be 1 to" in refused(*words, "--batch=0")
+    assert "clip must be" in refused(*words, "--run.clip=0")
+    assert "--run.accelerator: needs 'auto' or 'cpu'" in refused(*words, "--run.accelerator=tpu")
+    assert "width is '0'" in refused(*words, "--model.width=0")
+    Path("bad.yaml").write_text("run: {out: run, speed: 3}\n")
+    assert "speed" in refused("train", "vae", "--config", "bad.yaml")
+    Path("worse.yaml").write_text("run: [\n")
+    refused("train", "vae", "--config", "worse.yaml")
