@@ -311,8 +311,8 @@ def caption(
 
     motions = [load(file) for file in files]
     network = model.load()
-    reading = bar("reading", "batch")
-    found = network.caption(motions, samples, beams, seed, candidates=candidates, progress=reading)
+    drawn: dict[str, Any] = {"beams": beams, "seed": seed, "candidates": candidates}
+    found = network.caption(motions, samples, **drawn, progress=bar("reading", "batch"))
     each = [found[i : i + samples] for i in range(0, len(found), samples)]
     parts = [len(split(motion, network.config)) for motion in motions]
     rows = list(zip(files, each, parts, strict=True))
