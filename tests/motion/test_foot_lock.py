@@ -218,23 +218,23 @@ def test_a_contact_is_held_as_one_with_those_it_overlaps() -> None:
 def test_the_contact_nearest_to_what_is_quick_gets_shorter_on_that_side() -> None:
     quick = np.zeros((59, 22), dtype=bool)
     quick[21, LEGS[0][3]] = True
-    assert shorter(PLAN, quick, list(LEGS)).held == [Contact(0, 5, 19), *PLAN.held[1:]]
+    assert shorter(PLAN, quick).held == [Contact(0, 5, 19), *PLAN.held[1:]]
     quick[:] = False
     quick[27, LEGS[0][1]] = True
-    assert shorter(PLAN, quick, list(LEGS)).held == [PLAN.held[0], Contact(0, 31, 40), PLAN.held[2]]
+    assert shorter(PLAN, quick).held == [PLAN.held[0], Contact(0, 31, 40), PLAN.held[2]]
 
 
 def test_a_quick_body_shortens_both_feet() -> None:
     quick = np.zeros((59, 22), dtype=bool)
     quick[50, 15] = True
-    assert shorter(PLAN, quick, list(LEGS)).held == [PLAN.held[0], Contact(0, 30, 39), Contact(1, 0, 49)]
+    assert shorter(PLAN, quick).held == [PLAN.held[0], Contact(0, 30, 39), Contact(1, 0, 49)]
 
 
 def test_what_gets_too_short_is_let_go() -> None:
     quick = np.zeros((59, 22), dtype=bool)
     quick[5:15, LEGS[0][1]] = True
     short = Plan([Contact(0, 9, 11), Contact(1, 9, 11)], [], 0.25, 0.2)
-    assert shorter(short, quick, list(LEGS)).held == [Contact(1, 9, 11)]
+    assert shorter(short, quick).held == [Contact(1, 9, 11)]
 
 
 def test_a_contact_is_tried_as_it_is_then_with_its_neighbours_then_in_parts() -> None:

@@ -10,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
-from motiongpt3.motion.kinematics import forward, inverse, set_bone_lengths, shortest_arc
+from motiongpt3.motion import kinematics
+from motiongpt3.motion.kinematics import forward, set_bone_lengths, shortest_arc
 from motiongpt3.motion.poses import bone_vectors
 from motiongpt3.motion.skeleton import HUMANML3D
 
 REST = torch.from_numpy(HUMANML3D.rest_offsets).double()
+inverse = partial(kinematics.inverse, rest=REST)
 unit = partial(normalize, dim=-1)
 seeds = st.integers(0, 2**31 - 1)
 

@@ -43,38 +43,29 @@ _STAND = [0, 1, 2, 4, 5, 7, 8, 10, 11]  # pelvis and legs
 _FLAT = [0, 2]  # x and z
 
 # All by eye; frames at 20 fps, metres, metres per frame.
-_MIN_SEAM, _MAX_SEAM = 8, 16
-"""Frames of a seam without a change, and with one of `_FULL_CHANGE` in speed or `_FULL_TURN` in the pose."""
-_FULL_CHANGE, _FULL_TURN = 0.06, 1.5
-"""1.2 m/s, from a walk to standing; radians that a bone turns, from a hanging arm to one held out."""
-_STEP_FRAMES, _QUICK_STEP_FRAMES, _QUICK_CHANGE = 12, 10, 0.03
-"""Frames that a foot needs to step to another place, the second where the speed changes by more than 0.6 m/s."""
 PLANTED_SPEED, PLANTED_HEIGHT = 0.03, 0.07
 """0.6 m/s, and metres above the ground: a toe that is slower and lower is planted."""
-_STANDING_SPEED = 0.015
-"""0.3 m/s: a change of speed that is smaller leaves somebody who stands standing."""
-_MAX_MISS = 0.25
-"""Metres that a placement by a planted foot may miss an even change of speed."""
-_MAX_FOOT_SLIDE = 0.04
-"""Metres that a foot may be off before it steps instead of sliding."""
+_MIN_SEAM, _MAX_SEAM = 8, 16  # frames of a seam without a change, and with one of
+_FULL_CHANGE, _FULL_TURN = 0.06, 1.5  # 1.2 m/s (a walk that stops), or of so many radians in the pose
+_STEP, _QUICK_STEP, _QUICK_CHANGE = 12, 10, 0.03  # frames of a step, and of one where speed changes by 0.6 m/s or more
+_STANDING_SPEED = 0.015  # 0.3 m/s: a change of speed that is smaller leaves somebody who stands standing
+_MAX_MISS = 0.25  # metres that a placement by a planted foot may miss an even change of speed
+_MAX_FOOT_SLIDE = 0.04  # metres that a foot may be off before it steps instead of sliding
 
 
-def join(first: Array, second: Array, blend_frames: int | None = None) -> Array:
+def join(first: Array, second: Array) -> Array:
     """`second` after `first`: (T1 + T2, 22, 3), float32. The frames of `first` stay as they are.
 
     `second` is turned to the last heading of `first` and put where a foot that is on the ground in both stays where
     it is, or else where the change of speed is even. Then the differences in pose and velocity at the seam decay to
-    nothing within `blend_frames` frames (8 to 16 by how much the speed changes, when not given; "inertialisation",
-    Bollo, GDC 2018), and a foot that has to change its place is lifted and steps there.
+    nothing within 8 to 16 frames, by how much the speed changes ("inertialisation", Bollo, GDC 2018), and a foot that
+    has to change its place is lifted and steps there.
 
     Raises:
-        MotionGPT3Error: an array is not (T, 22, 3) or empty, or blend_frames < 1.
+        MotionGPT3Error: an array is not (T, 22, 3) or empty.
     """
     first, second = checked_joints(first), checked_joints(second)
-    if blend_frames is not None and blend_frames < 1:
-        raise MotionGPT3Error(f"blend_frames must be at least 1, not {blend_frames}")
-    seam = _Seam.between(first, second, blend_frames)
-    return np.concatenate([first, seam.blended()]).astype(np.float32)
+    return np.concatenate([first, _Seam.between(first, second).blended()]).astype(np.float32)
 
 
 def best_cut(first: Array, second: Array, first_slack: int = 0, second_slack: int = 0) -> tuple[int, int]:
@@ -100,7 +91,7 @@ def best_cut(first: Array, second: Array, first_slack: int = 0, second_slack: in
     for index in order:
         row, column = np.unravel_index(index, cost.shape)
         end, start = int(ends[row]), int(starts[column])
-        seam = _Seam.between(first[:end], second[start : start + _MAX_SEAM + 1], None)
+        seam = _Seam.between(first[:end], second[start : start + _MAX_SEAM + 1])
         total = float(cost[row, column]) + 2 * seam.misfit
         if total < best_cost:
             best, best_cost = (end, start), total
@@ -172,7 +163,7 @@ class _Seam:
     misfit: float  # metres by which the placement misses an even change of speed
 
     @staticmethod
-    def between(first: Array, second: Array, frames: int | None) -> _Seam:
+    def between(first: Array, second: Array) -> _Seam:
         ground = ground_height(first, at_end=True)
         shift = np.array([0.0, ground - ground_height(second, at_end=False), 0.0])
         first = first[-3:].astype(np.float64)
@@ -182,8 +173,7 @@ class _Seam:
         change = (velocity[0] - step[0])[_FLAT]
         speed = float(np.linalg.norm(change))
         usual = _MIN_SEAM + round((_MAX_SEAM - _MIN_SEAM) * min(1.0, speed / _FULL_CHANGE))
-        lengths = np.arange(_MIN_SEAM, usual + 1) if frames is None else np.array([frames])
-        lengths = np.unique(np.minimum(lengths, len(second)))
+        lengths = np.unique(np.minimum(np.arange(_MIN_SEAM, usual + 1), len(second)))
         even = (due - second[0])[0, _FLAT] + change * lengths[:, None] / 2
         on = [_planted(first[-1], velocity, ground, leg) and _planted(second[0], step, ground, leg) for leg in LEGS]
         moves = [(first[-1] - second[0])[ankle, _FLAT] for _, _, ankle, _ in LEGS]
@@ -198,9 +188,8 @@ class _Seam:
             best = min(best, (float(misses[at]), int(lengths[at]), move), key=lambda choice: choice[0])
         misfit, count, move = best
         second[..., _FLAT] += move
-        if frames is None and max(_ankles_away(due, second[0])) > _MAX_FOOT_SLIDE:
-            step_frames = _STEP_FRAMES if speed < _QUICK_CHANGE else _QUICK_STEP_FRAMES
-            count = min(max(count, step_frames), len(second))
+        if max(_ankles_away(due, second[0])) > _MAX_FOOT_SLIDE:
+            count = min(max(count, _STEP if speed < _QUICK_CHANGE else _QUICK_STEP), len(second))
         return _Seam(first, second, count, ground, (on[0], on[1]), misfit)
 
     def blended(self) -> Array:

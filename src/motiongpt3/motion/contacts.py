@@ -23,8 +23,7 @@ MIN_CONTACT_SECONDS = 0.1
 MAX_CONTACT_SLIDE = 0.20
 """Metres: toes that slide farther than this on their own have not been standing, they are dragged. A round number just
 above what runs slide (docs/experiments.md, "The last contacts")."""
-_BODY_RADIUS, _TOE_RADIUS = 0.3, 0.05
-"""Seconds on each side over which speeds are averaged: about a step of the body, a frame of the toes at 20 fps."""
+_BODY_RADIUS, _TOE_RADIUS = 0.3, 0.05  # seconds on each side over which speeds are averaged: a step, a frame at 20 fps
 
 
 @dataclass(frozen=True, order=True)

@@ -11,7 +11,7 @@ In four steps, from below to `lock_feet`:
 - search: a plan that makes a joint too quick (a pop) is made shorter. What still slides is held for longer, or, where
   that would be too quick, held in part and lifted for the rest.
 
-Numbers come from docs/experiments.md, "Feet that stand, again" and "The last contacts".
+Numbers come from docs/experiments.md, "Feet that stand, again: it was the knees" and "The last contacts".
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from motiongpt3.motion.contacts import (
 from motiongpt3.motion.leg_ik import body_lift, length, place_ankles, tilted_foot
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.signals import averaged, gaussian, smootherstep, smoothstep
-from motiongpt3.motion.skeleton import Array, Float64, Leg
+from motiongpt3.motion.skeleton import LEGS, Array, Float64
 
 MAX_SLIDE = 0.01
 """Metres: what the toes of a held contact may slide; the bar of both experiments."""
@@ -43,39 +43,27 @@ MAX_POP = 0.02
 """Metres that a joint of a fixed motion may move farther than it did, within 1/20 s; the bar of both experiments."""
 MAX_CORRECTION_SPEED = 0.36
 """Metres per second that a correction may add to a foot in the air: 1.8 cm in 1/20 s, a little less than `MAX_POP`."""
-_LIFT_SECONDS = 0.3
-"""Seconds in which toes are lifted for a step; by eye."""
-_LIFT_HEIGHT = MAX_CONTACT_HEIGHT + 0.005
-"""Metres at which lifted toes travel: just too high for a contact."""
-_FADE_SECONDS = 0.5
-"""Seconds in which a correction starts before the first contact and ends after the last ("The last contacts")."""
-_SETTLE_SECONDS = 0.01
-"""Standard deviation over which a correction is averaged, so that a foot rests in time ("Feet that stand, again")."""
+_LIFT_SECONDS = 0.3  # in which toes are lifted for a step; by eye
+_LIFT_HEIGHT = MAX_CONTACT_HEIGHT + 0.005  # metres at which they travel: just too high for a contact
+_FADE_SECONDS = 0.5  # before the first contact and after the last in which a correction fades ("The last contacts")
+_SETTLE_SECONDS = 0.01  # deviation, over which corrections are averaged; feet rest in time then ("Feet that stand")
 _FOLDED_REACH, _MIN_REACH = 0.3, 0.05
-"""Metres from hip to ankle: toes should stand where they are while a leg is folded to less than the first ("The last
-contacts"); how much less than the second makes no difference. By eye."""
-_RAMP = 0.1
-"""Share of a passage in which a correction gets faster, and in which it gets slower ("The last contacts": a tenth)."""
-_PEAK_SPEED = 1 / (1 - _RAMP)
-"""Slope of a passage in its middle, for one that takes a time of 1."""
+"""Metres from hip to ankle: in a leg folded to less than the first, toes should stand where they are ("The last
+contacts"); how much less than the second makes no difference. Both by eye."""
+_RAMP = 0.1  # share of a passage in which a correction gets faster, and in which it gets slower ("The last contacts")
+_PEAK_SPEED = 1 / (1 - _RAMP)  # slope in the middle of a passage that takes a time of 1
 _SIGMAS = ((0.25, 0.4, 0.15, 0.6), (0.1, 0.3, 0.2, 0.5), (0.05, 0.8, 0.35, 1.2))
-"""Seconds over which the body goes along, as far as tried, in groups: four first ("Feet that stand, again"), more where
-feet still slide."""
+"""Seconds over which the body goes along, in groups: four first ("Feet that stand"), more where feet still slide."""
 _RISES = (0.2, 0.4, 0.8)
 """Seconds in which toes come up from under the floor, the first that is slow enough ("The last contacts")."""
-_MAX_ROUNDS, _MAX_TRIES = 12, 2
-"""Of finding what still slides with one sigma, and of holding the same contact; by eye."""
 _EDGES = (0, 0.12, 0.25, 0.5, 0.75, 0.88, 1)
 """Shares of a contact between which it is held in part: finer at the ends ("The last contacts")."""
-_LOST_COST = 0.5
-"""How bad a frame is in which a foot no longer stands, against one in which it slides; by eye."""
+_MAX_ROUNDS, _MAX_TRIES = 12, 2  # of finding what still slides with one sigma; of holding the same contact; by eye
+_LOST_COST = 0.5  # how bad a frame is in which a foot no longer stands, against one in which it slides; by eye
 _ATTEMPTS, _MEND_ATTEMPTS = 200, 20
-"""Attempts at a plan, and at one with a contact held in part, to keep every joint slow enough: 40 had not been enough
-("Feet that stand, again")."""
-_MAX_FRAMES = 2_000_000
-"""Frames in all attempts together, if they are not one round's: about 30 seconds on one core."""
-_SHARES = 8
-"""One of them is what may be spent on mending one sigma's motion ("The last contacts": a bound on each start)."""
+"""At a plan, and at one with a contact held in part, to keep every joint slow enough ("Feet that stand": not 40)."""
+_MAX_FRAMES = 2_000_000  # in all attempts together, if they are not one round's: about 30 seconds ("Feet that stand")
+_SHARES = 8  # one of them is what may be spent on mending one sigma's motion ("The last contacts")
 
 
 @dataclass(frozen=True)
@@ -102,17 +90,16 @@ def longer(plan: Plan, c: Contact) -> Plan:
     return replace(plan, held=sorted([h for h in plan.held if h not in touched] + [whole]))
 
 
-def shorter(plan: Plan, quick: NDArray[np.bool_], legs: Sequence[Leg]) -> Plan:
+def shorter(plan: Plan, quick: NDArray[np.bool_]) -> Plan:
     """The plan with the contacts shortened that are nearest to a leg, or a body, that moves too quickly.
 
     Args:
         plan: what made them so.
-        quick: (T - 1, J), which joints move too quickly from a frame on.
-        legs: hip, knee, ankle and toe of the left and the right leg.
+        quick: (T - 1, 22), which joints move too quickly from a frame on.
     """
-    body = np.delete(quick, [joint for leg in legs for joint in leg[1:]], axis=1).any(axis=1)
+    body = np.delete(quick, [joint for leg in LEGS for joint in leg[1:]], axis=1).any(axis=1)
     held = []
-    for side, leg in enumerate(legs):
+    for side, leg in enumerate(LEGS):
         own = [[c.start, c.stop] for c in plan.held if c.side == side]
         for frame in np.flatnonzero(body | quick[:, list(leg[1:])].any(axis=1)):
             if not own:
@@ -158,12 +145,12 @@ def alternatives(plan: Plan, c: Contact, edges: Sequence[float] = _EDGES) -> Ite
 
 def hold(motion: Motion, plan: Plan, floor: float) -> tuple[Motion, Plan]:
     """The motion with the plan carried out, and the plan with contacts shortened where feet had been too quick."""
-    joints, fps, legs = motion.joints.astype(np.float64), motion.fps, motion.skeleton.legs
-    weights = [np.clip(length(joints, hip, ankle), _MIN_REACH, _FOLDED_REACH) ** -4 for hip, _, ankle, _ in legs]
-    shift = _body_shift(joints, plan, legs, weights, fps)
+    joints, fps = motion.joints.astype(np.float64), motion.fps
+    weights = [np.clip(length(joints, hip, ankle), _MIN_REACH, _FOLDED_REACH) ** -4 for hip, _, ankle, _ in LEGS]
+    shift = _body_shift(joints, plan, weights, fps)
     joints = joints + shift[:, None]
     toes, held = [], []
-    for side, (_, _, _, toe) in enumerate(legs):
+    for side, (*_, toe) in enumerate(LEGS):
         at = joints[:, toe]
         own = _bridgeable(at, [c for c in plan.held if c.side == side], weights[side], shift, fps)
         held += own
@@ -176,13 +163,13 @@ def hold(motion: Motion, plan: Plan, floor: float) -> tuple[Motion, Plan]:
         if plan.rise is not None:
             at[:, 1] += lift(floor - at[:, 1], plan.rise * fps)
         toes.append(at)
-    joints[..., 1] += body_lift(joints, toes, legs, fps)[:, None]
+    joints[..., 1] += body_lift(joints, toes, LEGS, fps)[:, None]
     ankles = []
-    for leg, at in zip(legs, toes, strict=True):
+    for leg, at in zip(LEGS, toes, strict=True):
         foot = tilted_foot(joints, leg, at, -np.inf if plan.rise is None else floor)
         joints[:, leg[3]] = joints[:, leg[2]] + foot
         ankles.append(at - foot)
-    return motion.replace(joints=place_ankles(joints, ankles, fps, motion.skeleton)), replace(plan, held=held)
+    return motion.replace(joints=place_ankles(joints, ankles, fps)), replace(plan, held=held)
 
 
 def lift(lacks: Array, frames: float) -> Float64:
@@ -196,7 +183,7 @@ def lift(lacks: Array, frames: float) -> Float64:
     return out
 
 
-def _body_shift(joints: Array, plan: Plan, legs: Sequence[Leg], weights: list[Array], fps: float) -> Float64:
+def _body_shift(joints: Array, plan: Plan, weights: list[Array], fps: float) -> Float64:
     """(T, 3) horizontal move of the whole body that takes up what the standing feet slide together."""
     window = gaussian(plan.sigma * fps)
     shift = np.zeros((len(joints), 3))
@@ -207,7 +194,7 @@ def _body_shift(joints: Array, plan: Plan, legs: Sequence[Leg], weights: list[Ar
     for _ in range(3):
         wanted = np.zeros_like(shift)
         for c in plan.held:
-            wanted[c.start : c.stop] += _away(joints[:, legs[c.side][3]] + shift, c, weights[c.side])
+            wanted[c.start : c.stop] += _away(joints[:, LEGS[c.side][3]] + shift, c, weights[c.side])
         shift += averaged(wanted, window, "held") / np.maximum(dense, 0.25)[:, None]
     return shift
 
@@ -357,7 +344,7 @@ class _Search:
             if not quick.any():
                 fixed, done = held, plan
                 break
-            plan = shorter(plan, quick, self.motion.skeleton.legs)
+            plan = shorter(plan, quick)
         again = find_contacts(fixed, self.floor)
         sliding = [c for c, slide in zip(again, slides(fixed, again), strict=True) if slide >= MAX_SLIDE]
         lost = max(frames_of(self.found) - frames_of(again), 0)

@@ -1,4 +1,4 @@
-"""Forward and inverse kinematics of a skeleton whose every bone turns on its own; batched torch.
+"""Forward and inverse kinematics of a body whose every bone turns on its own; batched torch.
 
 Bone j runs from the parent of joint j to joint j. Its rotation is relative to the bone of the parent joint, and
 rotation 0 is the body's orientation, so with G_0 = R_0:
@@ -26,8 +26,8 @@ from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.poses import bone_vectors, unit
 from motiongpt3.motion.skeleton import HUMANML3D, LEGS, Array, Float64, Skeleton
 
-_TINY = 1e-8
-"""Metres: a shorter vector has no direction in float32."""
+_TINY = 1e-8  # metres: a shorter vector has no direction in float32
+_SPINE = (3, 6, 9)  # the joints above the root that both shoulders hang from
 
 
 def world_rotations(rotations: Tensor, parents: Sequence[int] = HUMANML3D.parents) -> Tensor:
@@ -57,11 +57,8 @@ def forward(rotations: Tensor, offsets: Tensor, root: Tensor, parents: Sequence[
     Returns:
         (..., J, 3) positions.
     """
-    steps = (world_rotations(rotations, parents) @ offsets[..., None])[..., 0]
-    positions = [root]
-    for joint, parent in enumerate(parents[1:], start=1):
-        positions.append(positions[parent] + steps[..., joint, :])
-    return torch.stack(positions, dim=-2)
+    steps = (world_rotations(rotations, parents) @ offsets[..., None])[..., 0].unbind(-2)
+    return _added_up([root, *steps[1:]], parents)
 
 
 def pose_joints(rotations: Tensor, offsets: Tensor, parents: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -77,18 +74,13 @@ def pose_joints(rotations: Tensor, offsets: Tensor, parents: Sequence[int]) -> t
     Returns:
         (..., J, 3, 3) rotations G and (..., J, 3) positions x in the world.
     """
-    turned = world_rotations(rotations, parents)
-    offsets = offsets.expand(*rotations.shape[:-2], 3)
-    positions: list[Tensor] = []
-    for joint, parent in enumerate(parents):
-        step = offsets[..., joint, :]
-        if parent >= 0:
-            step = positions[parent] + (turned[..., parent, :, :] @ step[..., None])[..., 0]
-        positions.append(step)
-    return turned, torch.stack(positions, dim=-2)
+    turned, offsets = world_rotations(rotations, parents), offsets.expand(*rotations.shape[:-2], 3)
+    above = turned[..., [max(parent, 0) for parent in parents], :, :]
+    steps = (above @ offsets[..., None])[..., 0].unbind(-2)
+    return turned, _added_up([offsets[..., 0, :], *steps[1:]], parents)
 
 
-def inverse(joints: Tensor, skeleton: Skeleton = HUMANML3D, rest: Tensor | None = None) -> Tensor:
+def inverse(joints: Tensor, rest: Tensor) -> Tensor:
     """Bone rotations that take the rest pose to the given joints.
 
     The root's orientation comes from the hips and the joints above them. Every other bone swings by the shortest
@@ -96,26 +88,22 @@ def inverse(joints: Tensor, skeleton: Skeleton = HUMANML3D, rest: Tensor | None 
     hips and shoulders evenly over its bones. `forward` with the lengths of `joints` gives `joints` back.
 
     Args:
-        joints: (..., J, 3) positions.
-        skeleton: the tree.
-        rest: (J, 3) offsets of the rest pose; only their directions matter. The skeleton's own unless given.
+        joints: (..., 22, 3) positions.
+        rest: (22, 3) offsets of the rest pose; only their directions matter.
 
     Returns:
-        (..., J, 3, 3) rotations, orthonormal with determinant 1.
+        (..., 22, 3, 3) rotations, orthonormal with determinant 1.
     """
-    offsets = (torch.from_numpy(skeleton.rest_offsets) if rest is None else rest).to(joints)
-    still = torch.eye(3).to(joints).expand(len(skeleton), 3, 3)
-    rest_joints = forward(still, offsets, joints.new_zeros(3), skeleton.parents)
-    vectors, resting = bone_vectors(joints, skeleton), F.normalize(offsets, dim=-1, eps=_TINY)
-    spine = _spine(skeleton)
-
-    turned: list[Tensor] = [_body_frame(joints, skeleton) @ _body_frame(rest_joints, skeleton).transpose(-1, -2)]
-    for joint, parent in enumerate(skeleton.parents[1:], start=1):
+    rest = rest.to(joints)
+    rest_joints = _added_up([torch.zeros_like(rest[0]), *rest[1:]], HUMANML3D.parents)
+    vectors, resting = bone_vectors(joints), F.normalize(rest, dim=-1, eps=_TINY)
+    turned: list[Tensor] = [_body_frame(joints) @ _body_frame(rest_joints).transpose(-1, -2)]
+    for joint, parent in enumerate(HUMANML3D.parents[1:], start=1):
         carried = (turned[parent] @ resting[joint][:, None])[..., 0]
         turned.append(shortest_arc(carried, _direction(vectors[..., joint, :], carried)) @ turned[parent])
-        if spine and joint == spine[-1]:
-            _share_twist(turned, spine, joints, rest_joints, vectors, skeleton)
-    return local_rotations(torch.stack(turned, dim=-3), skeleton.parents)
+        if joint == _SPINE[-1]:
+            _share_twist(turned, joints, rest_joints, vectors)
+    return local_rotations(torch.stack(turned, dim=-3))
 
 
 def set_bone_lengths(
@@ -184,46 +172,37 @@ def _flat(vectors: Tensor, normal: Tensor) -> Tensor:
     return vectors - (vectors * normal).sum(-1, keepdim=True) * normal
 
 
-def _spine(skeleton: Skeleton) -> list[int]:
-    """The joints above the root that both shoulders hang from, lowest first."""
-
-    def ancestors(joint: int) -> list[int]:
-        path = [joint]
-        while skeleton.parents[path[-1]] >= 0:
-            path.append(skeleton.parents[path[-1]])
-        return path[::-1]
-
-    left, right = (ancestors(joint) for joint in skeleton.shoulders)
-    return [a for a, b in zip(left, right, strict=False) if a == b][1:]
+def _added_up(steps: Sequence[Tensor], parents: Sequence[int]) -> Tensor:
+    """(..., J, 3) joint positions from the root's position and the steps (..., 3) from parents to joints."""
+    positions: list[Tensor] = []
+    for step, parent in zip(steps, parents, strict=True):
+        positions.append(step if parent < 0 else positions[parent] + step)
+    return torch.stack(positions, dim=-2)
 
 
-def _body_frame(joints: Tensor, skeleton: Skeleton) -> Tensor:
+def _body_frame(joints: Tensor) -> Tensor:
     """(..., 3, 3) with columns left, up, forward: left along the hips, up from the hips to the lowest spine joint."""
-    left_hip, right_hip = (joints[..., hip, :] for hip in skeleton.hips)
-    above = [j for j, parent in enumerate(skeleton.parents) if parent == 0 and j not in skeleton.hips]
-    upper = joints[..., above or [0], :].mean(-2)
+    left_hip, right_hip = (joints[..., hip, :] for hip in HUMANML3D.hips)
     axes = torch.eye(3, dtype=joints.dtype, device=joints.device)
-    up = _direction(upper - (left_hip + right_hip) / 2, axes[1])
+    up = _direction(joints[..., _SPINE[0], :] - (left_hip + right_hip) / 2, axes[1])
     spare = _flat(torch.where(up[..., :1].abs() < 0.9, axes[0], axes[2]), up)
     left = _direction(_flat(left_hip - right_hip, up), F.normalize(spare, dim=-1, eps=_TINY))
     return torch.stack([left, up, torch.linalg.cross(left, up)], dim=-1)
 
 
-def _share_twist(
-    turned: list[Tensor], spine: list[int], joints: Tensor, rest: Tensor, vectors: Tensor, skeleton: Skeleton
-) -> None:
+def _share_twist(turned: list[Tensor], joints: Tensor, rest: Tensor, vectors: Tensor) -> None:
     """Twist the spine's bones about themselves, each a little more, until the last one faces as the shoulders do."""
-    left, right = skeleton.shoulders
+    left, right = HUMANML3D.shoulders
     along = F.normalize(vectors, dim=-1, eps=_TINY)
-    axis = along[..., spine[-1], :]
+    axis = along[..., _SPINE[-1], :]
     wanted = joints[..., left, :] - joints[..., right, :]
-    carried = (turned[spine[-1]] @ (rest[left] - rest[right])[:, None])[..., 0]
+    carried = (turned[_SPINE[-1]] @ (rest[left] - rest[right])[:, None])[..., 0]
     sine = (torch.linalg.cross(carried, wanted) * axis).sum(-1)
     cosine = (carried * wanted).sum(-1) - (carried * axis).sum(-1) * (wanted * axis).sum(-1)
     known = torch.hypot(sine, cosine) > _TINY
     angle = torch.where(known, torch.atan2(sine, torch.where(known, cosine, torch.ones_like(cosine))), 0.0)
-    for count, joint in enumerate(spine, start=1):
-        twist = roma.rotvec_to_rotmat(along[..., joint, :] * (angle * count / len(spine))[..., None])
+    for count, joint in enumerate(_SPINE, start=1):
+        twist = roma.rotvec_to_rotmat(along[..., joint, :] * (angle * count / len(_SPINE))[..., None])
         turned[joint] = twist @ turned[joint]
 
 
@@ -237,8 +216,7 @@ _T_POSE = {
 }  # fmt: skip
 """Directions of the bones in the rest pose; those not named point up. Limbs make a T; the trunk is as in people who
 stand, so that a skin made for the T-pose fits these without bending. Rounded by eye."""
-_PITCH = 0.5
-"""How far a foot of length 1 goes down from ankle to toes where no frame tells; recordings have 0.2 to 0.65."""
+_PITCH = 0.5  # how far a foot of length 1 goes down to its toes where no frame tells; recordings have 0.2 to 0.65
 
 
 @dataclass(frozen=True)
@@ -269,7 +247,7 @@ def fit_t_pose(motion: Motion) -> Fitted:
     directions = t_pose(standing_pitch(motion))
     rest = torch.from_numpy(directions)
     fitted = set_bone_lengths(joints, lengths, follow=True)
-    turned = _hinge_legs(inverse(fitted, rest=rest), rest)
+    turned = _hinge_legs(inverse(fitted, rest), rest)
     return Fitted(directions, (rest * lengths[:, None]).numpy(), fitted[:, 0].numpy(), turned)
 
 

@@ -20,31 +20,21 @@ import numpy as np
 
 from motiongpt3.motion.poses import heading, unit
 from motiongpt3.motion.signals import averaged, gaussian, smootherstep, smoothstep
-from motiongpt3.motion.skeleton import HUMANML3D, Array, Float64, Leg, Skeleton
+from motiongpt3.motion.skeleton import LEGS, Array, Float64, Leg
 
-_MAX_STRETCH = 0.995
-"""Share of its length to which a corrected leg stretches: beyond, the knee moves five times as far as the ankle."""
+_MAX_STRETCH = 0.995  # share of its length to which a corrected leg stretches
 _MIN_POLE = 0.06
 """Metres off the line from hip to ankle: a knee that is nearer points nowhere, and forward by so much on average ("The
 last contacts": with 0.03 two motions of 14 sets failed)."""
-_POLE_SECONDS, _TURN_SECONDS = 0.12, 0.05
-"""Standard deviations in seconds: over which it is averaged where a knee points, and in which a knee turns there."""
-_BEND_RATE = 0.7
-"""A knee that is 1 + 1 / 0.7 times as far off that line as it was points where it does on average."""
-_FOLDED, _BOWED = 0.2, 0.4
-"""Shares of its length: a leg that is shorter is folded, one that is longer is not."""
-_BENT, _STRAIGHT = 0.85, 0.95
-"""Shares of its length: a leg that is shorter needs no help of body and heel, one that is longer all of it."""
-_MAX_TILT = 0.12
-"""Radians by which a foot tilts at most; more was no better ("The last contacts")."""
-_STIFFNESS = 0.3
-"""Legs' worth that holds the body at its height."""
-_LIFT_SECONDS = 0.06
-"""Standard deviation over which the body's way up and down is averaged ("The last contacts": better than 0.08)."""
-_DAMPING = 0.04
-"""Metres per radian: where tilting changes the leg by less it is of little use."""
-_GIVE_SECONDS = 0.08
-"""Standard deviation over which the body's way to where legs are long enough is averaged."""
+_POLE_SECONDS, _TURN_SECONDS = 0.12, 0.05  # deviations, in which it is averaged where a knee points, and turns there
+_BEND_RATE = 0.7  # a knee 1 + 1 / 0.7 times as far off that line as it was points where it does on average
+_FOLDED, _BOWED = 0.2, 0.4  # shares of its length: a leg that is shorter is folded, one that is longer is not
+_BENT, _STRAIGHT = 0.85, 0.95  # a leg that is shorter needs no help of body and heel, one that is longer all of it
+_MAX_TILT = 0.12  # radians of a foot; more was no better ("The last contacts")
+_STIFFNESS = 0.3  # legs' worth that holds the body at its height
+_LIFT_SECONDS = 0.06  # deviation, over which the body's way up and down is averaged ("The last contacts": not 0.08)
+_DAMPING = 0.04  # metres per radian: where tilting changes the leg by less it is of little use
+_GIVE_SECONDS = 0.08  # deviation, over which the body's way to where legs are long enough is averaged
 
 
 def two_bone_ik(
@@ -104,21 +94,20 @@ def place_ankle(joints: Float64, leg: Leg, target: Array, ground: float) -> None
     joints[:, toe] = joints[:, ankle] + foot
 
 
-def place_ankles(joints: Array, ankles: Sequence[Array], fps: float, skeleton: Skeleton = HUMANML3D) -> Float64:
+def place_ankles(joints: Array, ankles: Sequence[Array], fps: float) -> Float64:
     """The legs bent so that the ankles are where they are wanted; where a leg is too short, the body gives way.
 
     Args:
-        joints: (T, J, 3) metres.
+        joints: (T, 22, 3) metres.
         ankles: (T, 3) for the left and for the right ankle.
         fps: frames per second.
-        skeleton: the tree of the joints.
 
     Returns:
-        (T, J, 3) joints: feet keep their direction, knees point where they did, bones keep their lengths.
+        (T, 22, 3) joints: feet keep their direction, knees point where they did, bones keep their lengths.
     """
-    joints = joints + _give_way(joints, ankles, skeleton.legs, fps)[:, None]
+    joints = joints + _give_way(joints, ankles, fps)[:, None]
     out = joints.copy()
-    for target, leg in zip(ankles, skeleton.legs, strict=True):
+    for target, leg in zip(ankles, LEGS, strict=True):
         hip, knee, ankle, toe = leg
         thigh, shin = length(joints, hip, knee), length(joints, knee, ankle)
         line = target - joints[:, hip]
@@ -199,13 +188,13 @@ def _along(reach: Array, thigh: Array | float, shin: Array | float) -> Array:
     return (thigh**2 - shin**2 + reach**2) / (2 * reach)
 
 
-def _give_way(joints: Array, ankles: Sequence[Array], legs: Sequence[Leg], fps: float) -> Float64:
+def _give_way(joints: Array, ankles: Sequence[Array], fps: float) -> Float64:
     """(T, 3) smooth way of the body to where each leg reaches its ankle to half a millimetre, in 12 rounds at most."""
     move = np.zeros((len(joints), 3))
-    reaches = [_max_reach(joints, leg) for leg in legs]
+    reaches = [_max_reach(joints, leg) for leg in LEGS]
     for _ in range(12):
         need = np.zeros_like(move)
-        for target, leg, reach in zip(ankles, legs, reaches, strict=True):
+        for target, leg, reach in zip(ankles, LEGS, reaches, strict=True):
             line = target - joints[:, leg[0]] - move
             distance = np.linalg.norm(line, axis=-1)
             short = distance - reach

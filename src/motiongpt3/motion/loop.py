@@ -14,18 +14,12 @@ from motiongpt3.motion.skeleton import Array, Float64
 # All by eye.
 MIN_LOOP_SECONDS = 0.5
 """Seconds of the shortest cycle."""
-_FADE_SECONDS = 0.4
-"""Seconds over which the end passes into what came before the start."""
-_WHOLE = 0.3
-"""Metres of misfit that the whole clip is worth against a cycle of no length."""
-_KINK = 1.0
-"""Metres of misfit that 1 m/s of a kink at the start is worth."""
-_VELOCITY = 0.15
-"""Metres of misfit that a difference of 1 m/s between the ends is worth."""
-_MAX_CHOICES = 240
-"""Frames tried as start, and as end: 12 s at 20 fps, and a bound for long clips."""
+_FADE_SECONDS = 0.4  # over which the end passes into what came before the start
+_WHOLE = 0.3  # metres of misfit that the whole clip is worth against a cycle of no length
+_KINK, _VELOCITY = 1.0, 0.15  # metres of misfit that 1 m/s of a kink, and of a difference between the ends is worth
+_MAX_CHOICES = 240  # frames tried as start, and as end: 12 s at 20 fps; a bound for long clips
 _MIN_TURN, _MIN_TRAVEL = np.deg2rad(30), 0.25
-"""A cycle that turns less (radians) is made straight, and one that goes less far (metres) is brought back."""
+"""A cycle that turns less is made straight, and one that goes less far (metres) is brought back."""
 
 
 def loop(motion: Motion) -> Motion:

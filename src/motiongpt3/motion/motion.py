@@ -78,11 +78,9 @@ class Motion:
             raise NotFiniteError("joints lie more than 100 km from the origin; positions are in metres")
         check_fps(fps)
         array.setflags(write=False)
-        object.__setattr__(self, "joints", array)
-        object.__setattr__(self, "fps", float(fps))
-        object.__setattr__(self, "caption", caption)
-        object.__setattr__(self, "name", name)
-        object.__setattr__(self, "skeleton", skeleton)
+        fields = {"joints": array, "fps": float(fps), "caption": caption, "name": name, "skeleton": skeleton}
+        for field, value in fields.items():
+            object.__setattr__(self, field, value)
 
     def __len__(self) -> int:
         return len(self.joints)
@@ -90,12 +88,8 @@ class Motion:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Motion):
             return NotImplemented
-        return (
-            self.fps == other.fps
-            and self.caption == other.caption
-            and self.skeleton == other.skeleton
-            and np.array_equal(self.joints, other.joints)
-        )
+        mine, theirs = ((motion.fps, motion.caption, motion.skeleton) for motion in (self, other))
+        return mine == theirs and np.array_equal(self.joints, other.joints)
 
     def __getitem__(self, frames: slice) -> Motion:
         """The frames of a slice, as a motion."""

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ArrayOrTensor = TypeVar("ArrayOrTensor", Array, Float64, "Tensor")
-_STEP_HEIGHT = 0.08
-"""Metres: ground at one end that is not higher above the lowest joint of the clip is the same floor; by eye."""
+_STEP_HEIGHT = 0.08  # metres: ground at one end that is not higher above the clip's lowest joint is its floor; by eye
 
 
 def checked_joints(joints: Array) -> Array:

@@ -24,10 +24,8 @@ from motiongpt3.motion.skeleton import HUMANML3D
 
 MAX_SMOOTH_SECONDS = 5
 """Seconds over which joints are averaged at most: a round number, above which hardly a movement is left."""
-_PATH_SECONDS = 0.5
-"""Standard deviation over which the way is averaged that `in_place` takes away: about a step; by eye."""
-_LOW = 0.1
-"""Metres by which a foot is higher than the other when it counts e times less for the way; by eye."""
+_PATH_SECONDS = 0.5  # deviation, over which the way is averaged that `in_place` takes away: about a step; by eye
+_LOW = 0.1  # metres by which a foot is higher than the other when it counts e times less for the way; by eye
 
 
 def postprocess(

@@ -10,8 +10,7 @@ from motiongpt3.motion.poses import assemble, bone_lengths, bone_vectors
 from motiongpt3.motion.signals import interpolate
 from motiongpt3.motion.skeleton import Array
 
-_SAME = 1e-6
-"""Frames by which a place may be off a frame to be that frame: what rates of 1/3 fps and the like lose by rounding."""
+_SAME = 1e-6  # frames by which a place may be off a frame to be that frame: more than rounding loses
 
 
 def resampled(motion: Motion, fps: float) -> Motion:

@@ -14,11 +14,11 @@ from torch import Tensor
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.contacts import find_contacts
 from motiongpt3.motion.kinematics import fit_t_pose, set_bone_lengths, shortest_arc, t_pose, world_rotations
-from motiongpt3.motion.leg_ik import place_ankles
+from motiongpt3.motion.leg_ik import length, place_ankles
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.poses import heading, rotate, unit, yaw_of
 from motiongpt3.motion.signals import averaged, gaussian
-from motiongpt3.motion.skeleton import HUMANML3D, LEGS, Float64, Skeleton, nearest_above
+from motiongpt3.motion.skeleton import HUMANML3D, LEGS, Array, Float64, Skeleton, nearest_above
 
 _INDEX = {name: i for i, name in enumerate(HUMANML3D.names)}
 REQUIRED = (
@@ -38,10 +38,8 @@ _TURNED_BY = {
 _LIMBS = ("l_knee", "r_knee", "l_ankle", "r_ankle", "l_elbow", "r_elbow", "l_wrist", "r_wrist")
 """Joints at which the bones end whose direction in the rest pose depends on the pose: T, A or another."""
 _CHEST_WEIGHTS = {"neck": 0.8, "l_collar": 0.2, "r_collar": 0.2, "l_shoulder": 0.4, "r_shoulder": 0.4}
-"""How much each bone of the chest says about its turn: the spine most, collars, which shrug, least. By eye."""
-_STEADY_SECONDS = 1.0
-"""Standard deviation over which the difference between where feet come to be and where they should be is averaged: so
-long that no single step shows in it; by eye."""
+"""How much each bone of the chest says about its turn: the spine most, collars, which shrug, least; by eye."""
+_STEADY_SECONDS = 1.0  # deviation, over which feet's distance from where they should be is averaged: more than a step
 
 
 def to_skeleton(joints: ArrayLike, skeleton: Skeleton = HUMANML3D) -> NDArray[np.float32]:
@@ -66,8 +64,7 @@ def to_skeleton(joints: ArrayLike, skeleton: Skeleton = HUMANML3D) -> NDArray[np
     leg = leg_length(source, skeleton)
     if not np.isfinite(leg) or leg <= 0:
         raise MotionGPT3Error("cannot retarget: the legs have no length")
-    own_leg = sum(float(skeleton.bone_lengths[bone]) for _, *bones, _ in skeleton.legs for bone in bones) / 2
-    scale = own_leg / leg
+    scale = sum(float(skeleton.bone_lengths[bone]) for _, *bones, _ in skeleton.legs for bone in bones) / 2 / leg
     rooted = source - source[:, :1] + source[:, :1] * scale
     placed: Float64 = set_bone_lengths(torch.from_numpy(rooted), skeleton=skeleton).numpy()
     feet = list(skeleton.contacts)
@@ -75,12 +72,11 @@ def to_skeleton(joints: ArrayLike, skeleton: Skeleton = HUMANML3D) -> NDArray[np
     return placed.astype(np.float32)
 
 
-def leg_length(joints: ArrayLike, skeleton: Skeleton = HUMANML3D) -> float:
+def leg_length(joints: Array, skeleton: Skeleton = HUMANML3D) -> float:
     """Length of thigh plus shin, the median over the frames of both sides' mean, in the joints' unit."""
-    source = np.asarray(joints, dtype=np.float64)
-    bones = [bone for _, *bones, _ in skeleton.legs for bone in bones]
-    lengths = [np.linalg.norm(source[:, bone] - source[:, skeleton.parents[bone]], axis=-1) for bone in bones]
-    return float(np.median(np.sum(lengths, axis=0))) / 2
+    joints = joints.astype(np.float64)
+    legs = [length(joints, a, b) for leg in skeleton.legs for a, b in pairwise(leg[:3])]
+    return float(np.median(np.sum(legs, axis=0))) / 2
 
 
 @dataclass(frozen=True)

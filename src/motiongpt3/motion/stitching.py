@@ -11,7 +11,7 @@ with the offset of the given frames fixed, so that position, velocity and accele
 ("inertialisation", Bollo, GDC 2018, posed as least squares, which covers one side and both alike). Where both ends
 are given, what the drawn path misses in heading and position is added along the way, in step with the feet.
 
-All arrays are (T, 22, 3) joint positions in metres, y up, 20 frames per second.
+All arrays are (T, 22, 3) joint positions in metres, y up, 20 frames per second. Numbers come from docs/experiments.md.
 """
 
 from __future__ import annotations
@@ -39,23 +39,15 @@ from motiongpt3.motion.skeleton import LEGS, Array
 
 CONTEXT = 3
 """Given frames on each side of the new ones that decide how the motion carries on: a third difference needs three."""
-_MIN_FADE, _MAX_FADE = 1.5, 4.0
-"""Frames in which an offset fades: the larger, the slower; pull = frames ** -6 (docs/experiments.md, "Keeping given
-frames exactly")."""
-_GENTLE = 0.02
-"""Metres per frame^3; offset / frames^3 is about the third difference of the fading. By eye."""
-_ARM = 0.3
-"""Metres; what a bone that turns moves: about a forearm."""
-_NEAR = 0.08
-"""Metres; a toe that is farther from where it was drawn goes there at once. By eye."""
-_HOLD = 1.0
-"""Of the speed of planted toes ("Keeping given frames exactly": without it they slip twice as fast)."""
-_PLANTED_STEPS = 1
-"""For so many steps before and after a toe must be planted, too, so that it is not about to leave; by eye."""
+_MIN_FADE, _MAX_FADE = 1.5, 4.0  # frames in which an offset fades; pull = frames ** -6 ("Keeping given frames exactly")
+_GENTLE = 0.02  # metres per frame^3; offset / frames^3 is about the third difference of the fading; by eye
+_ARM = 0.3  # metres; what a bone that turns moves: about a forearm
+_NEAR = 0.08  # metres; a toe that is farther from where it was drawn goes there at once; by eye
+_HOLD = 1.0  # of the speed of planted toes ("Keeping given frames exactly": without it they slip twice as fast)
+_PLANTED_STEPS = 1  # for so many steps before and after a toe must be planted, too, not about to leave; by eye
 _SWING_SPEED, _SWING_HEIGHT = 0.06, 0.06
-"""Metres per frame of a toe that swings, and its height: three in four recorded ones do ("Why feet skate at seams")."""
-_FIRM = 1.0
-"""How much more the height of a toe counts than its smoothness; by eye."""
+"""Metres per frame of a toe that swings, and its height in metres: three in four do ("Why feet skate at seams")."""
+_FIRM = 1.0  # how much more the height of a toe counts than its smoothness; by eye
 
 
 def stitch(
