@@ -3,24 +3,44 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+GOLDEN_PARITY = Path(__file__).resolve().parent / "golden" / "parity"
 
 
 def _folder(variable: str, default: Path) -> Path:
-    folder = Path(os.environ.get(variable, default))
+    """The folder that a variable names, or the default.
+
+    Where it is absent the test is skipped; on a build server (CI is set) it fails, unless the variable says "none".
+    """
+    named = os.environ.get(variable)
+    folder = Path(named or default)
     if not folder.is_dir():
-        pytest.skip(f"no folder {folder}: set {variable}")
+        absent = pytest.fail if os.environ.get("CI") and named != "none" else pytest.skip
+        absent(f"no folder {folder}: set {variable}")
     return folder
 
 
 @pytest.fixture(scope="session")
 def parity_dir() -> Path:
-    """Inputs, weights and outputs of the official architecture."""
-    return _folder("PARITY_DIR", SHARED / "parity")
+    """Inputs, weights and outputs of the official architecture: all of them, or those that are in the repository."""
+    return _folder("PARITY_DIR", SHARED / "parity" if (SHARED / "parity").is_dir() else GOLDEN_PARITY)
+
+
+@pytest.fixture(scope="session")
+def parity_file(parity_dir: Path) -> Callable[[str], Path]:
+    """The path of a recorded file by its name; the test is skipped if it is one that the repository does not hold."""
+
+    def path(name: str) -> Path:
+        if not (parity_dir / name).exists():
+            pytest.skip(f"{parity_dir} has no {name}: set PARITY_DIR")
+        return parity_dir / name
+
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import contextlib
 import io
 import pickle
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -140,8 +141,8 @@ def test_shapes_in_use(tmp_path: Path, shape: tuple[int, ...]) -> None:
     np.testing.assert_array_equal(load(tmp_path / "clip.npy").joints, motion.joints)
 
 
-def test_features_as_humanml3d_stores_them(parity_dir: Path, tmp_path: Path) -> None:
-    with np.load(parity_dir / "feats_012314.npz") as file:
+def test_features_as_humanml3d_stores_them(parity_file: Callable[[str], Path], tmp_path: Path) -> None:
+    with np.load(parity_file("feats_012314.npz")) as file:
         arrays = {key: file[key] for key in file.files}
     features = next(a for a in arrays.values() if a.ndim == 2 and a.shape[1] == 263)
     joints = next(a for a in arrays.values() if a.ndim == 3 and a.shape[1:] == (22, 3))

@@ -59,14 +59,14 @@ def test_slices_tile_the_263_channels_of_humanml3d() -> None:
     assert [group.start for group in where[1:]] == [group.stop for group in where[:-1]]
 
 
-def test_recovery_equals_the_recorded_joints(parity_dir) -> None:
-    record = np.load(parity_dir / "feats_012314.npz")
+def test_recovery_equals_the_recorded_joints(parity_file) -> None:
+    record = np.load(parity_file("feats_012314.npz"))
     joints = features_to_joints(torch.from_numpy(record["vecs"]))
     assert np.abs(joints.numpy() - record["recovered_from_ric"]).max() <= 1e-5
 
 
-def test_extraction_equals_the_recorded_features(parity_dir) -> None:
-    record = np.load(parity_dir / "feats_012314.npz")
+def test_extraction_equals_the_recorded_features(parity_file) -> None:
+    record = np.load(parity_file("feats_012314.npz"))
     features = joints_to_features(torch.from_numpy(record["joints"]), drop_last=True).numpy()
     assert features.shape == (169, 263)
     assert np.abs(features - record["extracted_from_joints"]).max() <= 1e-4
@@ -101,8 +101,8 @@ def test_rotations_reproduce_the_joints_given_bone_lengths() -> None:
     assert (chain_forward_kinematics(features, joints) - joints).abs().max() < 1e-4
 
 
-def test_rotations_reproduce_the_recorded_joints(parity_dir) -> None:
-    joints = torch.from_numpy(np.load(parity_dir / "feats_012314.npz")["joints"])
+def test_rotations_reproduce_the_recorded_joints(parity_file) -> None:
+    joints = torch.from_numpy(np.load(parity_file("feats_012314.npz"))["joints"])
     assert (chain_forward_kinematics(joints_to_features(joints), joints) - joints).abs().max() < 1e-4
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,24 +24,17 @@ Read = Callable[[str], Any]
 
 
 @pytest.fixture(scope="session")
-def read(parity_dir: Path) -> Read:
+def read(parity_file: Callable[[str], Path]) -> Read:
     """The content of a recorded file by its name, or its path for a folder; a missing one skips the test."""
-    kept: dict[str, Any] = {}
 
+    @cache
     def content(name: str) -> Any:
-        path = parity_dir / name
-        if not path.exists():
-            pytest.skip(f"{parity_dir} has no {name}")
-        if name not in kept:
-            if path.suffix == ".safetensors":
-                kept[name] = load_file(path)
-            elif path.suffix == ".npz":
-                kept[name] = dict(np.load(path))
-            elif path.suffix == ".json":
-                kept[name] = json.loads(path.read_text())
-            else:
-                kept[name] = path
-        return kept[name]
+        path = parity_file(name)
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        if path.suffix == ".npz":
+            return dict(np.load(path))
+        return json.loads(path.read_text()) if path.suffix == ".json" else path
 
     return content
 

@@ -1,4 +1,4 @@
-"""The phrasings of every task, read from templates/*.yaml.
+"""The phrasings of every task, read from templates/*.yaml, and the prompts made of them.
 
 A file holds lists of phrasings, one a line: `short` (stage 2, and what the API sends: the first one), `instructions`
 (stage 3), `answers`, and `frame_answers` for questions that speak of frames. In braces stand {caption} (without a full
@@ -49,12 +49,42 @@ Task = Literal[
     "both_motion_and_text",
 ]
 TASKS: tuple[Task, ...] = get_args(Task)
-SHORT_TASKS: tuple[Task, ...] = ("caption_to_motion", "motion_to_caption", "predict", "inbetween")
-"""The tasks of stage 2: t2m, m2t, prediction and in-between; the last two also with words."""
-
+SHORT_SHARE = 0.2
+"""How often stage 3 asks in the words of the API, so that those stay trained. A round number."""
+CASUAL_SHARE = 0.25
+"""How often stage 3 writes a question in lower case and without its last mark, as people type. A round number."""
+SPELLINGS: dict[Spelling, float] = {"digits": 0.6, "words": 0.25, "short": 0.075, "sec": 0.075}
+"""How often stage 3 spells a duration in each way, by what is usual in writing."""
 MOTION_FIELDS = ("motion", "start", "end")
 LENGTH_FIELDS = ("seconds", "frames", "s", "f")
 _FIELD = re.compile(r"\{(\w*)\}")
+
+
+_QUESTIONS: dict[Task, tuple[set[str], ...]] = {
+    "caption_to_motion": ({"caption"},),
+    "caption_length_to_motion": tuple({"caption", length} for length in LENGTH_FIELDS),
+    "motion_to_caption": ({"motion"},),
+    "motion_to_length": ({"motion"},),
+    "motion_to_caption_length": ({"motion"},),
+    "caption_to_length": ({"caption"},),
+    "length_to_caption": tuple({length} for length in LENGTH_FIELDS),
+    "random_motion": (set(),),
+    "predict": ({"start"},),
+    "predict_with_words": ({"start", "caption"},),
+    "inbetween": ({"start", "end"},),
+    "inbetween_with_words": ({"start", "end", "caption"},),
+    "both_motion_and_text": ({"caption"}, set()),
+}
+"""What a question of each task holds: one of these sets."""
+
+_ANSWERS: dict[Task, tuple[set[str], ...]] = dict.fromkeys(TASKS, ({"motion"},)) | {
+    "motion_to_caption": ({"caption"},),
+    "motion_to_length": ({"seconds"}, {"frames"}),
+    "motion_to_caption_length": ({"Caption", "seconds"}, {"Caption", "frames"}),
+    "caption_to_length": ({"seconds"}, {"frames"}),
+    "length_to_caption": ({"Caption"},),
+    "both_motion_and_text": ({"motion", "Caption"}, {"motion", "caption"}),
+}
 
 
 @dataclass(frozen=True)
@@ -73,6 +103,66 @@ class HeldBack:
 
     question: Pieces
     expects: Modality
+
+
+def build(
+    task: Task,
+    style: Style,
+    rng: np.random.Generator | None = None,
+    *,
+    stage: int = 3,
+    caption: str | None = None,
+    seconds: float | None = None,
+    frames: int | None = None,
+    fps: float = 20.0,
+) -> Prompt:
+    """The prompt of a task.
+
+    Args:
+        task: one of TASKS.
+        style: the chat format.
+        rng: draws the phrasing for training; None takes the canonical one, which the API sends.
+        stage: 2 draws from the short phrasings, 3 from the instructions and now and then from the short ones.
+        caption: what happens; without it the answer of a task that captions stays open (it ends the prompt).
+        seconds: duration; from `frames` and `fps` if None.
+        frames: duration; from `seconds` and `fps` if None.
+        fps: frames per second.
+
+    Raises:
+        MotionGPT3Error: an unknown task, or a value that the question needs is missing.
+    """
+    texts = phrasings(task)
+    if not texts.short and stage == 2:
+        raise MotionGPT3Error(f"{task} is no task of stage 2")
+    if rng is None:
+        template = (texts.short or texts.instructions)[0]
+    elif stage == 2 or (texts.short and rng.random() < SHORT_SHARE):
+        template = str(rng.choice(texts.short))
+    else:
+        captionless = [text for text in texts.instructions if "{caption}" not in text]
+        template = str(rng.choice(texts.instructions if caption is not None or not captionless else captionless))
+        if rng.random() < CASUAL_SHARE:
+            template = template.lower().rstrip(".?!")
+    if frames is None and seconds is not None:
+        frames = max(round(seconds * fps), 1)
+    elif seconds is None and frames is not None:
+        seconds = frames / fps
+    drawn = "digits" if rng is None else list(SPELLINGS)[int(rng.choice(len(SPELLINGS), p=list(SPELLINGS.values())))]
+    question = chat_pieces([Message("user", filled(template, _values(caption, seconds, frames, drawn)))], style)
+    choices = texts.frame_answers if texts.frame_answers and re.search("frame", template, re.I) else texts.answers
+    answer = choices[0] if rng is None else str(rng.choice(choices))
+    try:
+        pieces = filled(answer, _values(caption, seconds, frames, "digits"))
+    except MotionGPT3Error:
+        if rng is not None:
+            raise
+        return Prompt(question, ())
+    return Prompt(question, joined([*pieces, turn_end(style)]))
+
+
+def text_prompt(question: str, answer: str, style: Style) -> Prompt:
+    """A plain question and its answer in words."""
+    return Prompt(chat_pieces([Message("user", (question,))], style), (printable(answer) + turn_end(style),))
 
 
 @cache
@@ -132,31 +222,17 @@ def filled(template: str, values: Mapping[str, str]) -> Pieces:
     return joined(pieces)
 
 
-_QUESTIONS: dict[Task, tuple[set[str], ...]] = {
-    "caption_to_motion": ({"caption"},),
-    "caption_length_to_motion": tuple({"caption", length} for length in LENGTH_FIELDS),
-    "motion_to_caption": ({"motion"},),
-    "motion_to_length": ({"motion"},),
-    "motion_to_caption_length": ({"motion"},),
-    "caption_to_length": ({"caption"},),
-    "length_to_caption": tuple({length} for length in LENGTH_FIELDS),
-    "random_motion": (set(),),
-    "predict": ({"start"},),
-    "predict_with_words": ({"start", "caption"},),
-    "inbetween": ({"start", "end"},),
-    "inbetween_with_words": ({"start", "end", "caption"},),
-    "both_motion_and_text": ({"caption"}, set()),
-}
-"""What a question of each task holds: one of these sets."""
-
-_ANSWERS: dict[Task, tuple[set[str], ...]] = dict.fromkeys(TASKS, ({"motion"},)) | {
-    "motion_to_caption": ({"caption"},),
-    "motion_to_length": ({"seconds"}, {"frames"}),
-    "motion_to_caption_length": ({"Caption", "seconds"}, {"Caption", "frames"}),
-    "caption_to_length": ({"seconds"}, {"frames"}),
-    "length_to_caption": ({"Caption"},),
-    "both_motion_and_text": ({"motion", "Caption"}, {"motion", "caption"}),
-}
+def _values(caption: str | None, seconds: float | None, frames: int | None, spelling: Spelling) -> dict[str, str]:
+    """What is given, as the fields of a template."""
+    values: dict[str, str] = {}
+    if caption is not None:
+        words = " ".join(printable(caption).split()).rstrip(".!? ")
+        values |= {"caption": words, "Caption": words[:1].upper() + words[1:]}
+    if seconds is not None:
+        values |= {"seconds": spell_seconds(seconds, spelling), "s": spell_seconds(seconds, "number")}
+    if frames is not None:
+        values |= {"frames": spell_frames(frames), "f": str(frames)}
+    return values
 
 
 def _check(task: str, text: str, names: tuple[str, ...], allowed: tuple[set[str], ...]) -> None:
@@ -177,91 +253,3 @@ def _read(name: str) -> dict[str, str]:
     if not isinstance(content, dict) or not all(isinstance(x, str) for pair in content.items() for x in pair):
         raise MotionGPT3Error(f"the template {name}.yaml must hold lists of lines by name")
     return content
-
-
-# From a task and its values to a prompt.
-
-SHORT_SHARE = 0.2
-"""How often stage 3 asks in the words of the API, so that those stay trained."""
-CASUAL_SHARE = 0.25
-"""How often stage 3 writes a question in lower case and without its last mark."""
-
-
-def build(
-    task: Task,
-    style: Style,
-    rng: np.random.Generator | None = None,
-    *,
-    stage: int = 3,
-    caption: str | None = None,
-    seconds: float | None = None,
-    frames: int | None = None,
-    fps: float = 20.0,
-) -> Prompt:
-    """The prompt of a task.
-
-    Args:
-        task: one of `templates.TASKS`.
-        style: the chat format.
-        rng: draws the phrasing for training; None takes the canonical one, which the API sends.
-        stage: 2 draws from the short phrasings, 3 from the instructions and now and then from the short ones.
-        caption: what happens; without it the answer of a task that captions stays open (it ends the prompt).
-        seconds: duration; from `frames` and `fps` if None.
-        frames: duration; from `seconds` and `fps` if None.
-        fps: frames per second.
-
-    Raises:
-        MotionGPT3Error: an unknown task, or a value that the question needs is missing.
-    """
-    texts = phrasings(task)
-    if not texts.short and stage == 2:
-        raise MotionGPT3Error(f"{task} is no task of stage 2")
-    if rng is None:
-        template = (texts.short or texts.instructions)[0]
-    elif stage == 2 or (texts.short and rng.random() < SHORT_SHARE):
-        template = str(rng.choice(texts.short))
-    else:
-        captionless = [text for text in texts.instructions if "{caption}" not in text]
-        template = str(rng.choice(texts.instructions if caption is not None or not captionless else captionless))
-        if rng.random() < CASUAL_SHARE:
-            template = template.lower().rstrip(".?!")
-    if frames is None and seconds is not None:
-        frames = max(round(seconds * fps), 1)
-    elif seconds is None and frames is not None:
-        seconds = frames / fps
-    question = filled(template, _values(caption, seconds, frames, rng))
-    choices = texts.frame_answers if texts.frame_answers and re.search("frame", template, re.I) else texts.answers
-    answer = choices[0] if rng is None else str(rng.choice(choices))
-    values = _values(caption, seconds, frames, None)
-    try:
-        pieces = filled(answer, values)
-    except MotionGPT3Error:
-        if rng is not None:
-            raise
-        return Prompt(chat_pieces([Message("user", question)], style), ())
-    return Prompt(chat_pieces([Message("user", question)], style), joined([*pieces, turn_end(style)]))
-
-
-def text_prompt(question: str, answer: str, style: Style) -> Prompt:
-    """A plain question and its answer in words."""
-    return Prompt(chat_pieces([Message("user", (question,))], style), (printable(answer) + turn_end(style),))
-
-
-def _values(
-    caption: str | None, seconds: float | None, frames: int | None, rng: np.random.Generator | None
-) -> dict[str, str]:
-    values: dict[str, str] = {}
-    if caption is not None:
-        words = " ".join(printable(caption).split()).rstrip(".!? ")
-        values |= {"caption": words, "Caption": words[:1].upper() + words[1:]}
-    spelling: Spelling = "digits" if rng is None else _spelling(rng)
-    if seconds is not None:
-        values |= {"seconds": spell_seconds(seconds, spelling), "s": spell_seconds(seconds, "number")}
-    if frames is not None:
-        values |= {"frames": spell_frames(frames), "f": str(frames)}
-    return values
-
-
-def _spelling(rng: np.random.Generator) -> Spelling:
-    spellings: list[Spelling] = ["digits", "words", "short", "sec"]
-    return spellings[int(rng.choice(len(spellings), p=[0.6, 0.25, 0.075, 0.075]))]
