@@ -46,7 +46,7 @@ def draw_plots(report: Mapping[str, Any], folder: str | Path) -> list[Path]:
         "distributions": _distributions(report["each"][0]["columns"]),
         "classes": _classes(report),
         "joints": _joints([kept["joints"] for kept in report["each"] if kept["joints"]]),
-        "confusion": _confusion(confusion),
+        "confusion": _confusion(confusion) if confusion else None,
     }
     files = []
     for name, figure in figures.items():
@@ -125,10 +125,8 @@ def _bars(names: Sequence[str], values: Sequence[float], label: str, real: Seque
     return figure
 
 
-def _confusion(counts: Mapping[tuple[str, str], int]) -> Figure | None:
+def _confusion(counts: Mapping[tuple[str, str], int]) -> Figure:
     """Rows: what it is; columns: what it is taken for; each row's shares."""
-    if not counts:
-        return None
     totals: Counter[str] = Counter()
     for (name, _), count in counts.items():
         totals[name] += count

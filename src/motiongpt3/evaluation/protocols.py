@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
@@ -76,10 +76,6 @@ class EvaluationProtocol:
     """Fewest frames that are given, and fewest that are to be made."""
     refused: dict[TaskName, str] = field(default_factory=dict, hash=False)
     """Tasks that it does not define, and why."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """All of it, for JSON."""
-        return asdict(self)
 
 
 PROTOCOLS = {

@@ -57,8 +57,7 @@ def files_hash(files: Iterable[Path]) -> str:
     for path in files:
         try:
             with path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
+                hashlib.file_digest(file, lambda: digest)  # goes on with the same one
         except OSError as error:
             raise MotionGPT3Error(f"cannot read {path}: {error.strerror or error}") from None
     return digest.hexdigest()

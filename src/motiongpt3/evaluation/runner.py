@@ -11,6 +11,7 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def evaluate(
         identity = {
             "format": REPORT_FORMAT,
             "task": request.task,
-            "protocol": protocol.as_dict(),
+            "protocol": asdict(protocol),
             "model": model_provenance(request.model) if tools is None else {"name": "given"},
             "evaluator": evaluator,
             "split": clips_provenance(prepared.pack, request.split, [item.row for item in items]),

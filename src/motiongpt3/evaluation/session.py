@@ -200,11 +200,6 @@ class Measured:
     vectors: Float32
     quality: NDArray[np.float64]
 
-    @property
-    def whole(self) -> list[bool]:
-        """Which motions are finite."""
-        return [bool(np.isfinite(row).all()) for row in self.vectors]
-
     @classmethod
     def joined(cls, parts: Sequence[Measured]) -> Measured:
         """All of several."""

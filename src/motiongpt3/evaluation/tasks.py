@@ -69,6 +69,7 @@ def t2m_repeat(session: Session, number: int) -> Outcome:
     generated["multimodality"], spoilt = _multimodality(session, takes, number)
     generated |= quality_means(made.quality)
     floor |= quality_means(real.quality)
+    whole = np.isfinite(made.vectors).all(axis=1)
     columns: dict[str, list[float]] = {}
     for prefix, side in (("", made), ("real ", real)):
         columns[f"{prefix}distance"] = (text.double() - torch.from_numpy(side.vectors).double()).norm(dim=1).tolist()
@@ -78,7 +79,7 @@ def t2m_repeat(session: Session, number: int) -> Outcome:
     return Outcome(
         generated,
         floor,
-        [name for name, good in zip(session.names, made.whole, strict=True) if not good or name in spoilt],
+        [name for name, good in zip(session.names, whole, strict=True) if not good or name in spoilt],
         per_class(session, ranked, own),
         nearest_classes(session, made.vectors, real.vectors),
         columns,
