@@ -69,7 +69,7 @@ def t2m_repeat(session: Session, number: int) -> Outcome:
     generated["multimodality"], spoilt = _multimodality(session, takes, number)
     generated |= quality_means(made.quality)
     floor |= quality_means(real.quality)
-    whole = np.isfinite(made.vectors).all(axis=1)
+    whole = [bool(np.isfinite(row).all()) for row in made.vectors]
     columns: dict[str, list[float]] = {}
     for prefix, side in (("", made), ("real ", real)):
         columns[f"{prefix}distance"] = (text.double() - torch.from_numpy(side.vectors).double()).norm(dim=1).tolist()
