@@ -169,8 +169,22 @@ def official(repeats: int, clock: Callable[[], float]) -> dict[str, float]:
     return results
 
 
+def help_seconds(*words: str) -> float:
+    """Processor seconds that the command takes to print its help, the least of three times."""
+    taken = []
+    for _ in range(3):
+        command = [sys.executable, "-m", "motiongpt3.cli.main", *words, "--help"]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        if status:
+            raise SystemExit("the command failed")
+        taken.append(usage.ru_utime + usage.ru_stime)
+    return min(taken)
+
+
 def cold() -> dict[str, float]:
     """Seconds and peak memory in MB of the command as a whole process."""
+    helps = {f"processor time of {' '.join([*words, '--help'])}": help_seconds(*words) for words in ([], ["generate"])}
     code = "import sys; from motiongpt3.cli.main import main; sys.exit(main(sys.argv[1:]))"
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-c", code, "generate", PROMPT, "--seconds", "4", "-o", str(Path(folder) / "a.bvh")]
@@ -182,7 +196,7 @@ def cold() -> dict[str, float]:
     if status:
         raise SystemExit("the command failed")
     scale = 1024 if sys.platform != "darwin" else 1
-    return {"command to BVH, cold": taken, "peak memory MB": usage.ru_maxrss * scale / 1e6}
+    return {**helps, "command to BVH, cold": taken, "peak memory MB": usage.ru_maxrss * scale / 1e6}
 
 
 def main() -> None:

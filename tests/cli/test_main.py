@@ -30,6 +30,9 @@ def test_help_and_refusals_need_no_torch(tmp_path: Path) -> None:
     for words in (
         ["--help"],
         ["generate", "--help"],
+        ["chat", "--help"],
+        ["data", "prepare", "--help"],
+        ["evaluate", "t2m", "--help"],
         ["generate", "walk", "-o", "x.xyz"],
         ["generate", "", "-o", "x.bvh"],
     ):

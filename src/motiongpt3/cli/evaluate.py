@@ -29,7 +29,6 @@ from motiongpt3.cli.options import (
     write_json,
 )
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.serialization import atomic_path
 
 if TYPE_CHECKING:
     from motiongpt3.data.clips import PackedClips
@@ -496,6 +495,7 @@ def convergence(*, slow: list[Run], fast: list[Run], json: File | None = None, p
       motiongpt3 evaluate convergence --slow runs/single_0 runs/single_1 --fast runs/dual_0 runs/dual_1
     """
     from motiongpt3.baselines import convergence as measure
+    from motiongpt3.serialization import atomic_path
 
     with output_files(json, plot):
         result = measure.convergence(slow, fast)

@@ -32,7 +32,6 @@ from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.formats import readable_suffixes, suffix_of, writable_suffixes
 from motiongpt3.instructions.prompt import clean_prompt
 from motiongpt3.models.request import DrawOptions
-from motiongpt3.serialization import atomic_path
 
 if TYPE_CHECKING:
     from motiongpt3.models.config import MotionGPT3Config
@@ -407,6 +406,8 @@ def output_files(*files: Path | str | None) -> Iterator[list[Path]]:
 
 def write_json(file: str | Path, content: Any, indent: int = 2) -> None:
     """A file with JSON and a line's end, there as a whole or not at all."""
+    from motiongpt3.serialization import atomic_path  # brings PyTorch, without which the help gets along
+
     with atomic_path(file) as temporary:
         temporary.write_text(dumps(content, indent=indent) + "\n", encoding="utf-8")
 
