@@ -68,13 +68,13 @@ class Dialect:
 
     Attributes:
         name: what it is called in messages.
-        joints: for each of our joints, the source joint, or {source joint: weight} whose weights add up to 1.
+        joints: for each of our joints, {source joint: weight}; the weights add up to 1.
         requires: further joints that tell it from other dialects.
         t_pose_first: whether a T-pose may stand before the recording.
     """
 
     name: str
-    joints: dict[str, str | dict[str, float]]
+    joints: dict[str, dict[str, float]]
     requires: Sequence[str] = ()
     t_pose_first: bool = False
 
@@ -89,21 +89,22 @@ class Dialect:
 
     def assemble(self, positions: Float64) -> Float64:
         """Positions (T, len(sources), 3) of the source joints -> (T, 22, 3) of ours, in the same unit."""
-        mixes = [self._mix(joint) for joint in HUMANML3D.names]
+        mixes = [self.joints[joint] for joint in HUMANML3D.names]
         weights = np.array([[mix.get(source, 0.0) for source in self._order()] for mix in mixes])
         return np.einsum("js,tsk->tjk", weights, positions)
 
-    def _mix(self, joint: str) -> dict[str, float]:
-        source = self.joints[joint]
-        return {source: 1.0} if isinstance(source, str) else source
-
     def _order(self) -> list[str]:
-        return sorted({source for joint in self.joints for source in self._mix(joint)})
+        return sorted({source for mix in self.joints.values() for source in mix})
 
 
-OWN = Dialect("motiongpt3", dict(OWN_NAMES), requires=tuple(OWN_HELPERS.values()))
-_RECORDINGS = {kind: table | {"joints": _both_sides(table["joints"])} for kind, table in _TABLES["recordings"].items()}
-DIALECTS = (OWN, *(Dialect(kind, **table) for kind, table in _RECORDINGS.items()))
+def _dialect(name: str, joints: dict[str, Any], **more: Any) -> Dialect:
+    mixes = {joint: {bone: 1.0} if isinstance(bone, str) else bone for joint, bone in joints.items()}
+    return Dialect(name, mixes, **more)
+
+
+OWN = _dialect("motiongpt3", OWN_NAMES, requires=tuple(OWN_HELPERS.values()))
+_OTHERS = {kind: table | {"joints": _both_sides(table["joints"])} for kind, table in _TABLES["recordings"].items()}
+DIALECTS = (OWN, *(_dialect(kind, **table) for kind, table in _OTHERS.items()))
 
 
 def plain(name: str) -> str:

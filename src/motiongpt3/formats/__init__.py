@@ -5,15 +5,19 @@ A further format is a module here with `read(path) -> Motion` or `write(motion, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.motion import Motion
 
 if TYPE_CHECKING:
     from motiongpt3.formats.bvh import BvhDialect
+    from motiongpt3.motion.skeleton import Float64
     from motiongpt3.render.canvas import Body
 
 MAX_BYTES = 2**30
@@ -120,6 +124,12 @@ def writable_suffixes() -> tuple[str, ...]:
 def snap_fps(fps: float) -> float:
     """The whole number of frames per second that a rounded frame time such as 0.0083333 stands for."""
     return float(round(fps)) if abs(fps - round(fps)) < 1e-4 * fps else fps
+
+
+def in_chunks(posed: Callable[[slice], Float64], frames: int) -> Float64:
+    """(T, N, 3) places by a function of some frames; in parts, so that a long file does not fill the memory."""
+    size = 2048  # frames: 100 joints with their rotations have 20 MB
+    return np.concatenate([posed(slice(start, start + size)) for start in range(0, frames, size)])
 
 
 def _function(name: str) -> Any:

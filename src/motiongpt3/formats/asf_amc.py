@@ -15,6 +15,7 @@ import torch
 
 from motiongpt3.characters.bone_names import match
 from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.formats import in_chunks
 from motiongpt3.motion.kinematics import forward
 from motiongpt3.motion.motion import MAX_FRAMES, Motion
 from motiongpt3.motion.retarget import to_skeleton
@@ -31,8 +32,6 @@ MAX_BONES = 500
 """CMU's skeletons have 31."""
 _INCH = 0.0254
 """Metres; what the length unit of an ASF file divides."""
-_CHUNK = 2048
-"""Frames that are posed together, so that a long file does not fill the memory."""
 
 
 @dataclass
@@ -225,9 +224,11 @@ def bone_ends(skeleton: AcclaimSkeleton, values: dict[str, Float64], names: list
     """(T, N, 3) ends of the named bones, or of all, in file units; the root's end is the root."""
     index = {bone.name: i for i, bone in enumerate(skeleton.bones)}
     wanted = [index[name] for name in names or index]
-    total = len(next(iter(values.values())))
-    chunks = [{bone: rows[i : i + _CHUNK] for bone, rows in values.items()} for i in range(0, total, _CHUNK)]
-    return np.concatenate([_ends(skeleton, chunk)[:, wanted] for chunk in chunks])
+
+    def posed(frames: slice) -> Float64:
+        return _ends(skeleton, {bone: rows[frames] for bone, rows in values.items()})[:, wanted]
+
+    return in_chunks(posed, len(next(iter(values.values()))))
 
 
 def _ends(skeleton: AcclaimSkeleton, values: dict[str, Float64]) -> Float64:

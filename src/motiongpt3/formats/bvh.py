@@ -18,7 +18,7 @@ import torch
 from motiongpt3.characters.bone_names import END, OWN, OWN_NAMES, match
 from motiongpt3.characters.mannequin import NODES, rig_offsets, rig_rotations
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.formats import snap_fps
+from motiongpt3.formats import in_chunks, snap_fps
 from motiongpt3.motion.kinematics import fit_t_pose, pose_joints
 from motiongpt3.motion.motion import MAX_FRAMES, Motion, require_humanml3d
 from motiongpt3.motion.retarget import RestPose, own_rest_pose, to_rig, to_skeleton
@@ -32,8 +32,6 @@ MAX_HEADER = 2**21
 """Characters of the HIERARCHY; that of a hundred joints has 10,000."""
 MAX_JOINTS = 1000
 """Rigs with fingers and a face have 200."""
-_CHUNK = 2048
-"""Frames that are posed together, so that a long file does not fill the memory."""
 _CENTIMETRE = 0.01
 """Our files are in centimetres, as Mixamo's; metres are the unit here."""
 _CHANNEL = re.compile(r"([XYZ])(position|rotation)", re.IGNORECASE)
@@ -77,10 +75,9 @@ class Bvh:
         """(T, N, 3) world positions of the named joints, or of all, in file units."""
         index = {joint.name: i for i, joint in enumerate(self.joints)}
         wanted = [index[name] for name in names or index]
-        parts = [self._chunk(self.values[i : i + _CHUNK])[:, wanted] for i in range(0, len(self.values), _CHUNK)]
-        return np.concatenate(parts)
+        return in_chunks(lambda frames: self._posed(self.values[frames])[:, wanted], len(self.values))
 
-    def _chunk(self, values: Float64) -> Float64:
+    def _posed(self, values: Float64) -> Float64:
         rotations = torch.eye(3, dtype=torch.float64).repeat(len(values), len(self.joints), 1, 1)
         offsets = np.tile([joint.offset for joint in self.joints], (len(values), 1, 1))
         for i, joint in enumerate(self.joints):

@@ -70,11 +70,6 @@ def glb_to_fbx(glb: Path, fbx: Path, fps: float, blender: str) -> None:
         except OSError as error:
             raise MotionGPT3Error(f"cannot run Blender ({blender}): {error.strerror or error}") from None
         if done.returncode or not temporary.is_file():
-            reason = _reason(done.stderr + done.stdout) or f"exit code {done.returncode}"
-            raise MotionGPT3Error(f"Blender failed: {reason}")
-
-
-def _reason(said: str) -> str:
-    """The last line in which Blender names an error, and not only that the script had one."""
-    lines = [line.strip() for line in said.splitlines() if "Error" in line and "script failed" not in line]
-    return lines[-1][:200] if lines else ""
+            said = [line.strip() for line in (done.stderr + done.stdout).splitlines()]
+            errors = [line for line in said if "Error" in line and "script failed" not in line]
+            raise MotionGPT3Error(f"Blender failed: {errors[-1][:200] if errors else f'exit code {done.returncode}'}")

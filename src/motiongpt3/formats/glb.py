@@ -18,7 +18,7 @@ from motiongpt3.characters.bone_names import KNOWN_RIGS, OWN, OWN_NAMES, FoundBo
 from motiongpt3.characters.mannequin import NODES, mannequin, rest_places, rig_offsets
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.formats import gltf as container
-from motiongpt3.formats.gltf import Buffer, Gltf, Nodes, continuous_quaternions
+from motiongpt3.formats.gltf import Buffer, Gltf, Nodes, continuous_quaternions, padded
 from motiongpt3.motion.kinematics import Fitted, fit_t_pose
 from motiongpt3.motion.motion import Motion, require_humanml3d
 from motiongpt3.motion.retarget import RestPose, RiggedMotion, to_rig, to_skeleton
@@ -106,21 +106,15 @@ def _document(motion: Motion, fitted: Fitted) -> bytes:
     mesh, buffer = mannequin(places), Buffer()
     bind = np.tile(np.eye(4, dtype=np.float32), (len(NODES), 1, 1))
     bind[:, 3, :3] = -places[[node.joint for node in NODES]]  # columns come first in glTF
-    triangles = mesh.triangles.reshape(-1, 1)
     short = len(mesh.positions) < 2**16 - 1
     primitive = {
         "attributes": {
-            "POSITION": buffer.add(mesh.positions, container.FLOAT, "VEC3", container.VERTICES, bounds=True),
-            "NORMAL": buffer.add(mesh.normals, container.FLOAT, "VEC3", container.VERTICES),
-            "JOINTS_0": buffer.add(mesh.nodes, container.BYTE, "VEC4", container.VERTICES),
-            "WEIGHTS_0": buffer.add(mesh.weights, container.FLOAT, "VEC4", container.VERTICES),
+            "POSITION": buffer.add(mesh.positions, container.VERTICES, bounds=True),
+            "NORMAL": buffer.add(mesh.normals, container.VERTICES),
+            "JOINTS_0": buffer.add(mesh.nodes, container.VERTICES),
+            "WEIGHTS_0": buffer.add(mesh.weights, container.VERTICES),
         },
-        "indices": buffer.add(
-            triangles.astype("<u2" if short else "<u4"),
-            container.SHORT if short else container.INT,
-            "SCALAR",
-            container.INDICES,
-        ),
+        "indices": buffer.add(mesh.triangles.reshape(-1, 1).astype("<u2" if short else "<u4"), container.INDICES),
         "material": 0,
     }
     material = {
@@ -131,7 +125,7 @@ def _document(motion: Motion, fitted: Fitted) -> bytes:
         "name": "Armature",
         "skeleton": 0,
         "joints": list(range(len(NODES))),
-        "inverseBindMatrices": buffer.add(bind.reshape(-1, 16), container.FLOAT, "MAT4"),
+        "inverseBindMatrices": buffer.add(bind.reshape(-1, 16)),
     }
     turning = [i for i, node in enumerate(NODES) if node.turns >= 0]
     rotations = continuous_quaternions(fitted.rotations[:, [NODES[i].turns for i in turning]])
@@ -292,7 +286,7 @@ def _character_document(motion: Motion, character: Character, played: RiggedMoti
     length = buffers[0].get("byteLength") if buffers else 0
     if type(length) is not int or not 0 <= length <= len(gltf.binary):
         raise MotionGPT3Error(f"{gltf.name} is damaged: its buffer is longer than its data")
-    buffer = Buffer(gltf.binary[:length], gltf.items("bufferViews"), gltf.items("accessors"))
+    buffer = Buffer(bytearray(padded(gltf.binary[:length])), [*gltf.items("bufferViews")], [*gltf.items("accessors")])
     entry = _animation(motion, _tracks(character, played), buffer)
     nodes = [dict(node) for node in gltf.items("nodes")]
     for node in character.bones.nodes.values():

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.formats import snap_fps
+from motiongpt3.formats import in_chunks, snap_fps
 from motiongpt3.motion.kinematics import pose_joints
 from motiongpt3.motion.motion import MAX_FRAMES
 from motiongpt3.motion.skeleton import Float32, Float64
@@ -40,15 +40,13 @@ MAX_KEYS = 8_000_000
 """Keys of all nodes together: those of the longest motion have half as many."""
 MAX_CHAIN = 128
 """Nodes that a figure's joints hang from, the joints included; characters have 25 to 60."""
-FLOAT, BYTE, SHORT, INT = 5126, 5121, 5123, 5125
-"""The specification's numbers for types of arrays; bytes, shorts and ints are unsigned."""
 VERTICES, INDICES = 34962, 34963
-"""And for what a part of the binary block is used."""
+"""The specification's numbers for what a part of the binary block is used."""
 COMPRESSED = ("KHR_draco_mesh_compression", "EXT_meshopt_compression")
 _WIDTHS = {"translation": 3, "rotation": 4, "scale": 3}
-_KINDS = {1: "SCALAR", 3: "VEC3", 4: "VEC4"}
-_CHUNK = 2048
-"""Frames that are posed together, so that a long file does not fill the memory."""
+_COMPONENTS = {"f4": 5126, "u1": 5121, "u2": 5123, "u4": 5125}
+"""The specification's numbers for types of values, by numpy's names of these."""
+_KINDS = {1: "SCALAR", 3: "VEC3", 4: "VEC4", 16: "MAT4"}
 _SPARSE, _USUAL = 10.0, 20.0
 """Keys per second below which they were set by hand, and frames per second that are read from these."""
 
@@ -372,7 +370,7 @@ def _floats(gltf: Gltf, accessor: Any, width: int) -> Float32:
     entry = gltf.item("accessors", accessor)
     if "sparse" in entry:
         raise MotionGPT3Error(f"{name} has keys in a sparse array: export it again without")
-    if entry.get("componentType") != FLOAT or entry.get("type") != _KINDS[width]:
+    if entry.get("componentType") != _COMPONENTS["f4"] or entry.get("type") != _KINDS[width]:
         raise MotionGPT3Error(f"{name} has keys that are no {_KINDS[width]} of floats: export it again without packing")
     view = gltf.item("bufferViews", entry.get("bufferView"))
     if whole(view, "buffer") != 0 or "uri" in gltf.item("buffers", 0):
@@ -396,9 +394,9 @@ def joint_positions(
     """(T, J, 3) where joints are at (T,) seconds; `links` is their `chain`."""
     at = {node: number for number, node in enumerate(links)}
     parents = [at.get(nodes.parents[node], -1) for node in links]
-    parts = []
-    for start in range(0, len(seconds), _CHUNK):
-        now = seconds[start : start + _CHUNK]
+
+    def posed(frames: slice) -> Float64:
+        now = seconds[frames]
         turns, shifts = np.empty((len(now), len(links), 3, 3)), np.empty((len(now), len(links), 3))
         for number, node in enumerate(links):
             keys = {path: track.at(now) for path, track in played.keys.get(node, {}).items()}
@@ -407,33 +405,27 @@ def joint_positions(
                 turn = roma.unitquat_to_rotmat(torch.from_numpy(keys["rotation"])).numpy()
             turns[:, number] = turn * scale[:, None, :]
             shifts[:, number] = keys.get("translation", nodes.translations[node])
-        posed = pose_joints(torch.from_numpy(turns), torch.from_numpy(shifts), parents)[1].numpy()
-        parts.append(posed[:, [at[joint] for joint in joints]])
-    return np.concatenate(parts)
+        places = pose_joints(torch.from_numpy(turns), torch.from_numpy(shifts), parents)[1].numpy()
+        return places[:, [at[joint] for joint in joints]]
+
+    return in_chunks(posed, len(seconds))
 
 
+@dataclass
 class Buffer:
     """The binary block of a file to write, with the views and accessors that say what is where in it."""
 
-    def __init__(
-        self,
-        data: bytes = b"",
-        views: Sequence[dict[str, Any]] = (),
-        accessors: Sequence[dict[str, Any]] = (),
-    ) -> None:
-        """Begin with what is there."""
-        self.data = bytearray(data + b"\0" * (-len(data) % 4))
-        self.views = list(views)
-        self.accessors = list(accessors)
+    data: bytearray = field(default_factory=bytearray)
+    views: list[dict[str, Any]] = field(default_factory=list)
+    accessors: list[dict[str, Any]] = field(default_factory=list)
 
-    def add(
-        self, array: NDArray[Any], component: int, kind: str, target: int | None = None, bounds: bool = False
-    ) -> int:
+    def add(self, array: NDArray[Any], target: int | None = None, bounds: bool = False) -> int:
         """Append (count, components); returns the index of its accessor."""
         raw = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()
         view = {"buffer": 0, "byteOffset": len(self.data), "byteLength": len(raw)}
         self.views.append(view if target is None else view | {"target": target})
-        self.data += raw + b"\0" * (-len(raw) % 4)
+        self.data += padded(raw)
+        component, kind = _COMPONENTS[array.dtype.str[1:]], _KINDS[array.shape[1]]
         accessor = {"bufferView": len(self.views) - 1, "componentType": component, "count": len(array), "type": kind}
         if bounds:
             accessor |= {"min": array.min(0).tolist(), "max": array.max(0).tolist()}
@@ -449,11 +441,11 @@ class Buffer:
             tracks: node, "translation" or "rotation", and (T, 3) translations in its parent's axes or (T, 4) rotations
                 as quaternions x, y, z, w.
         """
-        keys = self.add(times[:, None], FLOAT, "SCALAR", bounds=True)
+        keys = self.add(times[:, None], bounds=True)
         samplers: list[dict[str, Any]] = []
         channels: list[dict[str, Any]] = []
         for node, path, values in tracks:
-            output = self.add(values, FLOAT, _KINDS[values.shape[1]])
+            output = self.add(values)
             channels.append({"sampler": len(samplers), "target": {"node": node, "path": path}})
             samplers.append({"input": keys, "output": output, "interpolation": "LINEAR"})
         return {"name": name, "samplers": samplers, "channels": channels}
@@ -469,11 +461,15 @@ def continuous_quaternions(rotations: torch.Tensor) -> Float32:
     return found
 
 
+def padded(data: bytes, fill: bytes = b"\0") -> bytes:
+    """The data and what makes its length a multiple of 4."""
+    return data + fill * (-len(data) % 4)
+
+
 def pack(document: dict[str, Any], binary: bytes | bytearray) -> bytes:
     """The bytes of a GLB file of a JSON document and a binary block."""
-    text = json.dumps(document, separators=(",", ":"), allow_nan=False).encode("ascii")
-    text += b" " * (-len(text) % 4)
-    data = bytes(binary) + b"\0" * (-len(binary) % 4)
+    text = padded(json.dumps(document, separators=(",", ":"), allow_nan=False).encode("ascii"), b" ")
+    data = padded(bytes(binary))
     size = 12 + 8 + len(text) + 8 + len(data)
     if size >= 2**32:
         raise MotionGPT3Error("a GLB file holds less than 4 GB")

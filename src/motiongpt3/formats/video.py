@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -17,7 +16,9 @@ from motiongpt3.render.canvas import Body, Pixels, Scene, clean_text
 from motiongpt3.serialization import atomic_path
 
 MP4_FPS = 60.0
+"""What screens show."""
 GIF_FPS = 25.0
+"""A gif counts in hundredths of a second, and browsers slow down those under two of them; four keep the file small."""
 GIF_FRAMES = 1000
 """A gif with more frames than this is shown at fewer frames per second: Pillow holds them all in memory."""
 
@@ -37,15 +38,12 @@ def write(motion: Motion, path: str | Path, body: Body = "capsules") -> None:
     if suffix not in (".mp4", ".gif"):
         raise MotionGPT3Error(f"a film is an .mp4 or a .gif, not {suffix or 'a file without suffix'}")
     with atomic_path(path) as temporary:
-        if suffix == ".mp4":
-            _write_mp4(motion, temporary, body)
-        else:
-            _write_gif(motion, temporary, body)
+        (_write_mp4 if suffix == ".mp4" else _write_gif)(motion, temporary, body)
 
 
-def _scene(motion: Motion, height: int, body: Body = "capsules") -> Scene:
-    wide = bool(clean_text(motion.caption or ""))
-    return Scene(motion, width=height * 5 // 3 if wide else height * 4 // 3, height=height, body=body)
+def _scene(motion: Motion, height: int, body: Body) -> Scene:
+    """5:3 with a caption, 4:3 without."""
+    return Scene(motion, height * (5 if clean_text(motion.caption or "") else 4) // 3, height, body)
 
 
 def _write_mp4(motion: Motion, path: Path, body: Body) -> None:
@@ -89,14 +87,12 @@ def _write_gif(motion: Motion, path: Path, body: Body) -> None:
     scene = _scene(motion.resample(fps), 360, body)
     palette = _palette(scene)
 
-    def rest() -> Iterator[Image.Image]:
-        return (_quantised(scene.frame(index), palette) for index in range(1, len(scene)))
-
+    rest = (_quantised(scene.frame(index), palette) for index in range(1, len(scene)))
     # Delays are whole hundredths of a second; each is rounded so that the sum keeps time.
     edges = np.round(np.arange(len(scene) + 1) * (100.0 / fps)).astype(int)
     delays = [10 * max(2, int(d)) for d in np.minimum(np.diff(edges), 6000)]
     _quantised(scene.frame(0), palette).save(
-        path, format="GIF", save_all=True, append_images=rest(), duration=delays, loop=0, optimize=False
+        path, format="GIF", save_all=True, append_images=rest, duration=delays, loop=0, optimize=False
     )
 
 

@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.motion import Motion, require_humanml3d
-from motiongpt3.motion.signals import averaged, gaussian
+from motiongpt3.motion.signals import averaged, gaussian, spans
 from motiongpt3.motion.skeleton import Float32, Float64
 from motiongpt3.render.figure import (
     FINE,
@@ -226,10 +226,9 @@ class Canvas:
         """A smooth line through (N, 3) points in metres, `width` in pixels."""
         seen = camera.project(points)
         visible = camera.is_before(seen) & (np.abs(seen[:, :2]) < 4e3).all(axis=1)
-        runs = np.split(np.arange(len(seen)), np.flatnonzero(np.diff(visible.astype(np.int8))) + 1)
-        strokes = [seen[run, :2] for run in runs if len(run) > 1 and visible[run[0]]]
+        strokes = [seen[start:stop, :2] for start, stop in spans(visible) if stop - start > 1]
         if strokes:
-            self._paint(strokes, None, width, colour, alpha)
+            self._paint(strokes, width, colour, alpha)
 
     def arrow(self, camera: Camera, at: Float32, way: Float64, size: float, colour: Colour, alpha: float) -> None:
         """A flat arrow head on the floor ahead of (3,) `at`, pointing along x, z `way`; `size` in metres."""
@@ -239,13 +238,11 @@ class Canvas:
         corners = np.stack([at + 0.75 * size * ahead, at + 0.36 * size * side, at - 0.36 * size * side])
         seen = camera.project(corners)
         if camera.is_before(seen).all() and np.abs(seen[:, :2]).max() < 4e3:
-            self._paint([], seen[:, :2], 0.0, colour, alpha)
+            self._paint([seen[:, :2]], 0.0, colour, alpha)
 
-    def _paint(
-        self, strokes: Sequence[Float32], polygon: Float32 | None, width: float, colour: Colour, alpha: float
-    ) -> None:
-        """Strokes and a polygon in pixels, drawn once at twice the size so that crossings do not darken."""
-        every = np.concatenate([*strokes, *([] if polygon is None else [polygon])])
+    def _paint(self, strokes: Sequence[Float32], width: float, colour: Colour, alpha: float) -> None:
+        """Strokes in pixels, filled if without width; at once and twice as large, so that crossings do not darken."""
+        every = np.concatenate(strokes)
         box = self._box(every.min(axis=0), every.max(axis=0), width + 2)
         if box is None:
             return
@@ -254,9 +251,11 @@ class Canvas:
         pen = ImageDraw.Draw(mask)
         origin = np.array([left, top], dtype=np.float32)
         for stroke in strokes:
-            pen.line([tuple(p) for p in (2 * (stroke - origin)).tolist()], 255, max(1, round(2 * width)), "curve")
-        if polygon is not None:
-            pen.polygon([tuple(p) for p in (2 * (polygon - origin)).tolist()], 255)
+            points = [tuple(point) for point in (2 * (stroke - origin)).tolist()]
+            if width:
+                pen.line(points, 255, max(1, round(2 * width)), "curve")
+            else:
+                pen.polygon(points, 255)
         cover = np.asarray(mask.reduce(2), dtype=np.float32)[..., None] * (alpha / 255.0)
         region = self.colour[top:bottom, left:right]
         region += cover * (np.array(colour, dtype=np.float32) - region)
