@@ -21,7 +21,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from motiongpt3.data.captions import (
@@ -49,12 +48,11 @@ from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.blend import Part, best_cut, hold_pose, join, layer
 from motiongpt3.motion.features import joints_to_features
 from motiongpt3.motion.poses import align, smooth_heading
-from motiongpt3.motion.skeleton import Array
+from motiongpt3.motion.skeleton import Array, Float32
 
 Kind = Literal["joined", "layered", "extended", "relaxed"]
-Array32 = NDArray[np.float32]
-Example = tuple[Array32, list[str]]
-Made = tuple[Array32, Array32, list[str]]
+Example = tuple[Float32, list[str]]
+Made = tuple[Float32, Float32, list[str]]
 Groups = dict[str, list["Captioned"]]
 
 CHUNK = 100
@@ -119,7 +117,7 @@ def make_pool(
         for first in range(0, count, CHUNK)
     ]
 
-    def records(done: Iterable[list[Made]]) -> Iterator[tuple[Clip, Array32, Array32]]:
+    def records(done: Iterable[list[Made]]) -> Iterator[tuple[Clip, Float32, Float32]]:
         number = 0
         for made, (kind, _, _) in zip(done, chunks, strict=True):
             about = {"source": f"made from recorded clips ({kind})", "license": license, "label": kind}
@@ -328,7 +326,7 @@ class _Maker:
     def _resting_pose(self) -> Array:
         return self.resting[int(self.rng.integers(len(self.resting)))].joints[0]
 
-    def _relax(self, joints: Array) -> NDArray[np.float32]:
+    def _relax(self, joints: Array) -> Float32:
         """(T, 22, 3) the same motion with the arms of somebody who stands and waits."""
         pose = self._resting_pose()
         waiting = hold_pose(pose, len(joints), sway=0.01, phase=float(self.rng.uniform(0, 6)))

@@ -73,13 +73,14 @@ class ClipBank(nn.Module):
                 raise MotionGPT3Error(f"{pack.path} has no clips of split {split!r}{under}")
             counts = Counter(base_action(clip.short) for clip in kept)
             rare = np.array([max(counts[base_action(clip.short)], 10) ** -balance for clip in kept])
-            weight = rare * np.array([_weight(clip.id, clip.frames) for clip in kept])
+            # Longer clips hold more, near-identical ones less.
+            each = [SOURCE_WEIGHTS.get(clip.id.split("_")[0], 1.0) * min(clip.frames, 1000) ** 0.5 for clip in kept]
+            weight = rare * np.array(each)
             share = 1.0 if len(packs) == 1 else pool_share / (len(packs) - 1) if number else 1 - pool_share
             weights.append(share * weight / weight.sum())
-            for clip in kept:
-                rows.append(pack.features[clip.start : clip.start + clip.frames])
-                frames.append(clip.frames)
-            self.clips.extend(kept)
+            rows += [pack.features[clip.rows] for clip in kept]
+            frames += [clip.frames for clip in kept]
+            self.clips += kept
         self.register_buffer("features", torch.from_numpy(np.concatenate(rows)), persistent=False)
         self.register_buffer("starts", torch.tensor(np.cumsum([0, *frames[:-1]])), persistent=False)
         self.register_buffer("frames", torch.tensor(frames), persistent=False)
@@ -119,8 +120,3 @@ class ClipBank(nn.Module):
         device = self.features.device
         picked = [t.to(device, non_blocking=True) for t in (clips, offsets, lengths, draw[3] < 0.5)]
         return MotionBatch(self.take(*picked), picked[2], picked[0], picked[3], (lengths == frames).to(device))
-
-
-def _weight(name: str, frames: int) -> float:
-    """How often a clip is drawn: longer clips hold more, near-identical ones less."""
-    return SOURCE_WEIGHTS.get(name.split("_")[0], 1.0) * min(frames, 1000) ** 0.5

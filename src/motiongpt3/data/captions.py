@@ -89,13 +89,14 @@ def gerund(predicate: str) -> str | None:
 
 def join_predicates(subject: str, first: str, second: str, rng: np.random.Generator) -> str:
     """ "a person", "walks", "waves" -> "a person walks and then waves." and many other ways to say it."""
+    again = "the " + (subject.split(" ", 1)[1] if " " in subject else "person")
     forms = [
         f"{subject} {first} and then {second}",
         f"{subject} {first} and then {second}",
         f"{subject} {first}, then {second}",
         f"{subject} {first} and afterwards {second}",
         f"{subject} {first}, and after that {second}",
-        f"{subject} {first}. then {_again(subject)} {second}",
+        f"{subject} {first}. then {again} {second}",
     ]
     if first.partition(" ")[0] in _VERBS:
         forms.append(f"{subject} first {first} and then {second}")
@@ -131,11 +132,6 @@ def layer_predicates(subject: str, lower: str, upper: str, rng: np.random.Genera
 def counts(caption: str) -> bool:
     """Whether a caption says how many, how far or how long, and so may be false of a longer motion."""
     return bool(_COUNT.search(caption.lower()))
-
-
-def _again(subject: str) -> str:
-    noun = subject.split(" ", 1)[1] if " " in subject else "person"
-    return f"the {noun}"
 
 
 def _ing(verb: str) -> str:

@@ -33,7 +33,8 @@ from motiongpt3.motion.skeleton import HUMANML3D, Float32, Float64, Skeleton
 MAX_SPEED = 20.0
 """Metres per second; a joint that is faster has jumped (a thrown ball leaves the hand at 15 to 25)."""
 SAME_MOTION = 0.0005
-"""Metres; clips of about one length whose coordinates differ less on average are one recording."""
+"""Metres; clips of about one length whose coordinates differ less on average are one recording: more than rounding,
+less than any two takes differ."""
 MAX_RECOVERY_ERROR = 0.01
 """Metres by which joints may differ from those their features give back."""
 MAX_DRIFT = 0.05

@@ -8,20 +8,18 @@ beside the features (a fifth more bytes) so that evaluation measures against the
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.features import feature_size, feature_slices
-from motiongpt3.motion.skeleton import HUMANML3D, Skeleton
+from motiongpt3.motion.skeleton import HUMANML3D, Float32, Skeleton
 from motiongpt3.serialization import atomic_path
 
 PACKED_NAME = "packed.safetensors"
@@ -61,6 +59,11 @@ class Clip:
     license: str = ""
     label: str = ""
     short: str = ""
+
+    @property
+    def rows(self) -> slice:
+        """Its rows in the arrays."""
+        return slice(self.start, self.start + self.frames)
 
     def __post_init__(self) -> None:
         for name in ("id", "split", "source", "license", "label", "short"):
@@ -108,11 +111,11 @@ class PackedClips:
         path: the file.
     """
 
-    features: NDArray[np.float32] = field(repr=False)
-    joints: NDArray[np.float32] = field(repr=False)
+    features: Float32 = field(repr=False)
+    joints: Float32 = field(repr=False)
     clips: list[Clip] = field(repr=False)
-    mean: NDArray[np.float32] = field(repr=False)
-    std: NDArray[np.float32] = field(repr=False)
+    mean: Float32 = field(repr=False)
+    std: Float32 = field(repr=False)
     fps: float
     skeleton: Skeleton = field(repr=False)
     path: Path
@@ -124,15 +127,13 @@ class PackedClips:
         """Indices of the clips of one split."""
         return [index for index, clip in enumerate(self.clips) if clip.split == name]
 
-    def clip_features(self, index: int) -> NDArray[np.float32]:
+    def clip_features(self, index: int) -> Float32:
         """(T, F) features of one clip, a read-only view into the file."""
-        clip = self.clips[index]
-        return self.features[clip.start : clip.start + clip.frames]
+        return self.features[self.clips[index].rows]
 
-    def clip_joints(self, index: int) -> NDArray[np.float32]:
+    def clip_joints(self, index: int) -> Float32:
         """(T, J, 3) joints of one clip in metres, a read-only view into the file."""
-        clip = self.clips[index]
-        return self.joints[clip.start : clip.start + clip.frames]
+        return self.joints[self.clips[index].rows]
 
     @classmethod
     def open(cls, path: str | Path) -> PackedClips:
@@ -172,10 +173,10 @@ class PackedClips:
     def write(
         cls,
         path: str | Path,
-        clips: Iterable[tuple[Clip, NDArray[np.float32], NDArray[np.float32]]],
+        clips: Iterable[tuple[Clip, Float32, Float32]],
         fps: float = 20.0,
         skeleton: Skeleton = HUMANML3D,
-        statistics: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
+        statistics: tuple[Float32, Float32] | None = None,
     ) -> PackedClips:
         """Write clips one after the other and open the result. On any error `path` is as it was.
 
@@ -201,9 +202,9 @@ class PackedClips:
             tempfile.TemporaryFile(dir=temporary.parent) as tail,
         ):
             for clip, features, joints in clips:
-                shapes = (clip.frames, size), (clip.frames, len(skeleton), 3)
-                if (features.shape, joints.shape) != shapes:
-                    raise MotionGPT3Error(f"clip {clip.id!r}: arrays must have shapes {shapes[0]} and {shapes[1]}")
+                wanted = (clip.frames, size), (clip.frames, len(skeleton), 3)
+                if (features.shape, joints.shape) != wanted:
+                    raise MotionGPT3Error(f"clip {clip.id!r}: arrays must have shapes {wanted[0]} and {wanted[1]}")
                 head.write(np.ascontiguousarray(features, dtype="<f4").data)
                 tail.write(np.ascontiguousarray(joints, dtype="<f4").data)
                 totals.add(features, clip.split)
@@ -214,8 +215,8 @@ class PackedClips:
             mean, std = statistics or totals.result()
             if mean.shape != (size,) or std.shape != (size,):
                 raise MotionGPT3Error(f"statistics have shapes {mean.shape} and {std.shape}, not ({size},)")
-            file.write(_header({"features": (rows, size), "joints": (rows, len(skeleton), 3), "mean": (size,),
-                                "std": (size,)}, records, fps, skeleton))  # fmt: skip
+            shapes = {"features": (rows, size), "joints": (rows, len(skeleton), 3), "mean": (size,), "std": (size,)}
+            file.write(_header(shapes, records, fps, skeleton))
             for part in (head, tail):
                 part.seek(0)
                 shutil.copyfileobj(part, file, 1 << 24)
@@ -235,13 +236,13 @@ class Statistics:
         self._groups = feature_slices(skeleton)
         self._sums = {train: np.zeros((3, size)) for train in (True, False)}
 
-    def add(self, features: NDArray[np.float32], split: str) -> None:
+    def add(self, features: Float32, split: str) -> None:
         """Count the (T, F) features of one clip."""
         values = features.astype(np.float64)
         sums = self._sums[split == "train"]
         sums += np.stack([np.full(values.shape[1], len(values)), values.sum(0), np.square(values).sum(0)])
 
-    def result(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def result(self) -> tuple[Float32, Float32]:
         """Mean and deviation, each (F,) float32."""
         count, total, squares = self._sums[True] if self._sums[True][0, 0] else self._sums[False]
         mean = total / np.maximum(count, 1)
@@ -253,14 +254,8 @@ class Statistics:
 
 
 def _header(shapes: Mapping[str, Sequence[int]], clips: list[Clip], fps: float, skeleton: Skeleton) -> bytes:
-    entries: dict[str, Any] = {
-        "__metadata__": {
-            "format": PACKED_FORMAT,
-            "fps": repr(float(fps)),
-            "skeleton": json.dumps(asdict(skeleton)),
-            "clips": json.dumps([asdict(clip) for clip in clips]),
-        }
-    }
+    about = {"format": PACKED_FORMAT, "fps": repr(float(fps)), "skeleton": json.dumps(asdict(skeleton))}
+    entries: dict[str, Any] = {"__metadata__": about | {"clips": json.dumps([asdict(clip) for clip in clips])}}
     end = 0
     for name, shape in shapes.items():
         start, end = end, end + 4 * int(np.prod(shape))
@@ -275,23 +270,17 @@ def _header(shapes: Mapping[str, Sequence[int]], clips: list[Clip], fps: float, 
 def _read_header(file: Path) -> tuple[dict[str, Any], int]:
     """The header and the byte where the data begin."""
     with file.open("rb") as stream:
-        length = int.from_bytes(_exactly(stream, 8), "little")
-        if length > min(MAX_HEADER_BYTES, os.fstat(stream.fileno()).st_size - 8):
-            raise ValueError("it ends too early")
-        header = json.loads(_exactly(stream, length))
+        length = int.from_bytes(stream.read(8), "little")
+        text = stream.read(min(length, MAX_HEADER_BYTES))
+    if not 0 < len(text) == length:
+        raise ValueError("it ends too early")
+    header = json.loads(text)
     if not isinstance(header, dict):
         raise ValueError("its header is no object")
     return header, 8 + length
 
 
-def _exactly(stream: IO[bytes], count: int) -> bytes:
-    data = stream.read(count)
-    if len(data) < count:
-        raise ValueError("it ends too early")
-    return data
-
-
-def _map(file: Path, entry: Mapping[str, Any], data: int) -> NDArray[np.float32]:
+def _map(file: Path, entry: Mapping[str, Any], data: int) -> Float32:
     shape, (start, end) = tuple(entry["shape"]), entry["data_offsets"]
     if entry["dtype"] != "F32" or not all(type(n) is int and n >= 0 for n in (*shape, start, end)):
         raise ValueError("unexpected tensor")

@@ -18,12 +18,11 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from motiongpt3.data.clips import SPLITS, Clip
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.features import canonicalise, feature_size, features_to_joints
-from motiongpt3.motion.skeleton import HUMANML3D, Skeleton
+from motiongpt3.motion.skeleton import HUMANML3D, Array, Float32, Skeleton
 
 RECORDINGS = (".bvh", ".amc")
 """Suffixes of recordings that are searched for."""
@@ -66,8 +65,8 @@ class SourceClip:
 
     file: str
     clip: Clip
-    joints: NDArray[np.float32]
-    features: NDArray[np.float32] | None = None
+    joints: Float32
+    features: Float32 | None = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def open_source(folder: str | Path, fps: float = 20.0, skeleton: Skeleton = HUMA
     )
 
 
-def read_numbers(path: Path) -> NDArray[np.float32]:
+def read_numbers(path: Path) -> Float32:
     """A .npy array of numbers as float32; nothing is unpickled, and a header cannot claim more than the file holds.
 
     Raises:
@@ -175,7 +174,7 @@ def _mocap(folder: Path, fps: float, skeleton: Skeleton) -> Source:
     return Source(len(lines), _mocap_clips(lines, root, offsets, unit))
 
 
-def _mocap_clips(lines: list[str], root: NDArray, offsets: NDArray, unit: float) -> Iterator[SourceClip | Problem]:
+def _mocap_clips(lines: list[str], root: Array, offsets: Array, unit: float) -> Iterator[SourceClip | Problem]:
     used: list[tuple[int, int, str]] = []
     for number, line in enumerate(lines, start=1):
         file = f"clips.jsonl:{number}"
@@ -218,34 +217,31 @@ def _humanml3d_clips(
     folder: Path, names: list[tuple[str, str]], fps: float, skeleton: Skeleton
 ) -> Iterator[SourceClip | Problem]:
     for split, name in names:
-        file = f"new_joint_vecs/{name}.npy"
-        if not CLIP_NAME.fullmatch(name):
-            yield Problem(f"{split}.txt", f"{name[:60]!r} is no file name")
-            continue
+        spans: dict[tuple[float, float], list[str]] = {}
+        file = f"{split}.txt"
         try:
+            if not CLIP_NAME.fullmatch(name):
+                raise MotionGPT3Error(f"{name[:60]!r} is no file name")
+            file = f"new_joint_vecs/{name}.npy"
             features = read_numbers(folder / file)
             if features.ndim != 2 or features.shape[1] != feature_size(skeleton) or not len(features):
                 raise MotionGPT3Error(f"has shape {features.shape}, not (frames, {feature_size(skeleton)})")
-        except MotionGPT3Error as error:
-            yield Problem(file, str(error))
-            continue
-        spans: dict[tuple[float, float], list[str]] = {}
-        try:
-            for line in read_text_lines(folder / "texts" / f"{name}.txt"):
+            file = f"texts/{name}.txt"
+            for line in read_text_lines(folder / file):
                 caption, start, end = parse_caption_line(line)
                 spans.setdefault((start, end), []).append(caption)
         except MotionGPT3Error as error:
-            yield Problem(f"texts/{name}.txt", str(error))
+            yield Problem(file, str(error))
             continue
         for (start, end), captions in (spans or {(0.0, 0.0): []}).items():
             part = features if end == 0 else features[int(start * fps) : int(end * fps)]
             clip_id = name if end == 0 else f"{name}_{start:g}-{end:g}"
             if not len(part):
-                yield Problem(f"texts/{name}.txt", f"seconds {start:g} to {end:g} lie outside the clip")
+                yield Problem(file, f"seconds {start:g} to {end:g} lie outside the clip")
                 continue
             clip = Clip(clip_id, split, 0, len(part), tuple(captions), (False,) * len(captions), folder.name)
             joints = features_to_joints(torch.from_numpy(part), skeleton).numpy()
-            yield SourceClip(file, clip, joints, part)
+            yield SourceClip(f"new_joint_vecs/{name}.npy", clip, joints, part)
 
 
 def _recordings(folder: Path, files: list[Path], fps: float, skeleton: Skeleton) -> Iterator[SourceClip | Problem]:
