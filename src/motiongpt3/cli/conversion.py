@@ -9,7 +9,7 @@ from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from motiongpt3.cli.options import Arg, File, Folder
+from motiongpt3.cli.options import Arg, FileArg, FolderArg
 from motiongpt3.errors import MotionGPT3Error
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from motiongpt3.official.convert import Converted
 
-Checkpoint = Annotated[str, Arg("CKPT")]
+CheckpointArg = Annotated[str, Arg("CKPT")]
 EVALUATOR = "evaluator"
 """Folder of the evaluator inside that of the whole model."""
 
@@ -56,14 +56,14 @@ class ConvertOptions:
 
 
 def official(
-    checkpoint: Checkpoint,
+    checkpoint: CheckpointArg,
     *,
     output: ConvertOptions,
-    tokenizer: Folder,
-    mean: File,
-    std: File,
-    evaluator_mean: File | None = None,
-    evaluator_std: File | None = None,
+    tokenizer: FolderArg,
+    mean: FileArg,
+    std: FileArg,
+    evaluator_mean: FileArg | None = None,
+    evaluator_std: FileArg | None = None,
 ) -> None:
     """Turn a published MotionGPT3 checkpoint into a model folder that `--model` of every command takes. The file is
     read safely: nothing in it is run. Any missing or unexpected tensor is an error.
@@ -108,7 +108,7 @@ def official(
         print("the evaluator inside was left out; --evaluator-mean and --evaluator-std keep it")
 
 
-def gpt2(checkpoint: Checkpoint, *, output: ConvertOptions, tokenizer: Folder) -> None:
+def gpt2(checkpoint: CheckpointArg, *, output: ConvertOptions, tokenizer: FolderArg) -> None:
     """Turn GPT-2's weights in a torch file into a folder that a training configuration takes as its backbone. The file
     is read safely: nothing in it is run. Any missing or unexpected tensor is an error.
 
@@ -134,7 +134,7 @@ def gpt2(checkpoint: Checkpoint, *, output: ConvertOptions, tokenizer: Folder) -
     output.report(made.mapped, made.ignored, file.left_out)
 
 
-def mld_vae(checkpoint: Checkpoint, *, output: ConvertOptions, mean: File, std: File) -> None:
+def mld_vae(checkpoint: CheckpointArg, *, output: ConvertOptions, mean: FileArg, std: FileArg) -> None:
     """Turn the motion VAE in a checkpoint of MLD or MotionGPT3 into a VAE folder of ours, as `train vae` writes it. The
     file is read safely: nothing in it is run. Any missing or unexpected tensor is an error.
 
@@ -151,7 +151,7 @@ def mld_vae(checkpoint: Checkpoint, *, output: ConvertOptions, mean: File, std: 
     _convert(convert_mld_vae, checkpoint, output, mean, std)
 
 
-def evaluator(checkpoint: Checkpoint, *, output: ConvertOptions, mean: File, std: File) -> None:
+def evaluator(checkpoint: CheckpointArg, *, output: ConvertOptions, mean: FileArg, std: FileArg) -> None:
     """Turn Guo et al.'s text-motion evaluator, alone (finest.tar) or inside a MotionGPT3 checkpoint, into a folder. The
     file is read safely: nothing in it is run. Any missing or unexpected tensor is an error.
 

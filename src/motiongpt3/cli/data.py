@@ -7,18 +7,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-from motiongpt3.cli.options import Arg, Count, Folder, Packed, Seed, output_files, tell
+from motiongpt3.cli.options import Arg, CountArg, FolderArg, PackedArg, SeedArg, output_files, tell
 from motiongpt3.errors import MotionGPT3Error
 
-Licenses = list[Annotated[str, Arg("NAME")]]
-NewPath = Annotated[str, Arg("OUT")]
+LicensesArg = list[Annotated[str, Arg("NAME")]]
+NewPathArg = Annotated[str, Arg("OUT")]
 
 
 def prepare(
     source: Annotated[str, Arg("SOURCE")],
-    out: NewPath,
+    out: NewPathArg,
     *,
-    licenses: Licenses | None = None,
+    licenses: LicensesArg | None = None,
     layout: bool = True,
     overwrite: bool = False,
     json: bool = False,
@@ -55,7 +55,7 @@ def prepare(
     )
 
 
-def check(folder: Folder, *, json: bool = False) -> int:
+def check(folder: FolderArg, *, json: bool = False) -> int:
     """Find what is wrong with a data set: one line for each file and reason. Exits with 1 if there are errors; warnings
     alone are fine.
 
@@ -83,16 +83,16 @@ def _check_folder(folder: str) -> None:
 
 
 def augment(
-    packed: Packed,
-    out: NewPath,
+    packed: PackedArg,
+    out: NewPathArg,
     *,
     joined: int = 3000,
     layered: int = 2000,
     extended: int = 3000,
     relaxed: int = 600,
-    licenses: Licenses | None = None,
-    seed: Seed = 0,
-    workers: Count | None = None,
+    licenses: LicensesArg | None = None,
+    seed: SeedArg = 0,
+    workers: CountArg | None = None,
 ) -> None:
     """Make further examples from the train clips of a data set: actions one after the other, two at once, longer ones.
     Training takes the result as one more packed file.

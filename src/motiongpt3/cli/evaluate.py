@@ -13,14 +13,14 @@ from tqdm import tqdm
 
 from motiongpt3.cli.options import (
     Arg,
-    Count,
-    File,
-    Folder,
-    Guidance,
+    CountArg,
+    FileArg,
+    FolderArg,
+    GuidanceArg,
     ModelOptions,
-    Out,
-    Packed,
-    Seed,
+    OutArg,
+    PackedArg,
+    SeedArg,
     Split,
     bar,
     output_files,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from motiongpt3.models.vae import MotionVAE
     from motiongpt3.motion.motion import Motion
 
-Run = Annotated[str, Arg("RUN")]
+RunArg = Annotated[str, Arg("RUN")]
 
 # --------------------------------------------------------------------------------------- t2m, m2t, predict, inbetween
 
@@ -45,27 +45,27 @@ Run = Annotated[str, Arg("RUN")]
 class ProtocolOptions:
     """What is evaluated under which protocol."""
 
-    data: Packed
+    data: PackedArg
     """a prepared folder or its packed file"""
     protocol: Annotated[str, Arg("NAME")] = "mocap"
     """mocap, humanml3d-strict or humanml3d-official; see docs/protocols.md"""
     split: Split = "test"
     """which clips"""
-    repeats: Count | None = None
+    repeats: CountArg | None = None
     """as many as the protocol says if left out"""
     processes: Annotated[int, Arg("P", PositiveInt)] = 1
     """how many share the work; the numbers stay"""
-    limit: Count | None = None
+    limit: CountArg | None = None
     """only N clips, drawn with seed 0: a quick look"""
-    evaluator: Folder | None = None
+    evaluator: FolderArg | None = None
     """an evaluator; the one of this package if left out"""
-    words: Folder | None = None
+    words: FolderArg | None = None
     """word vectors for Guo et al.'s evaluator"""
-    seed: Seed = 0
+    seed: SeedArg = 0
     """of everything that is drawn"""
-    guidance: Guidance | None = None
+    guidance: GuidanceArg | None = None
     """the model's own default if left out"""
-    steps: Count | None = None
+    steps: CountArg | None = None
     """sampling steps; the model's own if left out"""
 
 
@@ -73,9 +73,9 @@ class ProtocolOptions:
 class ReportOptions:
     """Where the numbers go."""
 
-    out: Out | None = None
+    out: OutArg | None = None
     """the report, a JSON file; finished repeats are kept beside it, and an interrupted run goes on from them"""
-    plots: Folder | None = None
+    plots: FolderArg | None = None
     """draw distributions, classes and confusion into this folder"""
 
 
@@ -231,7 +231,11 @@ def _cell(value: dict[str, Any], scale: float, digits: int) -> str:
 
 
 def prompts(
-    *, model: ModelOptions, kind: Literal["plain", "free", "all"] = "plain", seeds: Count = 4, json: File | None = None
+    *,
+    model: ModelOptions,
+    kind: Literal["plain", "free", "all"] = "plain",
+    seeds: CountArg = 4,
+    json: FileArg | None = None,
 ) -> None:
     """Generate prompts with several seeds and judge by kinematics whether the motions do what the prompts say.
 
@@ -271,11 +275,11 @@ def prompts(
 def captions(
     *,
     model: ModelOptions,
-    data: Packed,
+    data: PackedArg,
     split: Split = "test",
-    clips: Count | None = None,
+    clips: CountArg | None = None,
     judge: bool = False,
-    json: File | None = None,
+    json: FileArg | None = None,
 ) -> None:
     """Caption recorded clips and judge the words: the action by a list of synonyms, left and right, forward and
     backward by what people wrote about the clip.
@@ -327,7 +331,7 @@ def captions(
     print(lines)
 
 
-ATTACHED = (
+SHOWN_MOTIONS = (
     "a person walks forward.",
     "a person waves with the right hand.",
     "a person jumps.",
@@ -338,7 +342,7 @@ ATTACHED = (
 """What the motions show that questions about motions attach; the model itself makes them."""
 
 
-def instructions(*, model: ModelOptions, json: File | None = None) -> None:
+def instructions(*, model: ModelOptions, json: FileArg | None = None) -> None:
     """Ask 200 questions kept from training: are they answered with words, a motion or both, as asked?
 
     Args:
@@ -353,7 +357,7 @@ def instructions(*, model: ModelOptions, json: File | None = None) -> None:
 
     with output_files(json):
         network = model.load()
-        made = network.generate(list(ATTACHED), seconds=4)
+        made = network.generate(list(SHOWN_MOTIONS), seconds=4)
         shown = made if isinstance(made, list) else [made]
         report = evaluate_instructions(network.chat, shown, progress=bar("asking", "question"))
         if json:
@@ -369,7 +373,7 @@ def instructions(*, model: ModelOptions, json: File | None = None) -> None:
 # ------------------------------------------------------------------------------------------ vae, quality, convergence
 
 
-def vae(*, vae: Folder | None = None, data: Packed, split: Split = "val", json: bool = False) -> None:
+def vae(*, vae: FolderArg | None = None, data: PackedArg, split: Split = "val", json: bool = False) -> None:
     """Encode and decode recorded clips with a motion VAE and print the mean joint errors, per source.
 
     Args:
@@ -428,7 +432,13 @@ def _load_vae(folder: str | None) -> MotionVAE:
 
 
 def quality(
-    *, model: ModelOptions, data: Packed, split: Split = "test", clips: Count = 100, seed: Seed = 0, json: bool = False
+    *,
+    model: ModelOptions,
+    data: PackedArg,
+    split: Split = "test",
+    clips: CountArg = 100,
+    seed: SeedArg = 0,
+    json: bool = False,
 ) -> None:
     """Measure recorded clips, and motions generated from the same captions with the same lengths, side by side.
 
@@ -480,7 +490,9 @@ def _rows(pack: PackedClips, split: str, captioned: bool = False) -> list[int]:
     return rows
 
 
-def convergence(*, slow: list[Run], fast: list[Run], json: File | None = None, plot: File | None = None) -> None:
+def convergence(
+    *, slow: list[RunArg], fast: list[RunArg], json: FileArg | None = None, plot: FileArg | None = None
+) -> None:
     """From the logged curves of runs of `motiongpt3 train experiment`: the steps that the slow ones take to their best
     smoothed value, divided by those the fast ones take to the same value. Runs are paired in the order given, so give
     both kinds in the same order of seeds.

@@ -14,11 +14,11 @@ from tqdm import tqdm
 
 from motiongpt3.cli.options import (
     Arg,
-    Count,
-    File,
+    CountArg,
+    FileArg,
     FileOptions,
     ModelOptions,
-    Out,
+    OutArg,
     PostprocessOptions,
     check_prompts,
     output_files,
@@ -30,15 +30,15 @@ from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.formats import load, save, suffix_of
 from motiongpt3.motion.motion import Motion
 
-MotionFile = Annotated[str, Arg("MOTION")]
+MotionArg = Annotated[str, Arg("MOTION")]
 
 
 def export(
-    motion: MotionFile,
+    motion: MotionArg,
     *,
     out: Annotated[list[str], Arg("FILE", flags="-o --out", repeat=True)] | None = None,
     json: bool = False,
-    fbx: File | None = None,
+    fbx: FileArg | None = None,
     files: FileOptions,
     finish: PostprocessOptions,
 ) -> None:
@@ -95,10 +95,10 @@ def _written_fbx(motion: Motion, out: str, blender: str) -> dict[str, Any]:
 
 
 def retarget(
-    motion: MotionFile,
+    motion: MotionArg,
     *,
-    rig: File,
-    out: Out,
+    rig: FileArg,
+    out: OutArg,
     bones: Annotated[str | None, Arg("YAML")] = None,
     finish: PostprocessOptions,
     json: bool = False,
@@ -279,7 +279,7 @@ def search(
     text: Annotated[str, Arg("TEXT")],
     *,
     folder: Annotated[str, Arg("FOLDER", flags="--in")],
-    top: Count = 10,
+    top: CountArg = 10,
     evaluator: Annotated[str, Arg("NAME|FOLDER")] = "mocap",
     json: bool = False,
 ) -> None:

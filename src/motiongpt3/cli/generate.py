@@ -14,17 +14,17 @@ from tqdm import tqdm
 
 from motiongpt3.cli.options import (
     Arg,
-    Count,
+    CountArg,
     DrawArguments,
-    File,
+    FileArg,
     FileOptions,
     ModelOptions,
-    Out,
+    OutArg,
     OutputOptions,
     PostprocessOptions,
-    Prompt,
-    Seconds,
-    Seed,
+    PromptArg,
+    SecondsArg,
+    SeedArg,
     bar,
     check_prompts,
     output_files,
@@ -35,15 +35,15 @@ from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.formats import load, save, suffix_of
 from motiongpt3.motion.motion import Motion
 
-Samples = Annotated[int, Arg("K", PositiveInt)]
+SamplesArg = Annotated[int, Arg("K", PositiveInt)]
 
 
 def generate(
-    prompts: list[Prompt],
+    prompts: list[PromptArg],
     *,
     output: OutputOptions,
-    seconds: Seconds | None = None,
-    samples: Samples = 1,
+    seconds: SecondsArg | None = None,
+    samples: SamplesArg = 1,
     draw: DrawArguments,
     files: FileOptions,
     finish: PostprocessOptions,
@@ -100,9 +100,9 @@ def _numbered(out: str, prompt: int, sample: int, alone: bool) -> Path:
 
 
 def predict(
-    file: File,
+    file: FileArg,
     *,
-    seconds: Seconds,
+    seconds: SecondsArg,
     prompt: Annotated[str | None, Arg("TEXT")] = None,
     output: OutputOptions,
     draw: DrawArguments,
@@ -139,9 +139,9 @@ def predict(
 
 
 def inbetween(
-    files: list[File],
+    files: list[FileArg],
     *,
-    seconds: Seconds | None = None,
+    seconds: SecondsArg | None = None,
     gap: Annotated[tuple[float, float] | None, Arg(("FROM", "TO"), NonNegativeFloat)] = None,
     prompt: Annotated[str | None, Arg("TEXT")] = None,
     output: OutputOptions,
@@ -177,7 +177,7 @@ def inbetween(
 
 
 def compose(
-    prompts: list[Prompt],
+    prompts: list[PromptArg],
     *,
     output: OutputOptions,
     draw: DrawArguments,
@@ -282,12 +282,12 @@ def _write(
 
 
 def caption(
-    files: list[File],
+    files: list[FileArg],
     *,
-    samples: Samples = 1,
+    samples: SamplesArg = 1,
     beams: Annotated[int, Arg("B", PositiveInt)] = 1,
-    candidates: Count | None = None,
-    seed: Seed = 0,
+    candidates: CountArg | None = None,
+    seed: SeedArg = 0,
     model: ModelOptions,
     json: bool = False,
 ) -> None:
@@ -323,15 +323,15 @@ def caption(
     tell(json, [{"file": file, "captions": texts, "parts": count} for file, texts, count in rows], *lines)
 
 
-ATTACHED = re.compile(r"""(?<!\w)@(?:"([^"]+)"|(\S+?)(?=[,.;:!?)]*(?:\s|$)))""")
+ATTACHMENT = re.compile(r"""(?<!\w)@(?:"([^"]+)"|(\S+?)(?=[,.;:!?)]*(?:\s|$)))""")
 """@"FILE" or @FILE, a sentence's marks behind it not included; an address such as me@home is none."""
 
 
 def chat(
     messages: list[Annotated[str, Arg("MESSAGE")]] | None = None,
     *,
-    out: Out | None = None,
-    seed: Seed = 0,
+    out: OutArg | None = None,
+    seed: SeedArg = 0,
     files: FileOptions,
     finish: PostprocessOptions,
     model: ModelOptions,
@@ -413,7 +413,7 @@ def read_message(text: str) -> list[Any]:
     """
     content: list[Any] = []
     end = 0
-    for found in ATTACHED.finditer(text):
+    for found in ATTACHMENT.finditer(text):
         content += [text[end : found.start()], load(found[1] or found[2])]
         end = found.end()
     content = [part for part in [*content, text[end:]] if not isinstance(part, str) or part]

@@ -205,15 +205,15 @@ def _add_argument(parser: Parser, name: str, kind: Any, default: Any, text: str,
 
 # ------------------------------------------------------------------------------------------- what parameters can be
 
-File = Annotated[str, Arg("FILE")]
-Folder = Annotated[str, Arg("FOLDER")]
-Packed = Annotated[str, Arg("PACKED")]
-Prompt = Annotated[str, Arg("PROMPT")]
-Out = Annotated[str, Arg("FILE", flags="-o --out")]
-Seconds = Annotated[float, Arg("S", PositiveFloat)]
-Count = Annotated[int, Arg("N", PositiveInt)]
-Seed = Annotated[int, Arg("N", NonNegativeInt)]
-Guidance = Annotated[float, Arg("G", NonNegativeFloat)]
+FileArg = Annotated[str, Arg("FILE")]
+FolderArg = Annotated[str, Arg("FOLDER")]
+PackedArg = Annotated[str, Arg("PACKED")]
+PromptArg = Annotated[str, Arg("PROMPT")]
+OutArg = Annotated[str, Arg("FILE", flags="-o --out")]
+SecondsArg = Annotated[float, Arg("S", PositiveFloat)]
+CountArg = Annotated[int, Arg("N", PositiveInt)]
+SeedArg = Annotated[int, Arg("N", NonNegativeInt)]
+GuidanceArg = Annotated[float, Arg("G", NonNegativeFloat)]
 Split = Literal["train", "val", "test"]
 
 
@@ -221,12 +221,12 @@ Split = Literal["train", "val", "test"]
 class DrawArguments(DrawOptions):
     """`DrawOptions` as a command takes them."""
 
-    seed: Seed = 0
+    seed: SeedArg = 0
     """same seed, same motion"""
-    guidance: Guidance | None = None
+    guidance: GuidanceArg | None = None
     """how strictly to follow the words: 1 is plain, more is stricter and less varied; the model's own default if left
     out"""
-    steps: Count | None = None
+    steps: CountArg | None = None
     """sampling steps; the model's own default if left out"""
 
 
@@ -310,7 +310,7 @@ class PostprocessOptions:
     """cut out a seamless cycle; its last pose is its first"""
     fps: Annotated[float | None, Arg("F", PositiveFloat)] = None
     """frames per second of what is written"""
-    smooth: Seconds | None = None
+    smooth: SecondsArg | None = None
     """average joints over S seconds; 0.2 takes away a tremor"""
 
     def __post_init__(self) -> None:

@@ -12,25 +12,25 @@ from typing import Annotated, Any
 
 from jsonargparse.typing import NonNegativeFloat, PositiveInt
 
-from motiongpt3.cli.options import Arg, Count, ModelOptions, Seconds
+from motiongpt3.cli.options import Arg, CountArg, ModelOptions, SecondsArg
 from motiongpt3.errors import MotionGPT3Error
 
 TOKEN = "MOTIONGPT3_TOKEN"
 """Environment variable with the token that clients must send."""
-Address = Annotated[str, Arg("ADDRESS")]
-Port = Annotated[int, Arg("N")]
+AddressArg = Annotated[str, Arg("ADDRESS")]
+PortArg = Annotated[int, Arg("N")]
 
 logger = logging.getLogger(__name__)
 
 
 def serve(
     *,
-    host: Address = "127.0.0.1",
-    port: Port = 8000,
+    host: AddressArg = "127.0.0.1",
+    port: PortArg = 8000,
     batch: Annotated[int, Arg("B", PositiveInt)] = 8,
     wait_ms: Annotated[float, Arg("W", NonNegativeFloat)] = 10.0,
-    queue: Count = 256,
-    time_limit: Seconds = 60.0,
+    queue: CountArg = 256,
+    time_limit: SecondsArg = 60.0,
     cors_origin: Annotated[list[str] | None, Arg("ORIGIN", repeat=True)] = None,
     model: ModelOptions,
 ) -> None:
@@ -81,7 +81,7 @@ def serve(
             engine.close(finish=False)
 
 
-def app(*, host: Address = "127.0.0.1", port: Port = 8080, model: ModelOptions) -> None:
+def app(*, host: AddressArg = "127.0.0.1", port: PortArg = 8080, model: ModelOptions) -> None:
     """Make, watch and export motions in a browser.
 
     Args:
