@@ -176,8 +176,9 @@ def jitter(motion: Motion) -> float:
 
 def bone_variation(motion: Motion) -> float:
     """Mean over bones of the standard deviation over time of the bone's length. mm."""
-    lengths = np.linalg.norm(bone_vectors(motion.joints.astype(np.float64), motion.skeleton)[:, 1:], axis=-1)
-    return 1000.0 * float(lengths.std(axis=0).mean()) if lengths.size else 0.0
+    vectors = bone_vectors(motion.joints.astype(np.float64), motion.skeleton)[:, 1:]
+    lengths = np.linalg.norm(vectors.swapaxes(0, 1).copy(), axis=-1)
+    return 1000.0 * float(lengths.std(axis=1).mean()) if lengths.size else 0.0
 
 
 def max_speed(motion: Motion) -> float:
