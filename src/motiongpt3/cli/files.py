@@ -40,7 +40,7 @@ def export(
     json: bool = False,
     fbx: FileArg | None = None,
     files: FileOptions,
-    finish: PostprocessOptions,
+    postprocess: PostprocessOptions,
 ) -> None:
     """Write a motion file in other formats, finished if asked.
 
@@ -65,16 +65,16 @@ def export(
     blender = find_blender() if fbx else None
     with output_files(*outs, fbx or None):
         raw = load(motion)
-        made = finish.apply(raw)
+        made = postprocess.apply(raw)
         written = [_written(save(made, path, **vars(files)), made) for path in outs]
         if fbx and blender:
             written.append(_written_fbx(made, fbx, blender))
-        changed = finish.changes([raw], [made])
+        changed = postprocess.changes([raw], [made])
     lines = []
     for entry in written:
         error = f"; joints {entry['fk_error_mm']:.1f} mm off" if "fk_error_mm" in entry else ""
         lines.append(f"{entry['file']}: {entry['frames']} frames, {entry['seconds']:.2f} s{error}")
-    tell(json, {"files": written, **changed}, *lines, *finish.table(changed))
+    tell(json, {"files": written, **changed}, *lines, *postprocess.table(changed))
 
 
 def _written(file: str | Path, motion: Motion) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def retarget(
     rig: FileArg,
     out: OutArg,
     bones: Annotated[str | None, Arg("YAML")] = None,
-    finish: PostprocessOptions,
+    postprocess: PostprocessOptions,
     json: bool = False,
 ) -> None:
     """Put a motion on a rigged character: a .glb or .vrm file with a skin.
@@ -124,9 +124,9 @@ def retarget(
     with output_files(out):
         raw = load(motion)
         character = load_character(rig, load_map(Path(bones)) if bones else None)
-        made = finish.apply(raw)
+        made = postprocess.apply(raw)
         played = write_character(made, character, out)
-        changed = finish.changes([raw], [made])
+        changed = postprocess.changes([raw], [made])
     how = character.bones.how
     found = {joint: character.nodes.names[node] for joint, node in character.bones.nodes.items()}
     errors = {"error_degrees": played.error, "errors_degrees": played.errors}
@@ -137,7 +137,7 @@ def retarget(
         f"{out}: {len(made)} frames, {made.seconds:.2f} s",
         f"bones: {len(found)} of 22 joints, names: {how}; legs {played.scale:.3g} times as long",
         f"joint directions: {played.error:.1f} degrees off on average; most {worst}, {played.errors[worst]:.1f}",
-        *finish.table(changed),
+        *postprocess.table(changed),
     )
 
 

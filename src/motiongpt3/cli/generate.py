@@ -46,7 +46,7 @@ def generate(
     samples: SamplesArg = 1,
     draw: DrawArguments,
     files: FileOptions,
-    finish: PostprocessOptions,
+    postprocess: PostprocessOptions,
     model: ModelOptions,
 ) -> None:
     """Make motions that do what the prompts say.
@@ -76,17 +76,17 @@ def generate(
         check_generate(model.settings(), prompts, seconds, samples, draw)
         made = model.load().generate(prompts, seconds, samples, **vars(draw))
         raw = made if isinstance(made, list) else [made]
-        motions = [finish.apply(motion) for motion in raw]
+        motions = [postprocess.apply(motion) for motion in raw]
         written = []
         for number, motion in enumerate(tqdm(motions, "writing", unit="motion", disable=None)):
             prompt, sample = divmod(number, samples)
             asked = {"prompt": prompts[prompt], "seed": draw.seed + sample}
-            changed = finish.changes([raw[number]], [motion])
+            changed = postprocess.changes([raw[number]], [motion])
             for path in (_numbered(file, prompt, sample, alone) for file in output.out):
                 entry = {"file": str(save(motion, path, **vars(files))), **asked}
                 written.append({**entry, "frames": len(motion), "seconds": motion.seconds, **changed})
     lines = [f"{entry['file']}: {entry['frames']} frames, {entry['seconds']:.2f} s" for entry in written]
-    tell(output.json, written, *lines, *finish.table(finish.changes(raw, motions)))
+    tell(output.json, written, *lines, *postprocess.table(postprocess.changes(raw, motions)))
 
 
 def _numbered(out: str, prompt: int, sample: int, alone: bool) -> Path:
@@ -107,7 +107,7 @@ def predict(
     output: OutputOptions,
     draw: DrawArguments,
     files: FileOptions,
-    finish: PostprocessOptions,
+    postprocess: PostprocessOptions,
     model: ModelOptions,
 ) -> None:
     """Continue a motion. Its own frames come back exactly, unless the whole is finished (--fix-feet, --in-place,
@@ -135,7 +135,7 @@ def predict(
         parts: dict[str, Any] = {"given": len(motion), "new": len(longer) - len(motion)}
         if "caption" in network.tasks:
             parts["read_seconds"] = min(motion.seconds, READ_SECONDS)
-        _write(longer, outs, parts, output, files, finish)
+        _write(longer, outs, parts, output, files, postprocess)
 
 
 def inbetween(
@@ -147,7 +147,7 @@ def inbetween(
     output: OutputOptions,
     draw: DrawArguments,
     formats: FileOptions,
-    finish: PostprocessOptions,
+    postprocess: PostprocessOptions,
     model: ModelOptions,
 ) -> None:
     """Fill a gap. The frames on both sides come back exactly, unless the whole is finished (--fix-feet, --in-place,
@@ -173,7 +173,7 @@ def inbetween(
         check_inbetween(model.settings(), start, end, length, prompt, draw)
         whole = model.load().inbetween(start, end, length, prompt, **vars(draw))
         new = len(whole) - len(start) - len(end)
-        _write(whole, outs, {"before": len(start), "new": new, "after": len(end)}, output, formats, finish)
+        _write(whole, outs, {"before": len(start), "new": new, "after": len(end)}, output, formats, postprocess)
 
 
 def compose(
@@ -182,7 +182,7 @@ def compose(
     output: OutputOptions,
     draw: DrawArguments,
     files: FileOptions,
-    finish: PostprocessOptions,
+    postprocess: PostprocessOptions,
     model: ModelOptions,
 ) -> None:
     """Make one continuous motion of several prompts.
@@ -203,7 +203,7 @@ def compose(
         draw = replace(draw, progress=bar("drawing", "prompt"))
         check_compose(model.settings(), asked, draw)
         motion, spans = completion.compose(model.load(), asked, draw)
-        _write(motion, outs, {"prompts": [vars(span) for span in spans]}, output, files, finish)
+        _write(motion, outs, {"prompts": [vars(span) for span in spans]}, output, files, postprocess)
 
 
 TIMED = re.compile(r"(.*):\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*(?:s|seconds?)?\s*", re.DOTALL | re.IGNORECASE)
@@ -257,25 +257,25 @@ def _write(
     parts: dict[str, Any],
     output: OutputOptions,
     files: FileOptions,
-    finish: PostprocessOptions,
+    postprocess: PostprocessOptions,
 ) -> None:
     """Finish as asked, save to each file and say what it holds; `parts` counts frames as they were drawn."""
-    motion = finish.apply(drawn)
-    changed = finish.changes([drawn], [motion])
+    motion = postprocess.apply(drawn)
+    changed = postprocess.changes([drawn], [motion])
     written = []
     for out in outs:
         entry = {"file": str(save(motion, out, **vars(files))), "frames": len(motion), "seconds": motion.seconds}
-        before = {"drawn": {"frames": len(drawn), "fps": drawn.fps}} if finish else {}
+        before = {"drawn": {"frames": len(drawn), "fps": drawn.fps}} if postprocess else {}
         written.append({**entry, "fps": motion.fps, **parts, **before, **changed})
     told = ", ".join(f"{count} {name}" for name, count in parts.items() if isinstance(count, int))
-    told += " before finishing" if told and finish else ""
+    told += " before finishing" if told and postprocess else ""
     told += f"; the model read the last {parts['read_seconds']:g} s" if "read_seconds" in parts else ""
     note = f" ({told})" if told else ""
     lines = [f"{entry['file']}: {entry['frames']} frames, {entry['seconds']:.2f} s{note}" for entry in written]
-    note = " before finishing" if finish else ""
+    note = " before finishing" if postprocess else ""
     for span in parts.get("prompts", []):
         lines.append(f"  {span['start'] / drawn.fps:.2f} to {span['end'] / drawn.fps:.2f} s{note}: {span['prompt']}")
-    tell(output.json, written, *lines, *finish.table(changed))
+    tell(output.json, written, *lines, *postprocess.table(changed))
 
 
 # ------------------------------------------------------------------------------------------------------ caption, chat
@@ -333,7 +333,7 @@ def chat(
     out: OutArg | None = None,
     seed: SeedArg = 0,
     files: FileOptions,
-    finish: PostprocessOptions,
+    postprocess: PostprocessOptions,
     model: ModelOptions,
 ) -> None:
     """Talk with the model. @FILE or @"FILE" in a message attaches a motion. Without a message, lines are read.
@@ -360,7 +360,7 @@ def chat(
             asked = latest([*history, {"role": "user", "content": content}])
             reply = network.chat(asked, seed=seed)
             if reply.motion is not None:
-                motion = finish.apply(reply.motion)
+                motion = postprocess.apply(reply.motion)
                 length = f"a motion of {motion.seconds:.2f} s"
                 alone = len(said) == 1
                 file = path and (path if alone else path.with_name(f"{path.stem}_{number}{path.suffix}"))
