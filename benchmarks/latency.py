@@ -55,6 +55,7 @@ def machine() -> str:
 def warm(repeats: int) -> dict[str, float]:
     """Seconds with the model loaded."""
     from motiongpt3 import MotionGPT3
+    from motiongpt3.formats import save
 
     model = MotionGPT3.from_pretrained()
     motion = model.generate(PROMPT, seconds=4)
@@ -79,9 +80,11 @@ def warm(repeats: int) -> dict[str, float]:
     result["generate 8 x 4 s, one batch"] = seconds(lambda: model.generate(PROMPT, seconds=4, samples=8), repeats)
     result |= words(model, repeats)
     with tempfile.TemporaryDirectory() as folder:
-        for suffix in ("bvh", "png", "mp4", "gif"):
+        for suffix in ("bvh", "glb", "png", "mp4", "gif"):
             file = Path(folder) / f"motion.{suffix}"
             result[f"write 4 s as {suffix}"] = seconds(lambda file=file: motion.save(file), 3)  # type: ignore[misc]
+        film = Path(folder) / "motion.mp4"
+        result["write 4 s as mp4, mannequin"] = seconds(lambda: save(motion, film, body="mannequin"), 3)
     return result
 
 

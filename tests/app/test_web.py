@@ -22,7 +22,7 @@ from motiongpt3.service.engine import Engine
 
 pytestmark = pytest.mark.browser
 
-WAIT = 20_000
+WAIT = 200_000
 """Milliseconds that a page may take."""
 
 
@@ -119,7 +119,7 @@ def scene(page: Any) -> np.ndarray:
 
 def changes(page: Any, before: np.ndarray) -> bool:
     """Whether the pixels are other ones soon, by more than the noise of drawing."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         if (np.abs(scene(page) - before).max(-1) > 40).sum() > 50:
             return True
@@ -127,7 +127,7 @@ def changes(page: Any, before: np.ndarray) -> bool:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -6,7 +6,6 @@ import contextlib
 import json
 import re
 import struct
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -258,13 +257,10 @@ def test_the_same_motion_gives_the_same_bytes(tmp_path: Path) -> None:
     assert one == other
 
 
-def test_ten_seconds_are_small_and_quick(tmp_path: Path) -> None:
-    save(invented(0, 20), tmp_path / "warm.glb")
+def test_ten_seconds_are_small(tmp_path: Path) -> None:
     for fps in (20, 30, 60):
         motion = invented(0, 10 * fps, fps)
-        start = time.perf_counter()
         path = save(motion, tmp_path / "clip.glb")
-        assert time.perf_counter() - start < 1
         assert path.stat().st_size < 2_000_000
 
 

@@ -59,7 +59,7 @@ def in_blender(file: Path, operator: str, folder: Path, options: str = "", fps: 
     script, target = folder / "look.py", folder / "seen.json"
     script.write_text(LOOK.replace("OPERATOR", operator).replace("OPTIONS", options))
     command = ["blender", "--background", "--factory-startup", "--python-exit-code", "1", "--python", str(script)]
-    subprocess.run([*command, "--", str(fps), str(file), str(target)], check=True, capture_output=True, timeout=300)
+    subprocess.run([*command, "--", str(fps), str(file), str(target)], check=True, capture_output=True, timeout=3000)
     found = json.loads(target.read_text())
     points = {name: np.array([frame[name] for frame in found["frames"]]) for name in found["frames"][0]}
     joints = {name: np.stack([at[:, 0], at[:, 2], -at[:, 1]], axis=1) for name, at in points.items()}  # z is up there

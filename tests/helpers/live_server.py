@@ -22,11 +22,11 @@ def serving(engine: Engine, config: ServiceConfig | None = None) -> Iterator[tup
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 300
             while not server.started and time.monotonic() < deadline:
                 time.sleep(0.01)
             yield f"http://127.0.0.1:{listener.getsockname()[1]}", server
         finally:
             server.should_exit = True
-            thread.join(30)
+            thread.join(300)
         assert not thread.is_alive()

@@ -22,6 +22,6 @@ def in_node(
     if not folder.is_dir():
         pytest.skip(f"no {package}: npm install {package}, and set {variable} to its folder")
     command = [node, f"--input-type={kind}", "-e", script, str(folder.resolve()), *map(str, arguments)]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    found = subprocess.run(command, capture_output=True, text=True, timeout=1200)
     assert found.returncode == 0, found.stderr
     return json.loads(found.stdout)

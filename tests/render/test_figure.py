@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -58,13 +57,6 @@ def test_it_stands_where_the_capsules_do(mocap_dir: Path) -> None:
     middles = [np.argwhere(mask).mean(0) for mask in masks]
     assert np.abs(middles[0] - middles[1]).max() < 15
     assert not np.array_equal(*bodies)
-
-
-def test_a_film_of_four_seconds_is_quick(tmp_path: Path) -> None:
-    motion = invented(0, 80, wildness=0.2)
-    start = time.process_time()
-    save(motion, tmp_path / "clip.mp4", body="mannequin")
-    assert time.process_time() - start < 10
 
 
 @pytest.mark.parametrize("suffix", [".png", ".gif"])

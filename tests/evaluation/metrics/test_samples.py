@@ -60,7 +60,7 @@ def test_two_processes_give_the_same(tmp_path: Path, whole: dict[str, dict[str, 
     ]
     try:
         for process in processes:
-            out, errors = process.communicate(timeout=120)
+            out, errors = process.communicate(timeout=1200)
             assert process.returncode == 0, errors
             report = json.loads(out)
             assert report["scores"] == whole
