@@ -22,7 +22,7 @@ from motiongpt3.baselines.training import (
     train_experiment,
     train_vq,
 )
-from motiongpt3.baselines.validation import Scorer, read_texts, write_texts
+from motiongpt3.baselines.validation import read_texts, scores, write_texts
 from motiongpt3.baselines.vq import VQConfig
 from motiongpt3.cli.main import main
 from motiongpt3.errors import MotionGPT3Error
@@ -189,19 +189,16 @@ def test_codes_of_padding_are_not_learned(config: Callable) -> None:
     torch.testing.assert_close(module.losses(batch, module.tokens, torch.Generator())["objective"], first)
 
 
-def test_the_scorer_knows_its_own() -> None:
+def test_scores_of_embeddings() -> None:
     """Motions that lie where their texts are find them; those of others do not; the recorded ones have distance 0."""
     torch.manual_seed(0)
-    texts = torch.randn(70, 2)
-    features, lengths = torch.zeros(70, 8, 263), torch.full((70,), 8)
-    features[:, :, :2] = texts[:, None]
-    made = Scorer(FakeEvaluator(), texts, [f"label {n}" for n in range(70)], features, lengths)
-    own, others = made.score(made.real), made.score(made.real.roll(1, 0))
+    texts, labels = torch.randn(70, 2), [f"label {n}" for n in range(70)]
+    own, others = (scores(made, texts, texts, labels) for made in (texts, texts.roll(1, 0)))
     assert own["r_precision_1"] == 1
     assert own["fid"] == pytest.approx(0, abs=1e-6)
     assert others["r_precision_1"] < 0.2
     assert others["fid"] == pytest.approx(0, abs=1e-6)
-    assert made.score(made.real + 3)["fid"] == pytest.approx(18, rel=1e-4)
+    assert scores(texts + 3, texts, texts, labels)["fid"] == pytest.approx(18, rel=1e-4)
 
 
 def test_texts_are_found_by_their_words(tmp_path: Path) -> None:

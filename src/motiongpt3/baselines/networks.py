@@ -1,11 +1,16 @@
-"""Text to motion by quantised tokens: the same streams, which predict patch after patch instead of one latent."""
+"""The four networks of the paper's comparison: dual or single stream, latents or codes; `build_network` makes them.
+
+A single stream differs from the dual one only in where motion tokens find their parameters: in the language model's own
+layers, between two projections. The queries, the length head, the diffusion head and the VAE are the same, at the same
+widths. A network of codes predicts those of patch after patch where another draws latents.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +25,6 @@ from motiongpt3.models.network import Network
 from motiongpt3.models.sequence import pack_outputs
 from motiongpt3.models.vae import MotionVAE, VAEConfig
 from motiongpt3.serialization import load_weights, parse_config, read_config
-
-# From a hidden state to a patch's codes, book by book.
 
 
 class CodeHead(nn.Module):
@@ -79,15 +82,8 @@ class CodeHead(nn.Module):
         return torch.stack(codes, -1)
 
 
-# The single-stream baseline: motion tokens run through the language model's own layers.
-#
-# What differs from the dual stream is only where motion tokens find their parameters. The queries, the length head, the
-# diffusion head and the VAE are the same, at the same widths; two projections lead into the language model and out of
-# it.
-
-
-class SingleStreamTransformer(nn.Module):
-    """One stream for both modalities, called like `BimodalTransformer`; words and motion share every matrix product.
+class SingleStreamTransformer(BimodalTransformer):
+    """One stream for both modalities: the language model's layers, with motion tokens projected into it and out of it.
 
     Args:
         stream: the language model's layers.
@@ -96,24 +92,18 @@ class SingleStreamTransformer(nn.Module):
     """
 
     def __init__(self, stream: Stream, enter: nn.Module, leave: nn.Module) -> None:
-        super().__init__()
-        self.blocks = BimodalTransformer(stream, stream)
-        self.enter = enter
-        self.leave = leave
+        super().__init__(stream, stream)
+        self.enter, self.leave = enter, leave
 
     def forward(
         self, text: Tokens | None, motion: Tokens | None, cache: KVCache | None = None
     ) -> tuple[Tensor | None, Tensor | None]:
-        """As `BimodalTransformer.forward`; the cache holds all tokens as text."""
-        words = [] if text is None else [text]
-        moves = [] if motion is None else [replace(motion, embeddings=self.enter(motion.embeddings))]
-        hidden, _ = self.blocks(_join([*words, *moves]) if words or moves else None, None, cache)
-        assert hidden is not None
-        count = 0 if text is None else text.mask.shape[1]
-        return (
-            None if text is None else hidden[:, :count],
-            None if motion is None else self.leave(hidden[:, count:]),
-        )
+        """See `BimodalTransformer.forward`."""
+        if motion is None:
+            return super().forward(text, None, cache)
+        inside = self.enter(motion.embeddings).to(motion.embeddings.dtype)
+        words, hidden = super().forward(text, replace(motion, embeddings=inside), cache)
+        return words, self.leave(hidden)
 
 
 class Scaled(nn.Module):
@@ -133,26 +123,14 @@ class Scaled(nn.Module):
 
 
 class SingleStream(Network):
-    """A `Network` without a motion stream; `motion_mlp`, `motion_dropout` and `shared_layers` mean nothing here."""
+    """A `Network` without a motion stream: `motion_mlp`, `motion_dropout` and `shared_layers` mean nothing here."""
 
     def _make_streams(self) -> None:
         width = self.backbone.stream.config.width
         size = float(self.backbone.embedding.detach().float().square().mean().sqrt())
         self.enter = nn.Sequential(nn.Linear(self.config.motion_width, width, bias=False), Scaled(size))
         self.leave = nn.Linear(width, self.config.motion_width, bias=False)
-        stream = SingleStreamTransformer(self.backbone.stream, self.enter, self.leave)
-        self._transformer = (cast(BimodalTransformer, stream),)
-
-
-def _join(parts: list[Tokens]) -> Tokens:
-    """One after the other along the sequence; their positions say who sees whom."""
-    if len(parts) == 1:
-        return parts[0]
-    return Tokens(
-        torch.cat([part.embeddings.to(parts[0].embeddings.dtype) for part in parts], 1),
-        torch.cat([part.positions for part in parts], 1),
-        torch.cat([part.mask for part in parts], 1),
-    )
+        self._transformer = (SingleStreamTransformer(self.backbone.stream, self.enter, self.leave),)
 
 
 class CodeNetwork(Network):
@@ -215,8 +193,6 @@ class CodeNetwork(Network):
 class SingleStreamCodes(SingleStream, CodeNetwork):
     """A `CodeNetwork` in the language model's own layers."""
 
-
-# The four networks of the paper's comparison, built alike.
 
 Streams = Literal["dual", "single"]
 

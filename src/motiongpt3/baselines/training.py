@@ -80,8 +80,8 @@ class ExperimentConfig:
     draws: int = 3
     """Draws of motions that the final scores are a mean of."""
     texts: Path | None = None
-    """File with its embeddings of the captions, from `training.judge.write_texts`; None: its sentence encoder makes
-    them."""
+    """File with its embeddings of the captions, from `baselines.validation.write_texts`; None: its sentence encoder
+    makes them."""
 
     def __post_init__(self) -> None:
         check_settings(self, layers=(1, 1000), dropout=(0, 0.99), batch=(1, 10**6), noise_levels=(1, 1000))
@@ -117,19 +117,22 @@ class ExperimentTraining(TrainingModule):
         autoencoder = load_autoencoder(config.tokeniser).to(device)
         network = build_network(config.model, autoencoder, config.streams, config.layers, config.dropout)
         self.network: Network = network.to(device)
-        pack = PackedClips.open(config.data)
+        packs = [PackedClips.open(config.data)]
         encoder: Any = _CodesAsLatents(autoencoder) if isinstance(autoencoder, MotionVQ) else autoencoder
-        train, val = (ClipBank([pack], split).to(device) for split in ("train", "val"))
+        train, val = (ClipBank(packs, split).to(device) for split in ("train", "val"))
         # The parts are those of seed 0 in every run: runs with one tokeniser share their latents.
         self.bank = LatentBank(train, encoder, config.parts, 0, config.balance, cache=config.latents)
         self.held = LatentBank(val, encoder, parts=0)
         self.clips = len(train)
         self.tokens, self.held_tokens = (self.network.tokens(bank.captions) for bank in (self.bank, self.held))
         self._unwritten: list[Tensor] = []
-        self.validation: HeldOutClips | None = None
-        if config.evaluator is not None:
-            longest = autoencoder.config.max_frames
-            self.validation = HeldOutClips(pack, "val", longest, config.evaluator, config.texts, device)
+        self.validation = self.held_out("val") if config.evaluator is not None else None
+
+    def held_out(self, split: str) -> HeldOutClips:
+        """The clips of a split that the network is judged on, by the evaluator of the configuration."""
+        config, clips = self.config, PackedClips.open(self.config.data)
+        longest, device = self.network.config.vae.max_frames, self.bank.mean.device
+        return HeldOutClips(clips, split, longest, str(config.evaluator), config.texts, device)
 
     def losses(self, batch: LatentBatch, tokens: list[list[int]], generator: torch.Generator) -> dict[str, Tensor]:
         """Means of the objective and of the length loss; words and motion go through the network together."""
@@ -212,10 +215,11 @@ def report(module: ExperimentTraining, folder: Path) -> dict[str, Any]:
 
     OUT/samples.safetensors holds the first motions of the test split: features (8, T, 263) and frames (8,).
     """
-    config, network, device = module.config, module.network, module.device
+    config, network = module.config, module.network
+    codes = isinstance(network, CodeNetwork)
     result: dict[str, Any] = {
         "streams": config.streams,
-        "tokens": "codes" if isinstance(network, CodeNetwork) else "latents",
+        "tokens": "codes" if codes else "latents",
         "layers": config.layers,
         "seed": config.run.seed,
         "steps": module.global_step,
@@ -224,22 +228,17 @@ def report(module: ExperimentTraining, folder: Path) -> dict[str, Any]:
         "parameters": trained_parameters(network),
     }
     if config.evaluator is not None:
-        pack = PackedClips.open(config.data)
-        guidances = {"guided": config.model.guidance, "unguided": 1.0}
+        guided = {"guided": {"guidance": config.model.guidance}, "unguided": {"guidance": 1.0}}
+        ways = {"sampled": {"temperature": config.temperature}} if codes else guided
         for split in ("val", "test"):
-            held = HeldOutClips(pack, split, network.config.vae.max_frames, config.evaluator, config.texts, device)
-            scores: dict[str, Any] = {
+            held = module.held_out(split)
+            result[split] = {
                 "clips": len(held.captions),
-                "recorded": held.scorer.score(held.scorer.real),
-                "reconstructed": held.scorer.score(held.scorer.embed(held.reconstruct(network), held.frames)),
+                "recorded": held.score_features(held.features),
+                "reconstructed": held.score_features(held.reconstruct(network)),
             }
-            seeds = range(1, config.draws + 1)
-            if result["tokens"] == "codes":
-                scores["sampled"] = [held.score(network, seed, config.temperature) for seed in seeds]
-            else:
-                for name, guidance in guidances.items():
-                    scores[name] = [held.score(network, seed, guidance=guidance) for seed in seeds]
-            result[split] = scores
+            for name, way in ways.items():
+                result[split][name] = [held.score(network, seed, **way) for seed in range(1, config.draws + 1)]
         made = held.draw(network, 1, config.temperature)[:8]
         with atomic_path(folder / "samples.safetensors") as temporary:
             tensors = {"features": made.cpu().contiguous(), "frames": held.frames[:8].cpu().contiguous()}

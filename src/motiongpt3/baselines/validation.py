@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -33,50 +33,8 @@ DRAWN_TOGETHER = 256
 """Motions that are generated at once."""
 
 
-class Evaluator(Protocol):
-    """A text-motion evaluator, as far as motions go."""
-
-    def embed_features(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """HumanML3D features (B, T, 263), not normalised, and lengths (B,) frames -> (B, D)."""
-        ...
-
-
-class Scorer:
-    """R-precision in groups with one motion per label, MM-Dist, and the distance to the recorded motions.
-
-    Args:
-        evaluator: embeds motions.
-        texts: (N, D) the evaluator's embeddings of the texts.
-        labels: what each of the N recorded motions shows.
-        features: (N, T, 263) the recorded motions, not normalised.
-        lengths: (N,) their frames.
-    """
-
-    def __init__(
-        self, evaluator: Evaluator, texts: Tensor, labels: Sequence[str], features: Tensor, lengths: Tensor
-    ) -> None:
-        numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}
-        self.evaluator = evaluator
-        self.labels = torch.tensor([numbers[label] for label in labels])
-        self.texts = texts.cpu()
-        self.real = self.embed(features, lengths)
-
-    @torch.no_grad()
-    def embed(self, features: Tensor, lengths: Tensor, size: int = 128) -> Tensor:
-        """(N, D). On the CPU, as all of the scoring: clip by clip it is, and would keep an accelerator waiting."""
-        parts = zip(features.cpu().float().split(size), lengths.cpu().split(size), strict=True)
-        return torch.cat([self.evaluator.embed_features(part, frames).float() for part, frames in parts])
-
-    def score(self, made: Tensor) -> dict[str, float]:
-        """Embeddings (N, D) of one motion per text -> r_precision_1 … 3, mm_dist and fid; NaN where undefined."""
-        rounds = [r_precision(self.texts, made, GROUP, 3, seed, self.labels) for seed in range(SAMPLINGS)]
-        scores = {name: sum(float(r[name]) for r in rounds) / SAMPLINGS for name in rounds[0] if name != "groups"}
-        enough = len(made) > made.shape[1] and bool(torch.isfinite(made).all())
-        return scores | {"fid": float(frechet_distance(made, self.real)) if enough else float("nan")}
-
-
 class HeldOutClips:
-    """The clips of a split as a scorer's recorded motions, each with its first caption.
+    """The captioned clips of a split: what generators are asked for, and what their motions are measured against.
 
     Args:
         pack: the clips; those without a caption are left out.
@@ -85,12 +43,17 @@ class HeldOutClips:
         evaluator: its name or folder.
         texts: file with its embeddings of the captions; None: its sentence encoder makes them.
         device: where to compute.
+
+    Attributes:
+        captions: the first of each of the N clips.
+        frames: (N,) of each.
+        features: (N, T, 263), not normalised.
+        real: (N, D) the evaluator's embeddings of them.
     """
 
     def __init__(
         self, pack: PackedClips, split: str, longest: int, evaluator: str, texts: Path | None, device: torch.device
     ) -> None:
-
         bank = ClipBank([pack], split).to(device)
         rows = [n for n, clip in enumerate(bank.clips) if clip.captions and clip.frames <= longest]
         clips = torch.tensor(rows, device=device)
@@ -98,19 +61,32 @@ class HeldOutClips:
         self.frames = bank.frames[clips]
         nothing = torch.zeros_like(clips)
         self.features = bank.take(clips, nothing, self.frames, nothing.bool())
-        network = load_evaluator(evaluator)
+        self.evaluator = load_evaluator(evaluator)
         if texts is None:
-            known = network.embed_texts(self.captions)
+            self.texts = self.evaluator.embed_texts(self.captions).cpu()
         else:
-            known = read_texts(texts, self.captions, network.sha256)
-        labels = [bank.clips[row].label for row in rows]
-        self.scorer = Scorer(network, known, labels, self.features, self.frames)
+            self.texts = read_texts(texts, self.captions, self.evaluator.sha256)
+        self.labels = [bank.clips[row].label for row in rows]
+        self.real = self.embed(self.features)
+
+    @torch.no_grad()
+    def embed(self, features: Tensor, size: int = 128) -> Tensor:
+        """Features (N, T, 263) of a motion per clip -> (N, D).
+
+        On the CPU, as all that follows: clip by clip it is, and would keep an accelerator waiting.
+        """
+        parts = zip(features.cpu().float().split(size), self.frames.cpu().split(size), strict=True)
+        return torch.cat([self.evaluator.embed_features(part, frames).float() for part, frames in parts])
+
+    def score_features(self, features: Tensor) -> dict[str, float]:
+        """Scores of features (N, T, 263) of one motion per caption, see `scores`."""
+        return scores(self.embed(features), self.real, self.texts, self.labels)
 
     def score(
         self, network: Network, seed: int, temperature: float = 1.0, guidance: float | None = None
     ) -> dict[str, float]:
         """Scores of one motion per caption, each as long as the recording."""
-        return self.scorer.score(self.scorer.embed(self.draw(network, seed, temperature, guidance), self.frames))
+        return self.score_features(self.draw(network, seed, temperature, guidance))
 
     @torch.no_grad()
     def draw(self, network: Network, seed: int, temperature: float = 1.0, guidance: float | None = None) -> Tensor:
@@ -148,6 +124,26 @@ class HeldOutClips:
             made = autoencoder.decode_features(encoded, frames)
             parts.append(F.pad(made, (0, 0, 0, features.shape[1] - made.shape[1])))
         return torch.cat(parts)
+
+
+def scores(made: Tensor, real: Tensor, texts: Tensor, labels: Sequence[str]) -> dict[str, float]:
+    """R-precision in groups with one motion per label, MM-Dist, and the distance to the recorded motions.
+
+    Args:
+        made: (N, D) the evaluator's embeddings of one motion per text.
+        real: (N, D) those of the recorded motions.
+        texts: (N, D) those of the texts.
+        labels: what each recorded motion shows.
+
+    Returns:
+        r_precision_1 to r_precision_3, mm_dist and fid; NaN where undefined.
+    """
+    numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}
+    groups = torch.tensor([numbers[label] for label in labels])
+    rounds = [r_precision(texts, made, GROUP, 3, seed, groups) for seed in range(SAMPLINGS)]
+    found = {name: sum(float(r[name]) for r in rounds) / SAMPLINGS for name in rounds[0] if name != "groups"}
+    enough = len(made) > made.shape[1] and bool(torch.isfinite(made).all())
+    return found | {"fid": float(frechet_distance(made, real)) if enough else float("nan")}
 
 
 def write_texts(file: Path, captions: Sequence[str], embeddings: Tensor, evaluator: str = "") -> None:

@@ -2,6 +2,10 @@
 
 Its encoder and decoder are those of `MotionVAE`, size by size, so that what differs is the bottleneck: codes for every
 patch, as in T2M-GPT and MotionGPT (one code) or MoMask (several), instead of a few continuous tokens for a clip.
+
+A codebook follows the encoder by moving averages (van den Oord et al. 2017, appendix A.1), and codes that fall out of
+use are set anew on encodings of the batch (Dhariwal et al. 2020, "Jukebox"). Books after the first stand for residuals
+(Zeghidour et al. 2021, "SoundStream").
 """
 
 from __future__ import annotations
@@ -25,12 +29,6 @@ from motiongpt3.models.vae import (
     sinusoids,
     smooth,
 )
-
-# Codebooks: vectors that stand for encodings, one book or several that each refine what those before it left.
-#
-# A book follows the encoder by moving averages (van den Oord et al. 2017, appendix A.1), and codes that fall out of use
-# are set anew on encodings of the batch (Dhariwal et al. 2020, "Jukebox"). Books after the first stand for residuals
-# (Zeghidour et al. 2021, "SoundStream").
 
 
 class Codebook(nn.Module):
