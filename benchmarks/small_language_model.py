@@ -38,7 +38,7 @@ def captions_of(packed: Path) -> list[str]:
 
 
 def texts(captions: list[str], rng: np.random.Generator) -> Iterator[str]:
-    """Lessons of all tasks without their motions, bare captions and plain conversation, without end."""
+    """Questions and answers of all tasks without their motions, bare captions and plain conversation, without end."""
     turns = text_turns()
     while True:
         caption, kind = captions[int(rng.integers(len(captions)))], rng.random()

@@ -17,6 +17,8 @@ from motiongpt3.models.sequence import InputMotion, OutputMotion, Piece, TextPie
 
 WHOLE, START, END = 0, 1, 2
 """The three motions of a clip: all of it, its beginning, its end."""
+SHOWN = {"motion": WHOLE, "start": START, "end": END}
+"""Which of them fills a place in a question."""
 BARE = "caption"
 """Text to motion with the caption alone, as in stage 1 and as `generate` asks."""
 PLAIN = "plain_text"
@@ -82,7 +84,7 @@ class TaskMix:
         stage: Literal[2, 3],
         learn_prompts: bool = False,
     ) -> None:
-        self.backbone, self.config = model.backbone, model.config
+        self.backbone, self.config, self.question = model.backbone, model.config, model.question
         self.stage, self.turns, self.learn_prompts = stage, text_turns(), learn_prompts
         self.names = list(tasks)
         self.shares = np.array(list(tasks.values())) / sum(tasks.values())
@@ -125,27 +127,18 @@ class TaskMix:
         return build(task, style, rng, stage=self.stage, caption=caption, frames=frames, fps=self.config.fps)  # type: ignore[arg-type]
 
     def _sequence(self, prompt: Prompt, clip: int, clips: int, tells_length: bool) -> TrainingSequence:
-        row: list[Piece] = []
-        shows: list[int] = []
-        draws = None
-        for piece in prompt.question:
-            if isinstance(piece, str):
-                row.append(TextPiece(self._ids(piece), self.learn_prompts))
-            else:
-                row.append(InputMotion(len(shows)))
-                shows.append({"motion": WHOLE, "start": START, "end": END}[piece.name] * clips + clip)
-        for piece in prompt.answer:
-            if isinstance(piece, str):
-                row.append(TextPiece(self._ids(piece), learn=True))
-            else:
-                row.append(OutputMotion(0, learn=True))
-                draws = WHOLE * clips + clip
+        row = [p if isinstance(p, InputMotion) else replace(p, learn=self.learn_prompts) for p in self.question(prompt)]
+        shows = [SHOWN[slot.name] * clips + clip for slot in prompt.question if not isinstance(slot, str)]
+        row += [
+            TextPiece(tuple(self.backbone.ids(piece)), learn=True)
+            if isinstance(piece, str)
+            else OutputMotion(0, learn=True)
+            for piece in prompt.answer
+        ]
+        draws = WHOLE * clips + clip if any(isinstance(piece, OutputMotion) for piece in row) else None
         if self.stage == 2 and isinstance(row[-1], TextPiece) and isinstance(row[-2], OutputMotion):
             row.pop()  # with the text stream frozen there is nothing to learn from the end of the turn
         return TrainingSequence(tuple(row), tuple(shows), draws, tells_length)
-
-    def _ids(self, text: str) -> tuple[int, ...]:
-        return tuple(self.backbone.ids(text))
 
 
 def _possible(task: str, has_ends: bool, whole: bool) -> str:
