@@ -36,9 +36,9 @@ SAME_MOTION = 0.0005
 """Metres; clips of about one length whose coordinates differ less on average are one recording: more than rounding,
 less than any two takes differ."""
 MAX_RECOVERY_ERROR = 0.01
-"""Metres by which joints may differ from those their features give back."""
+"""Metres by which joints may differ from those their features give back; rounding stays far below. A round number."""
 MAX_DRIFT = 0.05
-"""Part of a standard deviation by which stored statistics may differ from those of the train split."""
+"""Part of a standard deviation by which stored statistics may differ from those of the train split. A round number."""
 
 
 def check(

@@ -45,6 +45,7 @@ POOL_HEADS = 4
 GUIDANCE = 7.5
 """Scale of classifier-free guidance in the official evaluation and demo."""
 DROPOUT = 0.1
+"""Of the motion stream and of the diffusion head's pooling; it matters to further training alone."""
 
 VAE_NAMES = {
     "embed.": "skel_embedding.",
