@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
 from motiongpt3.motion import kinematics
-from motiongpt3.motion.kinematics import forward, set_bone_lengths, shortest_arc
+from motiongpt3.motion.kinematics import forward, pose_joints, set_bone_lengths, shortest_arc
 from motiongpt3.motion.poses import bone_vectors
 from motiongpt3.motion.skeleton import HUMANML3D
 
@@ -65,6 +65,16 @@ def test_turning_the_world_turns_only_the_root(seed: int, other: int) -> None:
     still, turned = inverse(joints), inverse(joints @ turn.T)
     torch.testing.assert_close(turned[:, 1:], still[:, 1:], atol=1e-7, rtol=0)
     torch.testing.assert_close(turned[:, 0], turn @ still[:, 0], atol=1e-7, rtol=0)
+
+
+def test_files_may_have_several_roots() -> None:
+    """A joint turns what hangs from it, and a second root lies where its own offset says."""
+    turn = roma.rotvec_to_rotmat(torch.tensor([0.0, torch.pi / 2, 0.0]).double())
+    rotations = torch.stack([turn, turn, torch.eye(3).double()])
+    offsets = torch.tensor([[0.0, 1, 0], [1, 0, 0], [5, 0, 0]]).double()
+    world, places = pose_joints(rotations, offsets, [-1, 0, -1])
+    torch.testing.assert_close(places, torch.tensor([[0.0, 1, 0], [0, 1, -1], [5, 0, 0]]).double())
+    torch.testing.assert_close(world[1], turn @ turn)
 
 
 def test_degenerate_poses_give_rotations() -> None:

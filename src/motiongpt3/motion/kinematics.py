@@ -68,16 +68,16 @@ def pose_joints(rotations: Tensor, offsets: Tensor, parents: Sequence[int]) -> t
 
     Args:
         rotations: (..., J, 3, 3) of each joint relative to its parent; they may also scale.
-        offsets: (J, 3) or (..., J, 3) of each joint from its parent; that of the root is its position.
-        parents: index of each joint's parent, which comes before it; -1 for the root.
+        offsets: (J, 3) or (..., J, 3) of each joint from its parent; that of a root is its position.
+        parents: index of each joint's parent, which comes before it; -1 for a root.
 
     Returns:
         (..., J, 3, 3) rotations G and (..., J, 3) positions x in the world.
     """
     turned, offsets = world_rotations(rotations, parents), offsets.expand(*rotations.shape[:-2], 3)
-    above = turned[..., [max(parent, 0) for parent in parents], :, :]
-    steps = (above @ offsets[..., None])[..., 0].unbind(-2)
-    return turned, _added_up([offsets[..., 0, :], *steps[1:]], parents)
+    steps = (turned[..., [max(parent, 0) for parent in parents], :, :] @ offsets[..., None])[..., 0]
+    roots = torch.tensor([parent < 0 for parent in parents], device=steps.device)
+    return turned, _added_up(torch.where(roots[:, None], offsets, steps).unbind(-2), parents)
 
 
 def inverse(joints: Tensor, rest: Tensor) -> Tensor:
