@@ -3,22 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from motiongpt3.models.diffusion_head import (
     DiffusionHead,
     HeadConfig,
-    Posterior,
     alpha_bars,
     kept_steps,
     make_scheduler,
     time_embedding,
 )
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Gaussian steps backwards over kept noise levels (Ho et al. 2020, formulas 6 and 7), each (steps,).
+
+    mean = clean * x0 + noisy * x_t.
+    """
+
+    betas: NDArray[np.float64]
+    variance: NDArray[np.float64]
+    clean: NDArray[np.float64]
+    noisy: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, levels: NDArray[np.float64]) -> Posterior:
+        """From the cumulative products of 1 - beta that are kept, rising in noise."""
+        before = np.append(1.0, levels[:-1])
+        betas = 1.0 - levels / before
+        rest = 1.0 - levels
+        return cls(
+            betas, betas * (1 - before) / rest, betas * np.sqrt(before) / rest, np.sqrt(1 - betas) * (1 - before) / rest
+        )
+
 
 BAR = 1e-5
 NAMES = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ DEFAULT_BACKBONE = "smollm2-135m-instruct"
 
 SPECIAL_TOKENS = ("<start_of_motion>", "<end_of_motion>")
 MAX_VOCABULARY = 1_000_000
-"""Words of the largest vocabulary."""
+"""Words of the largest vocabulary: a round number, five times what the largest ones have."""
 _SPECIAL_WORDS = (" motion movement action", " end stop finish")
 """Words whose mean embedding a special token starts from."""
 
@@ -136,7 +136,7 @@ class TextBackbone(nn.Module):
         return self.logits(last).float()
 
     @classmethod
-    def from_transformers(cls, model: nn.Module, tokenizer: _HasBackend | Tokenizer, name: str = "") -> TextBackbone:
+    def from_transformers(cls, model: nn.Module, tokenizer: Any, name: str = "") -> TextBackbone:
         """From a `transformers` GPT2LMHeadModel or LlamaForCausalLM and its fast tokenizer; weights are copied.
 
         Raises MotionGPT3Error for another architecture or a variant of these that is not implemented.
@@ -165,8 +165,7 @@ class TextBackbone(nn.Module):
         try:
             state = _gpt2_state(config, named) if config.family == "gpt2" else _llama_state(config, named)
             embedding = named["wte.weight" if config.family == "gpt2" else "embed_tokens.weight"]
-            tied = settings.get("tie_word_embeddings", config.family == "gpt2")
-            head = None if tied else named["lm_head.weight"]
+            head = None if _tied(settings) else named["lm_head.weight"]
         except KeyError as error:
             raise MotionGPT3Error(f"the text backbone {name} lacks the weight {error}; get a whole copy") from None
         if embedding.ndim != 2 or embedding.shape[1] != config.width:
@@ -179,17 +178,8 @@ class TextBackbone(nn.Module):
         except RuntimeError as error:
             reason = str(error).splitlines()[1:2] or [str(error)]
             raise MotionGPT3Error(f"the weights of the text backbone {name} do not fit: {reason[0].strip()}") from None
-        eos, pad = settings.get("eos_token_id"), settings.get("pad_token_id")
-        return cls(
-            stream,
-            embedding.to(kind),
-            tokenizer,
-            head=None if head is None else head.to(kind),
-            eos_id=(eos[0] if isinstance(eos, list) else eos) or 0,
-            pad_id=pad,
-            name=name,
-            sha256=sha256,
-        )
+        head = None if head is None else head.to(kind)
+        return cls(stream, embedding.to(kind), tokenizer, head, *_end_and_pad(settings), name, sha256)
 
     @classmethod
     def blank(cls, settings: Mapping[str, Any], tokenizer: Tokenizer, name: str = "", sha256: str = "") -> TextBackbone:
@@ -200,17 +190,21 @@ class TextBackbone(nn.Module):
         config, size = stream_config(settings), settings.get("vocab_size")
         if type(size) is not int or not 0 < size <= MAX_VOCABULARY:
             raise MotionGPT3Error(f"the text backbone's config.json says vocab_size is {size!r}")
-        eos, pad = settings.get("eos_token_id"), settings.get("pad_token_id")
         with torch.device("meta"):
             table = torch.empty(size, config.width)
-            head = None if settings.get("tie_word_embeddings", config.family == "gpt2") else torch.empty_like(table)
-            return cls(Stream(config), table, tokenizer, head, eos or 0, pad, name, sha256)
+            head = None if _tied(settings) else torch.empty_like(table)
+            return cls(Stream(config), table, tokenizer, head, *_end_and_pad(settings), name, sha256)
 
 
-class _HasBackend(Protocol):
-    """A fast tokenizer of `transformers`."""
+def _tied(settings: Mapping[str, Any]) -> bool:
+    """Whether the output weights are the embeddings; GPT-2's are unless its config.json says otherwise."""
+    return bool(settings.get("tie_word_embeddings", settings["model_type"] == "gpt2"))
 
-    backend_tokenizer: Tokenizer
+
+def _end_and_pad(settings: Mapping[str, Any]) -> tuple[int, int | None]:
+    """Ids of the token that ends a text, the first where there are several, and of the one that fills rows."""
+    end = settings.get("eos_token_id")
+    return (end[0] if isinstance(end, list) else end) or 0, settings.get("pad_token_id")
 
 
 def load_backbone(
@@ -236,59 +230,74 @@ def load_backbone(
     return TextBackbone.from_weights(settings, weights, tokenizer, dtype, name, files.sha256)
 
 
+_NAMES = {
+    "gpt2": {
+        "layers": "n_layer",
+        "width": "n_embd",
+        "heads": "n_head",
+        "mlp_width": "n_inner",
+        "max_positions": "n_positions",
+        "norm_eps": "layer_norm_epsilon",
+    },
+    "llama": {
+        "layers": "num_hidden_layers",
+        "width": "hidden_size",
+        "heads": "num_attention_heads",
+        "kv_heads": "num_key_value_heads",
+        "head_size": "head_dim",
+        "mlp_width": "intermediate_size",
+        "max_positions": "max_position_embeddings",
+        "norm_eps": "rms_norm_eps",
+        "rope_theta": "rope_theta",
+    },
+}
+"""By family, the fields of `StreamConfig` and what they are called in a config.json of `transformers`."""
+_ACTIVATIONS = {"gpt2": {"activation_function": "gelu_new"}, "llama": {"hidden_act": "silu"}}
+_VARIANTS: dict[str, dict[str, object]] = {
+    "gpt2": {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False},
+    "llama": {"attention_bias": False, "mlp_bias": False},
+}
+"""By family, the values of settings that would need other formulas; a config.json may leave them out."""
+
+
 def stream_config(settings: Mapping[str, Any]) -> StreamConfig:
     """The text stream's sizes from a `transformers` config of GPT-2 or Llama.
 
     Raises MotionGPT3Error for another architecture or a variant that would need other formulas.
     """
-    kind = settings.get("model_type")
+    family = settings.get("model_type")
+    if family not in ("gpt2", "llama"):
+        raise MotionGPT3Error(f"a text backbone is a GPT-2 or Llama model, not {family!r}")
     try:
-        if kind == "gpt2":
-            _require(settings, activation_function="gelu_new", scale_attn_weights=True)
-            _require(settings, scale_attn_by_inverse_layer_idx=False, add_cross_attention=False)
-            width, heads = int(settings["n_embd"]), int(settings["n_head"])
-            return StreamConfig(
-                family="gpt2",
-                layers=int(settings["n_layer"]),
-                width=width,
-                heads=heads,
-                kv_heads=heads,
-                head_size=width // max(heads, 1),
-                mlp_width=int(settings.get("n_inner") or 4 * width),
-                norm_eps=float(settings.get("layer_norm_epsilon", 1e-5)),
-                max_positions=int(settings["n_positions"]),
-            )
-        if kind == "llama":
-            rope = settings.get("rope_parameters") or settings.get("rope_scaling") or {}
-            if rope.get("rope_type", rope.get("type", "default")) != "default":
-                raise MotionGPT3Error(f"rotary positions of type {rope.get('rope_type')} are not supported")
-            _require(settings, hidden_act="silu", attention_bias=False, mlp_bias=False)
-            width, heads = int(settings["hidden_size"]), int(settings["num_attention_heads"])
-            return StreamConfig(
-                family="llama",
-                layers=int(settings["num_hidden_layers"]),
-                width=width,
-                heads=heads,
-                kv_heads=int(settings.get("num_key_value_heads") or heads),
-                head_size=int(settings.get("head_dim") or width // max(heads, 1)),
-                mlp_width=int(settings["intermediate_size"]),
-                norm_eps=float(settings.get("rms_norm_eps", 1e-6)),
-                rope_theta=float(rope.get("rope_theta", settings.get("rope_theta", 10000.0))),
-                max_positions=int(settings.get("max_position_embeddings", 2048)),
-            )
+        rope = (settings.get("rope_parameters") or settings.get("rope_scaling") or {}) if family == "llama" else {}
+        if rope.get("rope_type", rope.get("type", "default")) != "default":
+            raise MotionGPT3Error(f"rotary positions of type {rope.get('rope_type')} are not supported")
+        for key, value in {**_ACTIVATIONS[family], **_VARIANTS[family]}.items():
+            if settings.get(key, value) != value:
+                raise MotionGPT3Error(
+                    f"a text backbone with {key} = {settings[key]!r} is not supported, only {value!r}"
+                )
+        names = _NAMES[family]
+        width, heads = int(settings[names["width"]]), int(settings[names["heads"]])
+        defaults: dict[str, float] = {"kv_heads": heads, "head_size": width // max(heads, 1)}
+        if family == "gpt2":
+            defaults |= {"mlp_width": 4 * width, "norm_eps": 1e-5}
+        else:
+            defaults |= {"max_positions": 2048, "norm_eps": 1e-6, "rope_theta": 10000.0}
+        given = {name: settings[key] for name, key in names.items() if name not in defaults or settings.get(key)}
+        if "rope_theta" in rope:
+            given["rope_theta"] = rope["rope_theta"]
+        sizes: dict[str, Any] = {
+            name: float(value) if name in ("norm_eps", "rope_theta") else int(value)
+            for name, value in {**defaults, **given}.items()
+        }
+        return StreamConfig(family, **sizes)
     except KeyError as error:
         raise MotionGPT3Error(f"the text backbone's config.json lacks {error}") from None
     except MotionGPT3Error:
         raise
     except (TypeError, ValueError, OverflowError, AttributeError) as error:
         raise MotionGPT3Error(f"the text backbone's config.json has a value of the wrong kind: {error}") from None
-    raise MotionGPT3Error(f"a text backbone is a GPT-2 or Llama model, not {kind!r}")
-
-
-def _require(settings: Mapping[str, Any], **expected: object) -> None:
-    for key, value in expected.items():
-        if settings.get(key, value) != value:
-            raise MotionGPT3Error(f"a text backbone with {key} = {settings[key]!r} is not supported, only {value!r}")
 
 
 def _llama_state(config: StreamConfig, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -320,9 +329,8 @@ def _gpt2_state(config: StreamConfig, weights: Mapping[str, Tensor]) -> dict[str
     return state
 
 
-# A text stream inside a model's own folder: what rebuilds it beside the weights, which are the model's.
-
 SETTINGS, TOKENIZER = "backbone.json", "tokenizer.json"
+"""Files of a text stream inside a model's own folder: what rebuilds it beside the weights, which are the model's."""
 
 
 def write_backbone(folder: str | Path, settings: dict[str, Any], tokenizer: Tokenizer) -> None:
@@ -346,29 +354,13 @@ def read_backbone(folder: str | Path, name: str = "", sha256: str = "") -> TextB
 def backbone_settings(backbone: TextBackbone) -> dict[str, Any]:
     """The inverse of `stream_config`: a config.json of a text stream as `transformers` would write it."""
     config = backbone.config
-    shared = {"vocab_size": backbone.vocabulary, "eos_token_id": backbone.eos_id, "pad_token_id": backbone.pad_id}
-    shared["tie_word_embeddings"] = backbone.head is None
-    if config.family == "gpt2":
-        return shared | {
-            "model_type": "gpt2",
-            "n_layer": config.layers,
-            "n_embd": config.width,
-            "n_head": config.heads,
-            "n_inner": config.mlp_width,
-            "n_positions": config.max_positions,
-            "layer_norm_epsilon": config.norm_eps,
-            "activation_function": "gelu_new",
-        }
-    return shared | {
-        "model_type": "llama",
-        "num_hidden_layers": config.layers,
-        "hidden_size": config.width,
-        "num_attention_heads": config.heads,
-        "num_key_value_heads": config.kv_heads,
-        "head_dim": config.head_size,
-        "intermediate_size": config.mlp_width,
-        "max_position_embeddings": config.max_positions,
-        "rms_norm_eps": config.norm_eps,
-        "rope_theta": config.rope_theta,
-        "hidden_act": "silu",
+    sizes = {key: getattr(config, name) for name, key in _NAMES[config.family].items()}
+    return {
+        "vocab_size": backbone.vocabulary,
+        "eos_token_id": backbone.eos_id,
+        "pad_token_id": backbone.pad_id,
+        "tie_word_embeddings": backbone.head is None,
+        "model_type": config.family,
+        **sizes,
+        **_ACTIVATIONS[config.family],
     }

@@ -8,7 +8,6 @@ model's window is drawn window by window, each of which sees the last frames of 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -91,22 +90,18 @@ def predict(
     propose: Propose | None = None,
 ) -> Motion:
     """See `MotionGPT3.predict`."""
-    config = model.config
-    check_predict(config, motion, seconds, prompt, draw)
+    fps = model.config.fps
+    check_predict(model.config, motion, seconds, prompt, draw)
     seed = check_seed(draw.seed)
     count = max(round(seconds * motion.fps), 1)
-    given = _read(motion, config.fps, READ_SECONDS, backward=True)
-    ground = ground_height(motion.joints, at_end=True)
-    frames = math.ceil(count * config.fps / motion.fps - 1e-6)
-    windows = _windows(frames, len(given), config)
+    given = _read(motion, fps, READ_SECONDS, backward=True)
+    track = _Track(model.config, [given], len(given), ground_height(motion.joints, at_end=True))
+    windows = track.windows(math.ceil(count * fps / motion.fps - 1e-6))
     first, on = (propose or proposals(model, draw, reads) for reads in (prompt is None, True))
-    track = [given]
     for number, size in enumerate(draw.progress(windows)):
-        drawer = on if number else first
-        track.append(_extend(track, len(given), size, drawer, prompt, seed + number, config.fps, ground))
-    new = _after(
-        np.concatenate([given[-CONTEXT:], *track[1:]]), min(len(given), CONTEXT), count, config.fps / motion.fps
-    )
+        track.extend(on if number else first, size, prompt, seed + number)
+    known = given[-CONTEXT:]
+    new = _after(np.concatenate([known, *track.parts[1:]]), len(known), count, fps / motion.fps)
     return motion.replace(joints=np.concatenate([motion.joints, new]), caption=prompt or motion.caption)
 
 
@@ -120,38 +115,30 @@ def inbetween(
     propose: Propose | None = None,
 ) -> Motion:
     """See `MotionGPT3.inbetween`."""
-    config = model.config
-    check_inbetween(config, start, end, seconds, prompt, draw)
+    fps = model.config.fps
+    check_inbetween(model.config, start, end, seconds, prompt, draw)
     seed = check_seed(draw.seed)
     count = max(round(seconds * start.fps), 1)
-    gap = max(1, round((count + 1) * config.fps / start.fps))
+    gap = max(1, round((count + 1) * fps / start.fps))
     rate = start.fps * gap / (count + 1)  # close to the model's, with the last given frame and the next on its grid
     before = _read(start, rate, READ_SECONDS, backward=True)
     after = _read(end, rate, READ_SECONDS, backward=False)
-    ground = ground_height(start.joints, at_end=True)
-    drawer = propose or proposals(model, draw)
-    most = max(1, config.vae.max_frames - len(before) - len(after))
-    windows = [*_windows(max(0, gap - 1 - most), len(before), config), min(gap - 1, most)]
-    track = [before]
+    track = _Track(model.config, [before], len(before), ground_height(start.joints, at_end=True))
+    most = max(1, model.config.vae.max_frames - len(before) - len(after))
+    windows = [*track.windows(max(0, gap - 1 - most)), min(gap - 1, most)]
+    proposal = propose or proposals(model, draw)
     for number, size in enumerate(draw.progress(windows)):
-        if number < len(windows) - 1:
-            track.append(_extend(track, len(before), size, drawer, prompt, seed + number, config.fps, ground))
-        elif size:
-            context = _tail(track, len(before))
-            frames = len(context) + size + len(after)
-            window = drawer(_seen(context, config.fps), _seen(after, config.fps), frames, prompt, seed + number)
-            track.append(stitch(window.joints, size, context, after, ground, SLACK))
+        if size:
+            last = number == len(windows) - 1
+            track.extend(proposal, size, prompt, seed + number, after if last else None)
     known = before[-CONTEXT:]
-    new = _after(np.concatenate([known, *track[1:], after[:CONTEXT]]), len(known), count, gap / (count + 1))
-    joined = np.concatenate([start.joints, new, end.joints])
-    return start.replace(joints=joined, caption=prompt or start.caption)
+    joints = np.concatenate([known, *track.parts[1:], after[:CONTEXT]])
+    new = _after(joints, len(known), count, gap / (count + 1))
+    return start.replace(joints=np.concatenate([start.joints, new, end.joints]), caption=prompt or start.caption)
 
 
 def compose(
-    model: Network,
-    prompts: Prompts,
-    draw: DrawOptions = DEFAULT_DRAW,
-    propose: Propose | None = None,
+    model: Network, prompts: Prompts, draw: DrawOptions = DEFAULT_DRAW, propose: Propose | None = None
 ) -> tuple[Motion, list[Span]]:
     """See `MotionGPT3.compose`; also tells which frames belong to which prompt."""
     config = model.config
@@ -159,25 +146,60 @@ def compose(
     seed = check_seed(draw.seed)
     lengths = model.decide_frames([clean_prompt(text) for text, _ in asked])
     anew, on = (propose or proposals(model, draw, reads) for reads in (False, True))
-    read = round(READ_SECONDS * config.fps)
-    track: list[Array] = []
+    track = _Track(config, [], round(READ_SECONDS * config.fps), 0.0)
     spans: list[Span] = []
     number = end = 0
     for (text, frames), decided in draw.progress(list(zip(asked, lengths, strict=True))):
         wanted = decided if frames is None else frames
         spans.append(Span(text, end, end + wanted))
         end += wanted
-        drawer = anew
-        if not track:
+        proposal = anew
+        if not track.parts:
             first = min(wanted, config.vae.max_frames)
-            track.append(drawer(None, None, first, text, seed).joints[:first])
+            track.parts.append(anew(None, None, first, text, seed).joints[:first])
             wanted -= first
-            number, drawer = 1, on
-        for size in _windows(wanted, read, config):
-            track.append(_extend(track, read, size, drawer, text, seed + number, config.fps, 0.0))
-            number, drawer = number + 1, on
+            number, proposal = 1, on
+        for size in track.windows(wanted):
+            track.extend(proposal, size, text, seed + number)
+            number, proposal = number + 1, on
     caption = "; ".join(text for text, _ in asked)
-    return Motion(np.concatenate(track), config.fps, caption, f"seed {seed}"), spans
+    return Motion(np.concatenate(track.parts), config.fps, caption, f"seed {seed}"), spans
+
+
+class _Track:
+    """Motion at the model's rate that grows window by window.
+
+    Args:
+        config: of the model.
+        parts: what there is, each (T, 22, 3).
+        read: last frames that the next window sees.
+        ground: height of the floor.
+    """
+
+    def __init__(self, config: MotionGPT3Config, parts: list[Array], read: int, ground: float) -> None:
+        self.config, self.parts, self.read, self.ground = config, parts, read, ground
+
+    def windows(self, frames: int) -> list[int]:
+        """New frames of each window, about as many in each."""
+        most = max(1, self.config.vae.max_frames - self.read - SLACK)
+        count = -(-frames // most)
+        return [frames // count + (number < frames % count) for number in range(count)]
+
+    def extend(self, propose: Propose, size: int, prompt: str | None, seed: int, after: Array | None = None) -> None:
+        """`size` frames more; `after` are the frames that follow them."""
+        last: list[Array] = []
+        missing = self.read
+        for part in reversed(self.parts):
+            last.insert(0, part[-missing:])
+            missing -= len(last[0])
+            if not missing:
+                break
+        before = np.concatenate(last)
+        frames = len(before) + size + (SLACK if after is None else len(after))
+        # The model knows people of one skeleton; what is new is fitted to the given bones.
+        seen = [None if given is None else Motion(to_skeleton(given), self.config.fps) for given in (before, after)]
+        window = propose(*seen, frames, prompt, seed)
+        self.parts.append(stitch(window.joints, size, before, after, self.ground, SLACK))
 
 
 def _read(motion: Motion, rate: float, seconds: float, *, backward: bool) -> Array:
@@ -192,44 +214,6 @@ def _read(motion: Motion, rate: float, seconds: float, *, backward: bool) -> Arr
         joints = motion.joints[-wanted:]
         return cubic(joints, len(joints) - 1 - at[::-1])
     return cubic(motion.joints[:wanted], at)
-
-
-def _seen(given: Array, fps: float) -> Motion:
-    """Given frames as the model knows people."""
-    return Motion(to_skeleton(given), fps)
-
-
-def _tail(track: Sequence[Array], frames: int) -> Array:
-    """The last frames of what there is."""
-    parts: list[Array] = []
-    for part in reversed(track):
-        parts.insert(0, part[-(frames - sum(map(len, parts))) :])
-        if sum(map(len, parts)) == frames:
-            break
-    return np.concatenate(parts)
-
-
-def _windows(frames: int, read: int, config: MotionGPT3Config) -> list[int]:
-    """New frames of each window, about as many in each."""
-    most = max(1, config.vae.max_frames - read - SLACK)
-    count = -(-frames // most)
-    return [frames // count + (number < frames % count) for number in range(count)]
-
-
-def _extend(
-    track: Sequence[Array],
-    read: int,
-    size: int,
-    drawer: Propose,
-    prompt: str | None,
-    seed: int,
-    fps: float,
-    ground: float,
-) -> Array:
-    """`size` frames more."""
-    context = _tail(track, read)
-    window = drawer(_seen(context, fps), None, len(context) + size + SLACK, prompt, seed)
-    return stitch(window.joints, size, context, None, ground, SLACK)
 
 
 def _after(joints: Array, known: int, count: int, step: float) -> NDArray[np.float32]:

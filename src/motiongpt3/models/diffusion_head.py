@@ -19,8 +19,6 @@ from torch.nn import functional as F
 
 from motiongpt3.errors import MotionGPT3Error
 
-# Sampling schedules of the diffusion head; the solvers are diffusers'.
-
 
 def alpha_bars(config: HeadConfig) -> NDArray[np.float64]:
     """(train_steps,) cumulative products of 1 - beta, betas linear between beta_start and beta_end."""
@@ -32,34 +30,11 @@ def kept_steps(train_steps: int, steps: int) -> NDArray[np.int64]:
     return np.round(np.linspace(train_steps - 1, 0, min(steps, train_steps))).astype(int)[::-1]
 
 
-@dataclass(frozen=True)
-class Posterior:
-    """Gaussian steps backwards over kept noise levels (Ho et al. 2020, formulas 6 and 7), each (steps,).
-
-    mean = clean * x0 + noisy * x_t.
-    """
-
-    betas: NDArray[np.float64]
-    variance: NDArray[np.float64]
-    clean: NDArray[np.float64]
-    noisy: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, levels: NDArray[np.float64]) -> Posterior:
-        """From the cumulative products of 1 - beta that are kept, rising in noise."""
-        before = np.append(1.0, levels[:-1])
-        betas = 1.0 - levels / before
-        rest = 1.0 - levels
-        return cls(
-            betas, betas * (1 - before) / rest, betas * np.sqrt(before) / rest, np.sqrt(1 - betas) * (1 - before) / rest
-        )
-
-
 def make_scheduler(config: HeadConfig, steps: int, sampler: Literal["auto", "ddpm"] = "auto") -> Any:
     """A diffusers scheduler with its time steps set.
 
     Flow: Euler steps, evenly spaced. Epsilon: DPM-Solver++ (2M), or the paper's ancestral sampling, which keeps the
-    steps of `kept_steps` and the tables of `Posterior`, in float64 as the official code does.
+    steps of `kept_steps`, with tables in float64 as the official code has them.
     """
     if config.objective == "flow":
         from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
