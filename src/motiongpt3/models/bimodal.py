@@ -386,6 +386,28 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
     return result.unflatten(2, (groups, query.shape[2])).flatten(1, 2)
 
 
+class _AttentionCall(NamedTuple):
+    """One attention call of a layer. Its keys are, in order: absent, earlier, the queries' own."""
+
+    queries: tuple[StreamName, ...]
+    earlier: tuple[StreamName, ...]
+    absent: tuple[tuple[Places, Rotation | None], ...]
+    mask: Tensor
+
+
+def _layer_indices(shared: int | Sequence[int] | Literal["all"], layers: int) -> frozenset[int]:
+    """ "all", the number of last layers, or indices, as a set of indices; MotionGPT3Error where a layer is missing."""
+    if isinstance(shared, str):
+        if shared != "all":
+            raise MotionGPT3Error(f"shared_layers is all, a number or a list of layers, not {shared!r}")
+        shared = layers
+    if isinstance(shared, int):
+        shared = range(layers - shared, layers) if shared >= 0 else (shared,)
+    if any(not 0 <= index < layers for index in shared):
+        raise MotionGPT3Error(f"shared_layers asks for layers outside 0 to {layers - 1}")
+    return frozenset(shared)
+
+
 class BimodalTransformer(nn.Module):
     """Two streams, one attention.
 
@@ -508,25 +530,3 @@ class BimodalTransformer(nn.Module):
             keys = Places.join([*others, *(earlier[name].places for name in seen), own])
             calls.append(_AttentionCall(queries, seen, absent, visible(own, keys)))
         return calls
-
-
-class _AttentionCall(NamedTuple):
-    """One attention call of a layer. Its keys are, in order: absent, earlier, the queries' own."""
-
-    queries: tuple[StreamName, ...]
-    earlier: tuple[StreamName, ...]
-    absent: tuple[tuple[Places, Rotation | None], ...]
-    mask: Tensor
-
-
-def _layer_indices(shared: int | Sequence[int] | Literal["all"], layers: int) -> frozenset[int]:
-    """ "all", the number of last layers, or indices, as a set of indices; MotionGPT3Error where a layer is missing."""
-    if isinstance(shared, str):
-        if shared != "all":
-            raise MotionGPT3Error(f"shared_layers is all, a number or a list of layers, not {shared!r}")
-        shared = layers
-    if isinstance(shared, int):
-        shared = range(layers - shared, layers) if shared >= 0 else (shared,)
-    if any(not 0 <= index < layers for index in shared):
-        raise MotionGPT3Error(f"shared_layers asks for layers outside 0 to {layers - 1}")
-    return frozenset(shared)

@@ -34,7 +34,7 @@ class MotionGPT3Config:
     queries: int = 4
     """K: motion tokens whose hidden states condition the diffusion head."""
     interface: Literal["queries", "holders"] = "queries"
-    """How motions enter and leave the motion stream: ours, or that of the official checkpoints (`models.official`)."""
+    """How motions enter and leave the motion stream: ours, or that of the official checkpoints (`official.model`)."""
     profile: Profile = "default"
     """Prompts and sampler of an official checkpoint: the better ones of ours, or the official ones."""
     length_unit: int = 4
@@ -57,9 +57,8 @@ class MotionGPT3Config:
     """Default scale of classifier-free guidance."""
     steps: int = 20
     """Default number of sampling steps."""
-
     candidates: int = 1
-    """Default number of captions to draw of a motion, of which the best is kept (`models.weighing`)."""
+    """Default number of captions to draw of a motion, of which the best is kept (`models.captioning`)."""
 
     @property
     def max_seconds(self) -> float:

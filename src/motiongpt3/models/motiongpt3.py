@@ -1,4 +1,9 @@
-"""MotionGPT3: words in, motion out, and the other way round."""
+"""MotionGPT3, the public model: words in, motion out, and the other way round.
+
+Each method of `MotionGPT3` is a task; what it does stands in the module of the task (`captioning`, `chat`,
+`completion`) and in `network`. `Pretrained` brings a model to and from a folder or the hub. The module of official
+checkpoints is imported only where one is loaded.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +37,6 @@ from motiongpt3.models.network import BATCH, Network
 from motiongpt3.models.request import DrawKeywords, DrawOptions, check_generate
 from motiongpt3.motion.motion import Motion
 from motiongpt3.serialization import CARD, CONFIG, WEIGHTS, load_weights, read_config, write_folder
-
-# A model to and from a folder or the hub.
 
 EMBEDDED = Path(__file__).resolve().parent.parent / "checkpoints" / "mini"
 """The model that ships inside the package."""
@@ -128,7 +131,7 @@ class Pretrained(nn.Module, ModelHubMixin):
         Args:
             model: a folder, a hub id, or None for the model that ships inside the package.
             device: where to put it.
-            profile: of a converted official checkpoint, see `models.official`; None: as stored.
+            profile: of a converted official checkpoint, see `official.model`; None: as stored.
             hub: options of huggingface_hub, such as `revision` and `token`.
 
         Raises:
@@ -137,7 +140,11 @@ class Pretrained(nn.Module, ModelHubMixin):
         folder = EMBEDDED if model is None else Path(model)
         if model is not None and not folder.is_dir():
             folder = download(str(model), **hub)
-        _usable(device)
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            reason = (str(error).splitlines() or [""])[0]
+            raise MotionGPT3Error(f"this PyTorch cannot use the device {device!r} ({reason[:100]})") from None
         config, sha256, complete = read_settings(folder, profile)
         if complete and (folder / SETTINGS).is_file():
             backbone = read_backbone(folder, config.backbone, sha256)
@@ -181,14 +188,6 @@ def read_settings(folder: Path, profile: Profile | None = None) -> tuple[MotionG
 
         config = with_profile(config, profile)
     return config, str(identity.get("sha256") or ""), bool(complete)
-
-
-def _usable(device: str) -> None:
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise MotionGPT3Error(f"this PyTorch cannot use the device {device!r} ({reason[:100]})") from None
 
 
 def backbone_names(backbone: TextBackbone) -> tuple[str, ...]:

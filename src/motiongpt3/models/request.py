@@ -1,4 +1,8 @@
-"""What is asked of a model, checked in one place and before anything heavy is loaded."""
+"""What is asked of a model, checked in one place and before anything heavy is loaded.
+
+`DrawOptions` says how motions are drawn. The public tasks take its fields as keywords; everything below them takes it
+whole. The `check_` functions refuse what a task cannot do, from the model's configuration alone.
+"""
 
 from __future__ import annotations
 
@@ -68,9 +72,8 @@ def check_generate(
 ) -> tuple[list[MotionRequest], DrawOptions]:
     """The arguments of `MotionGPT3.generate`, checked against a model's sizes, and `draw` with the model's defaults.
 
-    There are `samples` requests for each prompt, one after the other.
-
-    Without `seconds` the length words of a prompt ("for three seconds", "with 80 frames") are followed.
+    There are `samples` requests for each prompt, one after the other; sample k has the prompt's seed + k. Without
+    `seconds` the length words of a prompt ("for three seconds", "with 80 frames") are followed.
 
     Raises:
         MotionGPT3Error: no prompt, an empty or endless one, or a number of the wrong kind or out of range.
@@ -154,17 +157,12 @@ def _number(name: str, value: Any) -> float:
     return float(value)
 
 
-# What is asked of a model that continues, fills in or composes, checked before anything heavy is loaded.
-
 Prompts = Sequence[str | tuple[str, float]]
+"""What is composed: sentences, or (sentence, seconds)."""
 
 
 def check_predict(
-    config: MotionGPT3Config,
-    motion: Motion,
-    seconds: float,
-    prompt: str | None,
-    draw: DrawOptions,
+    config: MotionGPT3Config, motion: Motion, seconds: float, prompt: str | None, draw: DrawOptions
 ) -> None:
     """Refuse what `MotionGPT3.predict` cannot do, from the model's sizes alone.
 
@@ -177,12 +175,7 @@ def check_predict(
 
 
 def check_inbetween(
-    config: MotionGPT3Config,
-    start: Motion,
-    end: Motion,
-    seconds: float,
-    prompt: str | None,
-    draw: DrawOptions,
+    config: MotionGPT3Config, start: Motion, end: Motion, seconds: float, prompt: str | None, draw: DrawOptions
 ) -> None:
     """Refuse what `MotionGPT3.inbetween` cannot do, as `check_predict`."""
     _check_words(config, prompt, draw)

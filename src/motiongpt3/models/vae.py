@@ -284,11 +284,11 @@ def sinusoids(positions: int, width: int) -> Tensor:
     return torch.stack([angles.sin(), angles.cos()], dim=-1).reshape(positions, -1)[:, :width]
 
 
-# A small temporal discriminator of motions, for the VAE's optional adversarial loss.
-
-
 class MotionDiscriminator(nn.Module):
-    """Strided 1D convolutions over frames; one score per eight frames, so that every stretch must look real."""
+    """A small temporal discriminator, for the VAE's optional adversarial loss.
+
+    Strided 1D convolutions over frames; one score per eight frames, so that every stretch must look real.
+    """
 
     def __init__(self, features: int, width: int = 128) -> None:
         super().__init__()
