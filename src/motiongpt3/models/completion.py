@@ -197,8 +197,9 @@ class _Track:
         before = np.concatenate(last)
         frames = len(before) + size + (SLACK if after is None else len(after))
         # The model knows people of one skeleton; what is new is fitted to the given bones.
-        seen = [None if given is None else Motion(to_skeleton(given), self.config.fps) for given in (before, after)]
-        window = propose(*seen, frames, prompt, seed)
+        start = Motion(to_skeleton(before), self.config.fps)
+        end = None if after is None else Motion(to_skeleton(after), self.config.fps)
+        window = propose(start, end, frames, prompt, seed)
         self.parts.append(stitch(window.joints, size, before, after, self.ground, SLACK))
 
 
