@@ -34,6 +34,15 @@ def test_positions_equal_an_independent_readers(samples_dir: Path, name: str) ->
     np.testing.assert_allclose(found, np.array(list(wanted["joints"].values())).transpose(1, 0, 2), atol=1e-4)
 
 
+@pytest.mark.parametrize("name", [name for name in DIALECTS if name.startswith("cmu")])
+def test_positions_equal_those_of_pybvh(samples_dir: Path, name: str) -> None:
+    """It refuses position channels below the root, which Bandai-Namco's files have."""
+    pybvh = pytest.importorskip("pybvh")
+    theirs = pybvh.read_bvh_file(samples_dir / f"{name}.bvh").node_positions()
+    bvh = parse((samples_dir / f"{name}.bvh").read_text(), name)
+    np.testing.assert_allclose(bvh.positions(), theirs, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", DIALECTS)
 def test_dialects_become_people_of_our_size(samples_dir: Path, name: str) -> None:
     motion = load(samples_dir / f"{name}.bvh")
