@@ -69,4 +69,8 @@ def test_caption_changes_only_the_head() -> None:
     ids=["point", "scattered", "centimetres", "tiny", "far", "long"],
 )
 def test_odd_motions(joints: np.ndarray) -> None:
-    assert png.strip(Motion(joints, caption="人\ud800\x00")).shape == (652, 1600, 3)
+    """All are drawn: something dark or coloured stands on the floor, and the header tells of the motion."""
+    picture = png.strip(Motion(joints, caption="人\ud800\x00")).astype(int)
+    assert picture.shape == (652, 1600, 3)
+    assert (picture[: png.HEAD_HEIGHT].min(axis=-1) < 120).sum() > 100
+    assert (picture[png.HEAD_HEIGHT : -60].min(axis=-1) < 150).sum() > 20

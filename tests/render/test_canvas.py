@@ -135,7 +135,12 @@ def test_any_caption_can_be_drawn(caption: str) -> None:
     "caption", ["", "  \n", "x" * 100_000, "\ud800\x00", "يمشي شخص إلى الأمام", "人が歩く" * 99, "🙂"]
 )
 def test_odd_captions(caption: str) -> None:
-    assert Scene(person(2, caption=caption), 320, 240).frame(1).shape == (240, 320, 3)
+    """What can be seen of a caption takes the column at the right; the person is as without it."""
+    picture = Scene(person(2, caption=caption), 320, 240).frame(1)
+    assert picture.shape == (240, 320, 3)
+    column, words = picture[:, 225:], bool(clean_text(caption))
+    assert (column[:10] == 255).all() == words, "paper of the column, or of the floor"
+    assert bool((column[:180].min(axis=-1) < 120).any()) == words, "ink"
 
 
 @given(st.text(max_size=200), st.integers(60, 300), st.integers(1, 5))
