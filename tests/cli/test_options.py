@@ -29,11 +29,20 @@ class Size:
     """no word can say it"""
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where, and how large."""
+
+    size: Size
+    floor: Annotated[int, Arg("N", int)] = 0
+    """above the ground"""
+
+
 def paint(
     name: Annotated[str, Arg("NAME")],
     colours: list[Annotated[str, Arg("COLOUR")]] | None = None,
     *,
-    size: Size,
+    place: Place,
     out: Annotated[list[str], Arg("FILE", flags="-o --out", repeat=True)],
     span: Annotated[tuple[float, float] | None, Arg(("FROM", "TO"), float)] = None,
     dry: bool = False,
@@ -57,7 +66,7 @@ def paint(
       paint x red
           in red
     """
-    seen.append((name, colours, size, out, span, dry, frame, tags))
+    seen.append((name, colours, place, out, span, dry, frame, tags))
     return 3
 
 
@@ -67,12 +76,18 @@ seen: list[Any] = []
 @pytest.mark.parametrize(
     ("words", "made"),
     [
-        ("a -o x --width 3", ("a", [], Size(3), ["x"], None, False, True, None)),
-        ("a b c -o x -o y --width 3 --unit m", ("a", ["b", "c"], Size(3, "m"), ["x", "y"], None, False, True, None)),
-        ("a --out x --width 3 --span 1 2.5 --dry", ("a", [], Size(3), ["x"], [1, 2.5], True, True, None)),
-        ("a -o x --width 3 --no-frame --tags t u", ("a", [], Size(3), ["x"], None, False, False, ["t", "u"])),
+        ("a -o x --width 3", ("a", [], Place(Size(3)), ["x"], None, False, True, None)),
+        (
+            "a b c -o x -o y --width 3 --unit m",
+            ("a", list("bc"), Place(Size(3, "m")), ["x", "y"], None, False, True, None),
+        ),
+        ("a --out x --width 3 --span 1 2.5 --dry", ("a", [], Place(Size(3)), ["x"], [1, 2.5], True, True, None)),
+        (
+            "a -o x --width 3 --floor 2 --no-frame --tags t",
+            ("a", [], Place(Size(3), 2), ["x"], None, False, False, ["t"]),
+        ),
     ],
-)  # fmt: skip
+)
 def test_words_become_arguments(words: str, made: tuple[Any, ...]) -> None:
     seen.clear()
     assert run_command(paint, "paint", words.split()) == 3

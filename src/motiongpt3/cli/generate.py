@@ -15,7 +15,7 @@ from tqdm import tqdm
 from motiongpt3.cli.options import (
     Arg,
     CountArg,
-    DrawArguments,
+    DrawingOptions,
     FileArg,
     FileOptions,
     ModelOptions,
@@ -44,10 +44,7 @@ def generate(
     output: OutputOptions,
     seconds: SecondsArg | None = None,
     samples: SamplesArg = 1,
-    draw: DrawArguments,
-    files: FileOptions,
-    postprocess: PostprocessOptions,
-    model: ModelOptions,
+    options: DrawingOptions,
 ) -> None:
     """Make motions that do what the prompts say.
 
@@ -70,23 +67,23 @@ def generate(
     from motiongpt3.models.request import check_generate
 
     check_prompts(prompts)
-    draw = replace(draw, progress=bar("generating", "batch"))
+    draw = replace(options.draw, progress=bar("generating", "batch"))
     alone = len(prompts) == samples == 1
     with output_files(*(_numbered(file, len(prompts) - 1, samples - 1, alone) for file in output.out)):
-        check_generate(model.settings(), prompts, seconds, samples, draw)
-        made = model.load().generate(prompts, seconds, samples, **vars(draw))
+        check_generate(options.model.settings(), prompts, seconds, samples, draw)
+        made = options.model.load().generate(prompts, seconds, samples, **vars(draw))
         raw = made if isinstance(made, list) else [made]
-        motions = [postprocess.apply(motion) for motion in raw]
+        motions = [options.postprocess.apply(motion) for motion in raw]
         written = []
         for number, motion in enumerate(tqdm(motions, "writing", unit="motion", disable=None)):
             prompt, sample = divmod(number, samples)
             asked = {"prompt": prompts[prompt], "seed": draw.seed + sample}
-            changed = postprocess.changes([raw[number]], [motion])
+            changed = options.postprocess.changes([raw[number]], [motion])
             for path in (_numbered(file, prompt, sample, alone) for file in output.out):
-                entry = {"file": str(save(motion, path, **vars(files))), **asked}
+                entry = {"file": str(save(motion, path, **vars(options.files))), **asked}
                 written.append({**entry, "frames": len(motion), "seconds": motion.seconds, **changed})
     lines = [f"{entry['file']}: {entry['frames']} frames, {entry['seconds']:.2f} s" for entry in written]
-    tell(output.json, written, *lines, *postprocess.table(postprocess.changes(raw, motions)))
+    tell(output.json, written, *lines, *options.postprocess.table(options.postprocess.changes(raw, motions)))
 
 
 def _numbered(out: str, prompt: int, sample: int, alone: bool) -> Path:
@@ -105,10 +102,7 @@ def predict(
     seconds: SecondsArg,
     prompt: Annotated[str | None, Arg("TEXT")] = None,
     output: OutputOptions,
-    draw: DrawArguments,
-    files: FileOptions,
-    postprocess: PostprocessOptions,
-    model: ModelOptions,
+    options: DrawingOptions,
 ) -> None:
     """Continue a motion. Its own frames come back exactly, unless the whole is finished (--fix-feet, --in-place,
     --loop, --fps, --smooth), which changes them.
@@ -128,14 +122,14 @@ def predict(
         from motiongpt3.models.completion import READ_SECONDS
         from motiongpt3.models.request import check_predict
 
-        motion, draw = load(file), replace(draw, progress=bar("drawing", "window"))
-        check_predict(model.settings(), motion, seconds, prompt, draw)
-        network = model.load()
+        motion, draw = load(file), replace(options.draw, progress=bar("drawing", "window"))
+        check_predict(options.model.settings(), motion, seconds, prompt, draw)
+        network = options.model.load()
         longer = network.predict(motion, seconds, prompt, **vars(draw))
         parts: dict[str, Any] = {"given": len(motion), "new": len(longer) - len(motion)}
         if "caption" in network.tasks:
             parts["read_seconds"] = min(motion.seconds, READ_SECONDS)
-        _write(longer, outs, parts, output, files, postprocess)
+        _write(longer, outs, parts, output, options)
 
 
 def inbetween(
@@ -145,10 +139,7 @@ def inbetween(
     gap: Annotated[tuple[float, float] | None, Arg(("FROM", "TO"), NonNegativeFloat)] = None,
     prompt: Annotated[str | None, Arg("TEXT")] = None,
     output: OutputOptions,
-    draw: DrawArguments,
-    formats: FileOptions,
-    postprocess: PostprocessOptions,
-    model: ModelOptions,
+    options: DrawingOptions,
 ) -> None:
     """Fill a gap. The frames on both sides come back exactly, unless the whole is finished (--fix-feet, --in-place,
     --loop, --fps, --smooth), which changes them.
@@ -169,21 +160,18 @@ def inbetween(
         from motiongpt3.models.request import check_inbetween
 
         start, end, length = _sides(files, gap, seconds)
-        draw = replace(draw, progress=bar("drawing", "window"))
-        check_inbetween(model.settings(), start, end, length, prompt, draw)
-        whole = model.load().inbetween(start, end, length, prompt, **vars(draw))
+        draw = replace(options.draw, progress=bar("drawing", "window"))
+        check_inbetween(options.model.settings(), start, end, length, prompt, draw)
+        whole = options.model.load().inbetween(start, end, length, prompt, **vars(draw))
         new = len(whole) - len(start) - len(end)
-        _write(whole, outs, {"before": len(start), "new": new, "after": len(end)}, output, formats, postprocess)
+        _write(whole, outs, {"before": len(start), "new": new, "after": len(end)}, output, options)
 
 
 def compose(
     prompts: list[PromptArg],
     *,
     output: OutputOptions,
-    draw: DrawArguments,
-    files: FileOptions,
-    postprocess: PostprocessOptions,
-    model: ModelOptions,
+    options: DrawingOptions,
 ) -> None:
     """Make one continuous motion of several prompts.
 
@@ -200,10 +188,10 @@ def compose(
         from motiongpt3.models import completion
         from motiongpt3.models.request import check_compose
 
-        draw = replace(draw, progress=bar("drawing", "prompt"))
-        check_compose(model.settings(), asked, draw)
-        motion, spans = completion.compose(model.load(), asked, draw)
-        _write(motion, outs, {"prompts": [vars(span) for span in spans]}, output, files, postprocess)
+        draw = replace(options.draw, progress=bar("drawing", "prompt"))
+        check_compose(options.model.settings(), asked, draw)
+        motion, spans = completion.compose(options.model.load(), asked, draw)
+        _write(motion, outs, {"prompts": [vars(span) for span in spans]}, output, options)
 
 
 TIMED = re.compile(r"(.*):\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*(?:s|seconds?)?\s*", re.DOTALL | re.IGNORECASE)
@@ -252,30 +240,29 @@ def _sides(files: Sequence[str], gap: Sequence[float] | None, seconds: float | N
 
 
 def _write(
-    drawn: Motion,
-    outs: Sequence[Path],
-    parts: dict[str, Any],
-    output: OutputOptions,
-    files: FileOptions,
-    postprocess: PostprocessOptions,
+    drawn: Motion, outs: Sequence[Path], parts: dict[str, Any], output: OutputOptions, options: DrawingOptions
 ) -> None:
     """Finish as asked, save to each file and say what it holds; `parts` counts frames as they were drawn."""
-    motion = postprocess.apply(drawn)
-    changed = postprocess.changes([drawn], [motion])
+    motion = options.postprocess.apply(drawn)
+    changed = options.postprocess.changes([drawn], [motion])
     written = []
     for out in outs:
-        entry = {"file": str(save(motion, out, **vars(files))), "frames": len(motion), "seconds": motion.seconds}
-        before = {"drawn": {"frames": len(drawn), "fps": drawn.fps}} if postprocess else {}
+        entry = {
+            "file": str(save(motion, out, **vars(options.files))),
+            "frames": len(motion),
+            "seconds": motion.seconds,
+        }
+        before = {"drawn": {"frames": len(drawn), "fps": drawn.fps}} if options.postprocess else {}
         written.append({**entry, "fps": motion.fps, **parts, **before, **changed})
     told = ", ".join(f"{count} {name}" for name, count in parts.items() if isinstance(count, int))
-    told += " before finishing" if told and postprocess else ""
+    told += " before finishing" if told and options.postprocess else ""
     told += f"; the model read the last {parts['read_seconds']:g} s" if "read_seconds" in parts else ""
     note = f" ({told})" if told else ""
     lines = [f"{entry['file']}: {entry['frames']} frames, {entry['seconds']:.2f} s{note}" for entry in written]
-    note = " before finishing" if postprocess else ""
+    note = " before finishing" if options.postprocess else ""
     for span in parts.get("prompts", []):
         lines.append(f"  {span['start'] / drawn.fps:.2f} to {span['end'] / drawn.fps:.2f} s{note}: {span['prompt']}")
-    tell(output.json, written, *lines, *postprocess.table(changed))
+    tell(output.json, written, *lines, *options.postprocess.table(changed))
 
 
 # ------------------------------------------------------------------------------------------------------ caption, chat

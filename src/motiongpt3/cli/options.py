@@ -15,7 +15,7 @@ import re
 import sys
 import tempfile
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from json import dumps
@@ -24,7 +24,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, NoReturn, get_args, get_origin, get_type_hints
 
 import docstring_parser
-from jsonargparse import ActionYesNo, ArgumentParser, DefaultHelpFormatter, set_parsing_settings
+from jsonargparse import ActionYesNo, ArgumentParser, DefaultHelpFormatter, Namespace, set_parsing_settings
 from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from tqdm import tqdm
 
@@ -146,21 +146,39 @@ def run_command(function: Callable[..., int | None], name: str, argv: Sequence[s
     doc = docstring_parser.parse(text)
     parser, told = Parser(name, _one_line(doc.description), examples), _told(doc)
     hints = get_type_hints(function, include_extras=True)
-    groups: dict[str, list[str]] = {}
     for at, parameter in inspect.signature(function).parameters.items():
-        kind = hints[at]
-        if not is_dataclass(kind):
+        if is_dataclass(hints[at]):
+            _add_fields(parser, hints[at], told)
+        else:
             placed = parameter.kind is not parameter.KEYWORD_ONLY
-            _add_argument(parser, at, kind, parameter.default, told[at], placed)
-            continue
-        given = [field for field in fields(kind) if not callable(field.default)]  # no word can give `progress`
-        below, kinds = _told(docstring_parser.parse_from_object(kind)) | told, get_type_hints(kind, include_extras=True)
-        for field in given:
-            _add_argument(parser, field.name, kinds[field.name], field.default, below[field.name])
-        groups[at] = [field.name for field in given]
-    options = parser.parse_args(argv)
-    made = {at: hints[at](**{field: options[field] for field in names}) for at, names in groups.items()}
-    return function(**made, **{at: options[at] for at in hints if at not in (*groups, "return")}) or 0
+            _add_argument(parser, at, hints[at], parameter.default, told[at], placed)
+    hints.pop("return")
+    return function(**_values(hints, parser.parse_args(argv))) or 0
+
+
+def _add_fields(parser: Parser, kind: Any, told: dict[str, str]) -> None:
+    """The fields of a dataclass as options, with its own help where `told` has none; fields of a field, too."""
+    below = _told(docstring_parser.parse_from_object(kind)) | told
+    for name, (hint, default) in _fields(kind).items():
+        if is_dataclass(hint):
+            _add_fields(parser, hint, told)
+        else:
+            _add_argument(parser, name, hint, default, below[name])
+
+
+def _fields(kind: Any) -> dict[str, tuple[Any, Any]]:
+    """Types and defaults of the fields that words can give: not of the function that shows progress."""
+    hints = get_type_hints(kind, include_extras=True)
+    return {field.name: (hints[field.name], field.default) for field in fields(kind) if not callable(field.default)}
+
+
+def _values(hints: Mapping[str, Any], options: Namespace) -> dict[str, Any]:
+    """What was given for each parameter or field; those that are dataclasses are made of it."""
+    values = {}
+    for at, hint in hints.items():
+        below = {name: kind for name, (kind, _) in _fields(hint).items()} if is_dataclass(hint) else {}
+        values[at] = hint(**_values(below, options)) if below else options[at]
+    return values
 
 
 def _told(doc: docstring_parser.Docstring) -> dict[str, str]:
@@ -346,6 +364,16 @@ class PostprocessOptions:
 
         rows: Any = [(f"{name} ({UNITS[name]})", *both.values()) for name, both in changed["finish"].items()]
         return [table(["", "before", "after"], rows)]
+
+
+@dataclass(frozen=True)
+class DrawingOptions:
+    """What every command that draws motions and writes them takes."""
+
+    draw: DrawArguments
+    files: FileOptions
+    postprocess: PostprocessOptions
+    model: ModelOptions
 
 
 # -------------------------------------------------------------------------------------------------- input and output
