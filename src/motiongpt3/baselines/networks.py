@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -82,8 +82,10 @@ class CodeHead(nn.Module):
         return torch.stack(codes, -1)
 
 
-class SingleStreamTransformer(BimodalTransformer):
-    """One stream for both modalities: the language model's layers, with motion tokens projected into it and out of it.
+class SingleStreamTransformer(nn.Module):
+    """One stream for both modalities, called like `BimodalTransformer`; words and motion share every matrix product.
+
+    A `BimodalTransformer` with one stream twice would compute the same, but draw other masks of dropout.
 
     Args:
         stream: the language model's layers.
@@ -92,18 +94,24 @@ class SingleStreamTransformer(BimodalTransformer):
     """
 
     def __init__(self, stream: Stream, enter: nn.Module, leave: nn.Module) -> None:
-        super().__init__(stream, stream)
-        self.enter, self.leave = enter, leave
+        super().__init__()
+        self.blocks = BimodalTransformer(stream, stream)
+        self.enter = enter
+        self.leave = leave
 
     def forward(
         self, text: Tokens | None, motion: Tokens | None, cache: KVCache | None = None
     ) -> tuple[Tensor | None, Tensor | None]:
-        """See `BimodalTransformer.forward`."""
-        if motion is None:
-            return super().forward(text, None, cache)
-        inside = self.enter(motion.embeddings).to(motion.embeddings.dtype)
-        words, hidden = super().forward(text, replace(motion, embeddings=inside), cache)
-        return words, self.leave(hidden)
+        """As `BimodalTransformer.forward`; the cache holds all tokens as text."""
+        words = [] if text is None else [text]
+        moves = [] if motion is None else [replace(motion, embeddings=self.enter(motion.embeddings))]
+        hidden, _ = self.blocks(_join([*words, *moves]) if words or moves else None, None, cache)
+        assert hidden is not None
+        count = 0 if text is None else text.mask.shape[1]
+        return (
+            None if text is None else hidden[:, :count],
+            None if motion is None else self.leave(hidden[:, count:]),
+        )
 
 
 class Scaled(nn.Module):
@@ -130,7 +138,19 @@ class SingleStream(Network):
         size = float(self.backbone.embedding.detach().float().square().mean().sqrt())
         self.enter = nn.Sequential(nn.Linear(self.config.motion_width, width, bias=False), Scaled(size))
         self.leave = nn.Linear(width, self.config.motion_width, bias=False)
-        self._transformer = (SingleStreamTransformer(self.backbone.stream, self.enter, self.leave),)
+        stream = SingleStreamTransformer(self.backbone.stream, self.enter, self.leave)
+        self._transformer = (cast(BimodalTransformer, stream),)
+
+
+def _join(parts: list[Tokens]) -> Tokens:
+    """One after the other along the sequence; their positions say who sees whom."""
+    if len(parts) == 1:
+        return parts[0]
+    return Tokens(
+        torch.cat([part.embeddings.to(parts[0].embeddings.dtype) for part in parts], 1),
+        torch.cat([part.positions for part in parts], 1),
+        torch.cat([part.mask for part in parts], 1),
+    )
 
 
 class CodeNetwork(Network):
