@@ -127,8 +127,8 @@ def official(repeats: int, clock: Callable[[], float]) -> dict[str, float]:
     from motiongpt3.models.config import MotionGPT3Config
     from motiongpt3.models.diffusion_head import HeadConfig
     from motiongpt3.models.vae import VAEConfig
+    from motiongpt3.official.holders import PADDED_TOKENS
     from motiongpt3.official.model import OfficialMotionGPT3, with_profile
-    from motiongpt3.official.sequence import PADDED_TOKENS
 
     words = {word: number for number, word in enumerate(dict.fromkeys(f"{PROMPT} Generate motion :".split()))}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="a"))

@@ -105,10 +105,10 @@ def test_configurations_are_what_the_command_takes(file: Path) -> None:
     from motiongpt3.evaluation.tmr import TMR
     from motiongpt3.models.diffusion_head import DiffusionHead
     from motiongpt3.models.vae import MotionVAE
+    from motiongpt3.training.autoencoder import VAETrainingConfig
     from motiongpt3.training.evaluator import EvaluatorTrainingConfig
     from motiongpt3.training.stage1 import Stage1Config
     from motiongpt3.training.stages_2_3 import AlignConfig
-    from motiongpt3.training.vae import VAETrainingConfig
 
     stage = file.stem.split("_")[0]
     kinds: Any = {"vae": VAETrainingConfig, "stage1": Stage1Config, "stage2": AlignConfig, "stage3": AlignConfig}
@@ -145,8 +145,8 @@ def test_the_paper_s_sizes() -> None:
     from motiongpt3.cli.train import read_options
     from motiongpt3.models.diffusion_head import DiffusionHead
     from motiongpt3.models.vae import MotionVAE
+    from motiongpt3.training.autoencoder import VAETrainingConfig
     from motiongpt3.training.stage1 import Stage1Config
-    from motiongpt3.training.vae import VAETrainingConfig
 
     def sizes(stage: str, kind: type) -> Any:
         return read_options(stage, kind, ["--config", str(ROOT / "configs" / "paper" / f"{stage}.yaml")])[1].model

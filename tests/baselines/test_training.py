@@ -29,8 +29,8 @@ from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.models.config import MotionGPT3Config
 from motiongpt3.models.diffusion_head import HeadConfig
 from motiongpt3.models.vae import VAEConfig
-from motiongpt3.training.loop import fit
-from motiongpt3.training.vae import VAELossWeights
+from motiongpt3.training.autoencoder import VAELossWeights
+from motiongpt3.training.trainer import fit
 
 
 class FakeEvaluator:
@@ -57,7 +57,7 @@ def vq_config(packed: Path, sizes: VAEConfig, run: Callable) -> Callable[..., VQ
 @pytest.fixture(scope="session")
 def vq_folder(packed: Path, vae_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny VQ-VAE that took its encoder and decoder from the tiny VAE."""
-    from motiongpt3.training.loop import RunConfig
+    from motiongpt3.training.trainer import RunConfig
 
     run = RunConfig(
         tmp_path_factory.mktemp("vq"), 3, precision="32-true", accelerator="cpu", validate_every=3, warmup=1

@@ -41,7 +41,7 @@ def test_train_goes_on(packed: Path, tiny_vae_dir: Path, here: Path, refused: Re
 
 
 def test_an_interrupted_training(packed: Path, here: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    from motiongpt3.training.vae import VAETraining
+    from motiongpt3.training.autoencoder import VAETraining
 
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt

@@ -19,8 +19,8 @@ from motiongpt3.models.vae import MotionVAE, VAEConfig
 from motiongpt3.motion.features import joints_to_features
 from motiongpt3.motion.skeleton import HUMANML3D
 from motiongpt3.serialization import write_folder
-from motiongpt3.training.loop import RunConfig, fit
 from motiongpt3.training.stage1 import Stage1Config
+from motiongpt3.training.trainer import RunConfig, fit
 
 SHORTS = ("walk forward", "jump", "wave left hand")
 VAE = VAEConfig(

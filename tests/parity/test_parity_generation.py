@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from motiongpt3.models.bimodal import KVCache, Tokens
-from motiongpt3.official.model import DECODING, OfficialMotionGPT3
-from motiongpt3.official.sequence import (
+from motiongpt3.official.holders import (
     END,
     MOTION_TOKENS,
     PADDED_TOKENS,
@@ -21,6 +20,7 @@ from motiongpt3.official.sequence import (
     official_prompt,
     token_ids,
 )
+from motiongpt3.official.model import DECODING, OfficialMotionGPT3
 
 BAR = 1e-4
 Read = Callable[[str], Any]

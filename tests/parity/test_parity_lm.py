@@ -13,8 +13,7 @@ from torch.nn import functional as F
 
 from motiongpt3.models.bimodal import BimodalTransformer, Tokens
 from motiongpt3.models.diffusion_head import DiffusionHead
-from motiongpt3.official.model import OfficialMotionGPT3
-from motiongpt3.official.sequence import (
+from motiongpt3.official.holders import (
     END,
     INPUT_KIND,
     MASKED_KIND,
@@ -24,6 +23,7 @@ from motiongpt3.official.sequence import (
     OfficialRows,
     token_ids,
 )
+from motiongpt3.official.model import OfficialMotionGPT3
 
 BAR = 1e-5
 TASKS = ["t2m", "m2t", "pred", "mix", "inb"]

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from motiongpt3.official import sequence as prompts
 from motiongpt3.official.convert import read_tokenizer_folder
-from motiongpt3.official.sequence import token_ids
+from motiongpt3.official.holders import token_ids
 
 Read = Callable[[str], Any]
 GPT2_WORDS = {

@@ -23,7 +23,7 @@ from motiongpt3.training.evaluator import (
     no_negatives,
     train_evaluator,
 )
-from motiongpt3.training.loop import fit
+from motiongpt3.training.trainer import fit
 
 Make = Callable[..., EvaluatorTraining]
 

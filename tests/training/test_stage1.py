@@ -20,9 +20,9 @@ from motiongpt3.models.diffusion_head import HeadConfig
 from motiongpt3.models.motiongpt3 import MotionGPT3
 from motiongpt3.models.vae import VAEConfig
 from motiongpt3.serialization import write_folder
-from motiongpt3.training.loop import fit
+from motiongpt3.training.autoencoder import VAETraining, VAETrainingConfig, train_vae
 from motiongpt3.training.stage1 import PromptCache, Stage1Config, Stage1Training, build_model, hash_tokens, train_stage1
-from motiongpt3.training.vae import VAETraining, VAETrainingConfig, train_vae
+from motiongpt3.training.trainer import fit
 
 Make = Callable[..., Stage1Training]
 

@@ -22,8 +22,8 @@ from motiongpt3.models.motiongpt3 import MotionGPT3
 from motiongpt3.models.vae import MotionVAE, VAEConfig
 from motiongpt3.serialization import load_weights, parse_config, read_config, write_folder
 from motiongpt3.training import stages_2_3 as align
-from motiongpt3.training.loop import fit
 from motiongpt3.training.stages_2_3 import AlignConfig, AlignTraining, train_align
+from motiongpt3.training.trainer import fit
 
 TASKS = {"caption": 1.0, "motion_to_caption": 2.0, "predict": 1.0, "inbetween_with_words": 1.0}
 TALK = TASKS | {"plain_text": 1.0, "both_motion_and_text": 1.0, "length_to_caption": 1.0}

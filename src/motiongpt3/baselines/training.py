@@ -28,8 +28,10 @@ from motiongpt3.models.network import Network
 from motiongpt3.models.sequence import OutputMotion, Row, TextPiece, pack
 from motiongpt3.models.vae import MotionVAE, frame_mask
 from motiongpt3.serialization import atomic_path, load_weights, write_folder
+from motiongpt3.training.autoencoder import AutoencoderTraining, VAELossWeights, reconstruction_losses
 from motiongpt3.training.latents import LatentBank, LatentBatch, sample_latents
-from motiongpt3.training.loop import (
+from motiongpt3.training.stage1 import length_loss
+from motiongpt3.training.trainer import (
     FeatureTrainingConfig,
     RunConfig,
     TrainingModule,
@@ -38,8 +40,6 @@ from motiongpt3.training.loop import (
     fit,
     mean_over_clips,
 )
-from motiongpt3.training.stage1 import length_loss
-from motiongpt3.training.vae import AutoencoderTraining, VAELossWeights, reconstruction_losses
 
 
 @dataclass(frozen=True)

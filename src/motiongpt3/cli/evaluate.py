@@ -389,7 +389,7 @@ def vae(*, vae: FolderArg | None = None, data: PackedArg, split: Split = "val", 
     from motiongpt3.data.bank import ClipBank
     from motiongpt3.data.clips import PackedClips
     from motiongpt3.evaluation.provenance import made_with
-    from motiongpt3.training.vae import reconstruction_errors
+    from motiongpt3.training.autoencoder import reconstruction_errors
 
     pack = PackedClips.open(data)
     rows = _rows(pack, split)

@@ -126,18 +126,17 @@ class Report(quality.Quality):
     """What `report` says about one motion: its quality, and whether feet stand and a loop closes."""
 
     contact_slide: Annotated[float, "cm"]
-    """How far toes get from where they stood down, mean over the contacts."""
+    """How far toes get from where they stood down, mean over contacts."""
     contact_slide_max: Annotated[float, "cm"]
-    """The same, the farthest of all contacts."""
+    """The same for the worst contact."""
     travel: Annotated[float, "m"]
     """From the first to the last pelvis along the floor."""
     loop_pose: Annotated[float, "cm"]
-    """The joint that is farthest from its first place, in the last pose, seen from the person."""
+    """How far the joint that differs most is in the last pose from where it is in the first."""
     loop_speed: Annotated[float, "m/s"]
-    """The same for the change of velocity when the motion begins again, from its last step to its first, which contains
-    what the motion speeds up there."""
+    """The largest change of a joint's velocity when the motion begins again."""
     loop_kink: Annotated[float, "m/s"]
-    """How far that change lies from those on the frames before and after it, see `motion.loop.kinks`."""
+    """How far that change lies from those on the frames beside it."""
 
 
 UNITS = quality.units(Report)

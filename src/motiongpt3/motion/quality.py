@@ -39,16 +39,23 @@ class Quality:
     """
 
     skate_speed: Annotated[float, "cm/s"]
+    """How fast toes near the floor move along it."""
     slip_speed: Annotated[float, "cm/s"]
+    """The same for the slower toe on the floor."""
     skate_ratio: Annotated[float, "of frames"]
+    """Share of frames in which a toe on the floor is faster than 0.5 m/s."""
     penetration_mean: Annotated[float, "mm"]
-    """Mean over frames of `penetration`."""
+    """Depth of the deepest joint under the floor, mean over frames."""
     penetration_max: Annotated[float, "mm"]
-    """The deepest that any joint goes."""
+    """The deepest that a joint is under the floor."""
     floating: Annotated[float, "of frames"]
+    """Share of frames in the air without falling."""
     jitter: Annotated[float, "m/s³"]
+    """Mean jerk of the joints. Grows with the frame rate."""
     bone_variation: Annotated[float, "mm"]
+    """How much lengths of bones vary."""
     max_speed: Annotated[float, "m/s"]
+    """The fastest joint."""
 
     def as_dict(self) -> dict[str, float]:
         """The numbers by name, ready for JSON."""

@@ -25,8 +25,8 @@ from motiongpt3.models.backbone_files import MAX_JSON, read_json, read_tokenizer
 from motiongpt3.models.config import MotionGPT3Config
 from motiongpt3.models.diffusion_head import HeadConfig
 from motiongpt3.models.vae import MotionVAE, VAEConfig
+from motiongpt3.official.holders import TEXT_END
 from motiongpt3.official.model import STEPS, OfficialMotionGPT3
-from motiongpt3.official.sequence import TEXT_END
 from motiongpt3.serialization import parse_config
 from motiongpt3.untrusted import finite, read_npy
 

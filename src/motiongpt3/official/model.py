@@ -33,7 +33,7 @@ from motiongpt3.models.request import (
 )
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.poses import align, heading
-from motiongpt3.official.sequence import (
+from motiongpt3.official.holders import (
     OUTPUT_KIND,
     Holders,
     OfficialRows,

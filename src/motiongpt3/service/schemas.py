@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag
+from docstring_parser import parse_from_object
+from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag, create_model
 
 from motiongpt3.models.request import DrawOptions
-from motiongpt3.motion.postprocess import MAX_SMOOTH_SECONDS
+from motiongpt3.motion.postprocess import MAX_SMOOTH_SECONDS, UNITS, Report
+from motiongpt3.motion.quality import Quality
 from motiongpt3.service.motion_files import MAX_FPS, MAX_PROMPT, MAX_SECONDS, MAX_UPLOAD
 
 MAX_MOTIONS = 64
@@ -165,39 +167,24 @@ class Change(_Answer):
     """As finished."""
 
 
-class Changes(_Answer):
-    """Measures of a motion before and after it was finished, with the floor at height 0."""
+_MEASURES = {
+    field.arg_name: field.description or "" for kind in (Quality, Report) for field in parse_from_object(kind).params
+}
+"""What each measure is, as the classes of `motion` document it."""
 
-    skate_speed: Change
-    """cm/s: how fast toes near the floor move along it."""
-    slip_speed: Change
-    """cm/s: the same for the slower toe on the floor."""
-    skate_ratio: Change
-    """Share of frames in which a toe on the floor is faster than 0.5 m/s."""
-    penetration_mean: Change
-    """mm: depth of the deepest joint under the floor, mean over frames."""
-    penetration_max: Change
-    """mm: the deepest that a joint is under the floor."""
-    floating: Change
-    """Share of frames in the air without falling."""
-    jitter: Change
-    """m/s³: mean jerk of the joints. Grows with the frame rate."""
-    bone_variation: Change
-    """mm: how much lengths of bones vary."""
-    max_speed: Change
-    """m/s: the fastest joint."""
-    contact_slide: Change
-    """cm: how far toes get from where they stood down, mean over contacts."""
-    contact_slide_max: Change
-    """cm: the same for the worst contact."""
-    travel: Change
-    """m: from the first to the last pelvis along the floor."""
-    loop_pose: Change
-    """cm: how far the joint that differs most is in the last pose from where it is in the first."""
-    loop_speed: Change
-    """m/s: the largest change of a joint's velocity when the motion begins again."""
-    loop_kink: Change
-    """m/s: how far that change lies from those on the frames beside it."""
+
+def _described(name: str) -> str:
+    """A measure with its unit: "mm: how much …"; shares say themselves what they are of."""
+    unit, text = UNITS[name], _MEASURES[name]
+    return text if unit == "of frames" else f"{unit}: {text[0].lower()}{text[1:]}"
+
+
+Changes: Any = create_model(
+    "Changes",
+    __base__=_Answer,
+    __doc__="Measures of a motion before and after it was finished, with the floor at height 0.",
+    **{name: (Change, Field(description=_described(name))) for name in UNITS},  # type: ignore[call-overload]
+)
 
 
 class MotionOut(_Answer):

@@ -27,7 +27,7 @@ from motiongpt3.evaluation.tmr import TMR, SentenceEncoder, TMRConfig
 from motiongpt3.motion.features import mirror_features
 from motiongpt3.motion.motion import mirror_text
 from motiongpt3.serialization import atomic_path, load_weights, parse_config
-from motiongpt3.training.loop import FeatureTraining, FeatureTrainingConfig, check_settings, fit
+from motiongpt3.training.trainer import FeatureTraining, FeatureTrainingConfig, check_settings, fit
 
 NOT_NEGATIVE = -1e4
 """Logit of a pair that is no negative: its share of the softmax is 0 in any precision."""

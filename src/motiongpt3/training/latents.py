@@ -23,7 +23,7 @@ from motiongpt3.instructions.prompt import clean_prompt
 from motiongpt3.models.vae import MotionVAE, reparameterise
 from motiongpt3.motion.motion import mirror_text
 from motiongpt3.serialization import atomic_path
-from motiongpt3.training.loop import TrainingConfig, check_settings
+from motiongpt3.training.trainer import TrainingConfig, check_settings
 
 
 @dataclass(frozen=True)

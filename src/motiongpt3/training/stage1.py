@@ -25,7 +25,7 @@ from motiongpt3.models.motiongpt3 import MotionGPT3
 from motiongpt3.models.vae import VAEConfig
 from motiongpt3.serialization import load_weights, parse_config, read_config
 from motiongpt3.training.latents import LatentBatch, LatentTrainingConfig, latent_banks, sample_latents
-from motiongpt3.training.loop import TrainingModule, check_settings, device, fit, mean_over_clips
+from motiongpt3.training.trainer import TrainingModule, check_settings, device, fit, mean_over_clips
 
 
 @dataclass(frozen=True)

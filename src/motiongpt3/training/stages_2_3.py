@@ -21,8 +21,8 @@ from motiongpt3.models.network import EncodedMotions
 from motiongpt3.models.sequence import IGNORE, pack, split_at_motion
 from motiongpt3.serialization import load_weights
 from motiongpt3.training.latents import LatentBank, LatentBatch, LatentTrainingConfig, latent_banks, sample_latents
-from motiongpt3.training.loop import TrainingModule, check_settings, device, fit, mean_over_clips
 from motiongpt3.training.task_mix import TaskMix, TrainingSequence, check_tasks
+from motiongpt3.training.trainer import TrainingModule, check_settings, device, fit, mean_over_clips
 
 MAX_WORDS = {"cpu": (0, 12, 26, 52, 104, 208), "cuda": (0, 40, 208)}
 """Bounds of words between which sequences run together: padding costs a CPU most, passes cost a GPU most."""

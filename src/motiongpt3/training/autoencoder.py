@@ -31,7 +31,7 @@ from motiongpt3.models.vae import (
 from motiongpt3.motion.features import feature_slices, features_to_joints
 from motiongpt3.motion.skeleton import HUMANML3D
 from motiongpt3.serialization import load_weights, parse_config, write_folder
-from motiongpt3.training.loop import FeatureTraining, FeatureTrainingConfig, device, fit
+from motiongpt3.training.trainer import FeatureTraining, FeatureTrainingConfig, device, fit
 
 FPS = 20.0
 """Rate of HumanML3D's features: makes differences of frames velocities."""

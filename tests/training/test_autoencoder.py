@@ -16,8 +16,7 @@ from motiongpt3.data.clips import PackedClips
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.models.vae import VAEConfig, discriminator_loss
 from motiongpt3.motion.features import features_to_joints
-from motiongpt3.training.loop import fit
-from motiongpt3.training.vae import (
+from motiongpt3.training.autoencoder import (
     VAELossWeights,
     VAETraining,
     VAETrainingConfig,
@@ -25,6 +24,7 @@ from motiongpt3.training.vae import (
     reconstruction_errors,
     reconstruction_losses,
 )
+from motiongpt3.training.trainer import fit
 
 Make = Callable[..., VAETraining]
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.training.loop import EMA, AtomicCheckpoints, RunConfig, TrainingModule, device, fit
+from motiongpt3.training.trainer import EMA, AtomicCheckpoints, RunConfig, TrainingModule, device, fit
 
 
 class Line(TrainingModule):
