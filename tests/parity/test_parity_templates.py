@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from motiongpt3.official import sequence as prompts
+from motiongpt3.official import holders as prompts
 from motiongpt3.official.convert import read_tokenizer_folder
 from motiongpt3.official.holders import token_ids
 
