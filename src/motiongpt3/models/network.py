@@ -197,8 +197,8 @@ class Network(nn.Module):
         Args:
             packed: where every token stands.
             motions: the input motions; None: there are none.
-            queries: (R, n, motion width) tokens of the output motions, such as those of `query_tokens`; None: there
-                are none.
+            queries: (R, n, motion width) tokens of the output motions, or (R,) their durations, of which `query_tokens`
+                are made; None: there are none.
             cache: what stands before; it is extended.
 
         Returns:
@@ -207,7 +207,7 @@ class Network(nn.Module):
         """
         tokens = [self.motion_inputs(motions).flatten(0, 1)] if motions is not None and len(motions.frames) else []
         if queries is not None:
-            tokens.append(queries.flatten(0, 1))
+            tokens.append((self.query_tokens(queries) if queries.ndim == 1 else queries).flatten(0, 1))
         text = motion = None
         if packed.ids.shape[1]:
             text = Tokens(self.backbone.embed(packed.ids), packed.positions, packed.mask)
@@ -434,6 +434,6 @@ class Network(nn.Module):
         motions = encode_motions(self.vae, given, config.fps)
         length = torch.tensor([frames], device=motions.frames.device)
         packed = pack([[*self.question(asked), OutputMotion(0)]], self.motion_tokens).to(length.device)
-        _, hidden = self(packed, motions, self.query_tokens(length))
+        _, hidden = self(packed, motions, length)
         latents = self.draw_latents(hidden[:, 1:], [seed], draw)
         return Motion(self.joints(latents, length)[0].cpu().numpy(), config.fps, prompt, f"seed {seed}")

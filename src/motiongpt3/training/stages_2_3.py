@@ -144,7 +144,7 @@ class AlignTraining(TrainingModule):
         packed = pack(rows, model.motion_tokens, starts).to(self.device)
         read = EncodedMotions(motions.latents[shown], motions.frames[shown])
         with self.attention():
-            words, hidden = model(packed, read, model.query_tokens(motions.frames[drawn]) if drawn else None, cache)
+            words, hidden = model(packed, read, motions.frames[drawn] if drawn else None, cache)
         learned = packed.targets != IGNORE
         said = words[learned] if words is not None else model.backbone.embedding[:0]
         return model.backbone.logits(said), packed.targets[learned], hidden
