@@ -72,7 +72,8 @@ def best_cut(first: Array, second: Array, first_slack: int = 0, second_slack: in
     """Where to cut two motions so that they join best: `join(first[:end], second[start:])`.
 
     Args:
-        first, second: (T, 22, 3) joints.
+        first: (T, 22, 3) joints.
+        second: (T, 22, 3) joints.
         first_slack: frames that may be dropped at the end of `first`.
         second_slack: frames that may be dropped at the start of `second`.
 
