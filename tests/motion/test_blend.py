@@ -21,26 +21,6 @@ def bone_error(joints: np.ndarray) -> float:
     return float(np.abs(np.linalg.norm(bone_vectors(joints), axis=-1) - LENGTHS).max())
 
 
-@given(yaw=st.floats(-3.1, 3.1), x=st.floats(-5, 5), z=st.floats(-5, 5))
-@settings(max_examples=30, deadline=None)
-def test_align_moves_rigidly_to_where_it_is_told(yaw: float, x: float, z: float) -> None:
-    walk = person(speed=1.2)
-    moved = align(walk, (x, z), yaw)
-    assert np.allclose(moved[0, 0, [0, 2]], (x, z), atol=1e-5)
-    assert abs(np.angle(np.exp(1j * (heading(moved[:1])[0] - yaw)))) < 1e-4
-    assert np.allclose(moved[..., 1], walk[..., 1], atol=1e-5)
-    assert np.allclose(
-        np.linalg.norm(moved - moved[:1, :1], axis=-1), np.linalg.norm(walk - walk[:1, :1], axis=-1), atol=1e-4
-    )
-
-
-def test_heading_is_zero_facing_z_and_positive_to_the_left() -> None:
-    assert np.allclose(heading(person()), 0, atol=1e-5)
-    assert np.allclose(heading(align(person(), (0, 0), 0.5)), 0.5, atol=1e-5)
-    left = align(person(speed=1.0), (0, 0), np.pi / 2)
-    assert left[-1, 0, 0] > 1, "the person's left is +x"
-
-
 @given(
     first=st.floats(0, 2.5),
     second=st.floats(0, 2.5),

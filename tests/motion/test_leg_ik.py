@@ -107,10 +107,6 @@ def test_a_leg_that_is_too_short_takes_the_body_along() -> None:
         np.testing.assert_allclose(out[:, leg[2]], joints[:, leg[2]] - [0, 0.05, 0], atol=2e-3)
 
 
-def test_the_legs_of_the_usual_skeleton() -> None:
-    assert HUMANML3D.legs == ((1, 4, 7, 10), (2, 5, 8, 11))
-
-
 LEG = LEGS[0]
 
 
