@@ -4,8 +4,9 @@
     python benchmarks/hops.py train stage1 …        # the second training step of this training, words as for motiongpt3
     python benchmarks/hops.py --list                # which they are
 
-A hop is a pair of different functions of the package of which one calls the other, whatever libraries lie between;
-comprehensions count as the function they stand in, and what runs while modules are imported does not count. The forward
+A hop leads from a function of one file of the package to a function of another, by a call or by the return from it,
+whatever libraries lie between, and counts once: where a reader who follows what runs has to turn to another file.
+Comprehensions count as the function they stand in, and what runs while modules are imported does not count. The forward
 pass is what `generate` of a loaded model runs from the first to the last function that takes or gives a tensor.
 """
 
@@ -16,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
@@ -89,9 +91,10 @@ def watching(calls: list[Call]) -> Iterator[None]:
 
 def report(title: str, calls: list[Call], listing: bool) -> None:
     """Print the numbers, and what they count."""
-    begun = [call for call in calls if call.begins]
-    files = sorted({call.callee.file for call in begun})
-    hops = sorted({(call.caller, call.callee) for call in begun if call.caller not in (None, call.callee)})
+    files = sorted({call.callee.file for call in calls if call.begins})
+    path = [call.callee if call.begins else call.caller for call in calls]
+    steps = pairwise(function for function in path if function is not None)
+    hops = sorted({(one, other) for one, other in steps if one.file != other.file})
     print(f"{title}: {len(files)} files, {len(hops)} hops")
     if listing:
         print("  " + " ".join(files))
