@@ -5,17 +5,26 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 from tiny_runs import SHORT_RUN, TINY_HEAD, TINY_VAE
 
 from motiongpt3 import Motion
 from motiongpt3.cli.main import main
+from motiongpt3.cli.train import FUNCTIONS
 
 Capture = pytest.CaptureFixture[str]
 Refused = Callable[..., str]
+
+
+@pytest.mark.parametrize("stage", FUNCTIONS)
+def test_every_training_has_a_function_and_a_configuration(stage: str) -> None:
+    module, _, name = FUNCTIONS[stage].partition(":")
+    function = getattr(import_module(f"motiongpt3.{module}"), name)
+    assert get_type_hints(function)["config"].__name__.endswith("Config")
 
 
 def test_train_then_generate(

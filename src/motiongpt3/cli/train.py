@@ -16,7 +16,7 @@ from motiongpt3.cli.options import Parser
 from motiongpt3.errors import MotionGPT3Error
 
 FUNCTIONS = {
-    "vae": "training.vae:train_vae",
+    "vae": "training.autoencoder:train_vae",
     "stage1": "training.stage1:train_stage1",
     "stage2": "training.stages_2_3:train_align",
     "stage3": "training.stages_2_3:train_align",
