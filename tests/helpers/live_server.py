@@ -5,8 +5,9 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import uvicorn
 
@@ -30,3 +31,11 @@ def serving(engine: Engine, config: ServiceConfig | None = None) -> Iterator[tup
             server.should_exit = True
             thread.join(300)
         assert not thread.is_alive()
+
+
+def until(condition: Callable[[], Any]) -> None:
+    """Wait for it; after five minutes it fails."""
+    deadline = time.monotonic() + 300
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
