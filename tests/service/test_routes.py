@@ -27,8 +27,6 @@ from motiongpt3.service.server import ServiceConfig, create_app
 FILES = {"application/x-npz": "npz", "application/x-bvh": "bvh", "model/gltf-binary": "glb"}
 
 
-
-
 def test_generate(client: TestClient, fake: FakeModel) -> None:
     asked = {"prompt": ["a person walks", "jumps"], "seconds": 0.5, "samples": 2, "seed": 7, "guidance": 1.5}
     answer = client.post("/v1/generate", json=asked).json()["motions"]
@@ -233,16 +231,12 @@ def test_the_page_asks_no_other_host(client: TestClient) -> None:
     assert '"validatorUrl": null' in page
 
 
-
-
 def test_wrong_paths_and_methods(client: TestClient) -> None:
     refusal(client.get("/v1/nothing"), 404)
     refusal(client.get("/../../etc/passwd"), 404)
     refusal(client.get("/docs/static/../../../etc/passwd"), 404)
     assert refusal(answer := client.get("/v1/generate"), 405)
     assert answer.headers["allow"] == "POST"
-
-
 
 
 def test_a_defect_tells_nothing(client: TestClient) -> None:
@@ -270,8 +264,6 @@ def test_a_closed_engine(client: TestClient, engine: Engine) -> None:
     refusal(client.get("/v1/ready"), 503)
 
 
-
-
 @pytest.mark.parametrize("allowed", [True, False])
 def test_other_origins(allowed: bool, engine: Engine) -> None:
     origin = "https://example.org"
@@ -286,8 +278,6 @@ def test_other_origins(allowed: bool, engine: Engine) -> None:
             assert answer.headers.get("access-control-allow-origin") == (origin if allowed else None)
         other = client.get("/v1/health", headers={"Origin": "https://evil.example"})
         assert "access-control-allow-origin" not in other.headers
-
-
 
 
 def test_batches_come_from_several_requests(fake: FakeModel) -> None:
