@@ -17,7 +17,7 @@ from motiongpt3.evaluation.metrics.retrieval import make_groups, r_precision
 from motiongpt3.evaluation.protocols import PROTOCOLS
 from motiongpt3.evaluation.runner import evaluate, prepare_evaluation
 from motiongpt3.evaluation.session import EvaluationRequest, PreparedEvaluation
-from motiongpt3.evaluation.tasks import EVALUATION_TASKS, EvaluationTask
+from motiongpt3.evaluation.tasks import EVALUATION_TASKS
 from motiongpt3.evaluation.tmr import load_evaluator
 from motiongpt3.models.motiongpt3 import MotionGPT3
 from motiongpt3.motion.motion import Motion
@@ -99,11 +99,11 @@ def test_finished_repeats_are_not_made_again(
     def interrupted(session: Any, number: int) -> Any:
         if number == 1:
             raise KeyboardInterrupt
-        return text_to_motion.repeat(session, number)
+        return text_to_motion(session, number)
 
     file = tmp_path / "report.json"
     with monkeypatch.context() as patch:
-        patch.setitem(EVALUATION_TASKS, "t2m", EvaluationTask(text_to_motion.size, interrupted))
+        patch.setitem(EVALUATION_TASKS, "t2m", interrupted)
         with pytest.raises(KeyboardInterrupt):
             evaluate(prepared, file, tools)
     kept = tmp_path / "report.repeats"

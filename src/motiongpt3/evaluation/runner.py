@@ -25,7 +25,7 @@ from motiongpt3.evaluation.open_evaluator import NO_WORDS, check_evaluator
 from motiongpt3.evaluation.protocols import check_model, find_protocol, population, warn_of_size
 from motiongpt3.evaluation.provenance import clips_provenance, files_hash, model_provenance, versions
 from motiongpt3.evaluation.session import EvaluationRequest, PreparedEvaluation, Session, Workers, evaluator_facts
-from motiongpt3.evaluation.tasks import EVALUATION_TASKS
+from motiongpt3.evaluation.tasks import EVALUATION_TASKS, repeat_size
 from motiongpt3.models.config import MotionGPT3Config
 from motiongpt3.serialization import atomic_path
 
@@ -93,7 +93,6 @@ def evaluate(
         MotionGPT3Error: what the model or the evaluator refuses, or repeats of another evaluation in the way.
     """
     request, protocol, items = prepared.request, prepared.protocol, prepared.items
-    task = EVALUATION_TASKS[request.task]
     words = request.words
     with Workers(request, tools) as workers:
         evaluator = next(workers.map(evaluator_facts, [None]))
@@ -120,7 +119,7 @@ def evaluate(
         cache = None if report is None else ResultCache(report, identity)
         session = Session(prepared, workers, tick)
         kept = [cache.get(number) if cache else None for number in range(prepared.repeats)]
-        size = task.size(session)
+        size = repeat_size(session)
         begin(size * (prepared.repeats - kept.count(None)), size * prepared.repeats)
         each = []
         with warnings.catch_warnings():
@@ -128,7 +127,8 @@ def evaluate(
             warnings.filterwarnings("ignore", message=r"\w+: .*(undefined|left out)")
             for number, outcome in enumerate(kept):
                 if outcome is None:
-                    outcome = json.loads(json.dumps(task.repeat(session, number).as_dict()))  # as if it had been read
+                    measured = EVALUATION_TASKS[request.task](session, number).as_dict()
+                    outcome = json.loads(json.dumps(measured))  # as if it had been read
                     if cache:
                         cache.put(number, outcome)
                 each.append(outcome)

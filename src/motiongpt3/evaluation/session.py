@@ -11,7 +11,7 @@ import math
 import multiprocessing
 import signal
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
@@ -46,8 +46,6 @@ Result = TypeVar("Result")
 
 QUALITY = ("skate_ratio", "skate_speed", "penetration_mean", "floating", "jitter")
 """Physical measures of `motion.quality.Quality` that protocols report."""
-RETRIEVAL = ("r_precision_1", "r_precision_2", "r_precision_3", "mm_dist")
-"""What `retrieval` reports."""
 CLIPS_PER_BATCH = 32
 """Motions that are drawn, and embedded, together: as many as a group of R-precision has."""
 MAX_HIDDEN_BYTES = 1 << 28
@@ -79,15 +77,10 @@ class EvaluationRequest:
     """Of everything that is drawn."""
     guidance: float | None = None
     steps: int | None = None
-    """As in `MotionGPT3.generate`."""
+    """As in `MotionGPT3.generate`, of everything that is drawn; each motion has a seed of its own."""
     processes: int = 1
     bertscore: str | None = None
     """Model of BERTScore, see `metrics.language.WordEncoder`; None: it is not computed."""
-
-    @property
-    def draw(self) -> DrawOptions:
-        """Guidance and steps; each motion has a seed of its own."""
-        return DrawOptions(guidance=self.guidance, steps=self.steps)
 
 
 @dataclass(frozen=True)
@@ -235,10 +228,9 @@ def draw(tools: Any, job: tuple[list[MotionRequest], Float32 | None, DrawOptions
     return measured(tools, model.draw_joints(hidden, frames, seeds, options)), hidden.cpu().numpy()
 
 
-def embed_texts(tools: Any, texts: Sequence[str]) -> Float32:
-    """(N, D) vectors of captions."""
-    vectors: Float32 = tools.evaluator.embed_texts(list(texts)).float().cpu().numpy()
-    return vectors
+def embed_texts(tools: Any, texts: list[str]) -> Any:
+    """(N, D) float32 vectors of captions."""
+    return tools.evaluator.embed_texts(texts).float().cpu().numpy()
 
 
 def evaluator_facts(tools: Any, _: None = None) -> dict[str, Any]:
@@ -342,13 +334,14 @@ class Session:
         What the model's queries read is remembered while there is room, for a batch as a whole, so that it is the same
         to the last bit whichever repeats ran before.
         """
+        options = DrawOptions(guidance=self.request.guidance, steps=self.request.steps)
         requests = [
             MotionRequest(take.caption, clean_prompt(take.caption), take.frames, first + n)
             for n, take in enumerate(takes)
         ]
         parts = batches(requests, CLIPS_PER_BATCH)
         keys = [tuple((request.prompt, request.frames) for request in part) for part in parts]
-        jobs = [(part, self._hidden.get(key), self.request.draw) for part, key in zip(parts, keys, strict=True)]
+        jobs = [(part, self._hidden.get(key), options) for part, key in zip(parts, keys, strict=True)]
         made = []
         for key, (one, hidden) in zip(keys, self.workers.map(draw, jobs), strict=True):
             if sum(array.nbytes for array in self._hidden.values()) + hidden.nbytes <= MAX_HIDDEN_BYTES:
@@ -377,7 +370,7 @@ def fids(session: Session, repeat: int, made: Float32, real: Float32, floor: boo
     """
 
     def fid(mine: NDArray[np.intp], theirs: NDArray[np.intp]) -> float:
-        metric = FID(names=session.names)
+        metric = FID()
         metric.update(torch.from_numpy(made[mine]), mine.tolist())
         metric.update(torch.from_numpy(real[theirs]), theirs.tolist(), real=True)
         return float(metric.compute()["fid"])
@@ -388,23 +381,21 @@ def fids(session: Session, repeat: int, made: Float32, real: Float32, floor: boo
     return {"fid": math.nan if floor else fid(everything, everything), "fid_halves": fid(*halves)}
 
 
-def numbers(scores: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, float]:
-    """Some of a metric's results as numbers."""
-    return {name: float(scores[name]) for name in names}
+def numbers(scores: Mapping[str, Tensor]) -> dict[str, float]:
+    """A metric's scores as numbers, without the counts beside them."""
+    return {name: float(score) for name, score in scores.items() if score.is_floating_point()}
 
 
 def retrieval(
     session: Session, repeat: int, text: Tensor, vectors: Float32
 ) -> tuple[dict[str, float], tuple[Tensor, Tensor]]:
-    """R-precision and MM-Dist of captions and motions, and the rank of each ranked sample.
+    """R-precision and MM-Dist of captions and motions, NaN without vectors, and the rank of each ranked sample.
 
     The groups are those of the repeat, whoever made the captions or the motions.
     """
-    metric = RPrecision(session.protocol.group, seed=session.request.seed + repeat, names=session.names)
-    if text.isfinite().all():  # else there are no vectors of captions, and a warning has said so
-        metric.update(text, torch.from_numpy(vectors), range(len(text)), labels_of(session.protocol, session.items))
-        return numbers(metric.compute(), RETRIEVAL), metric.ranked
-    return dict.fromkeys(RETRIEVAL, math.nan), metric.ranked
+    metric = RPrecision(session.protocol.group, seed=session.request.seed + repeat)
+    metric.update(text, torch.from_numpy(vectors), range(len(text)), labels_of(session.protocol, session.items))
+    return numbers(metric.compute()), metric.ranked
 
 
 def per_class(session: Session, ranked: tuple[Tensor, Tensor], floor: tuple[Tensor, Tensor]) -> dict[str, list[int]]:

@@ -1,7 +1,7 @@
 """What the repeats of an evaluation measure: text to motion, motion to text, prediction and in-between.
 
-Each task is a function from a `Session` and a repeat's number to an `Outcome`, with another that says how much a repeat
-makes; `EVALUATION_TASKS` at the end names them.
+Each task is a function from a `Session` and a repeat's number to an `Outcome`; `EVALUATION_TASKS` at the end names
+them, and `repeat_size` says how much a repeat makes.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,7 +26,7 @@ from motiongpt3.evaluation.metrics import (
     lower_tokens,
     span,
 )
-from motiongpt3.evaluation.metrics.language import SCORES, bert_score
+from motiongpt3.evaluation.metrics.language import bert_score
 from motiongpt3.evaluation.protocols import EvaluationProtocol, Item, Take, TaskName
 from motiongpt3.evaluation.session import (
     QUALITY,
@@ -42,15 +41,9 @@ from motiongpt3.evaluation.session import (
     quality_means,
     retrieval,
 )
-from motiongpt3.models.request import DrawOptions
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.quality import seam_jerk
 from motiongpt3.motion.skeleton import HUMANML3D, Float32
-
-
-def t2m_size(session: Session) -> int:
-    """Motions that a repeat makes: one for each clip, and several for some."""
-    return len(session.items) + _varied_texts(session) * session.protocol.varied_motions
 
 
 def t2m_repeat(session: Session, number: int) -> Outcome:
@@ -62,25 +55,25 @@ def t2m_repeat(session: Session, number: int) -> Outcome:
     real = session.real(takes)
     made = session.drawn(takes, session.first_seed(number))
     text = session.texts([take.caption for take in takes])
-    generated, ranked = retrieval(session, number, text, made.vectors)
-    floor, own = retrieval(session, number, text, real.vectors)
-    generated |= fids(session, number, made.vectors, real.vectors) | _diversity(session, number, made.vectors)
-    floor |= fids(session, number, real.vectors, real.vectors, floor=True) | _diversity(session, number, real.vectors)
-    generated["multimodality"], spoilt = _multimodality(session, takes, number)
-    generated |= quality_means(made.quality)
-    floor |= quality_means(real.quality)
-    whole = [bool(np.isfinite(row).all()) for row in made.vectors]
+    varied, spoilt = _multimodality(session, takes, number)
+    scores, ranks = [], []
     columns: dict[str, list[float]] = {}
     for prefix, side in (("", made), ("real ", real)):
-        columns[f"{prefix}distance"] = (text.double() - torch.from_numpy(side.vectors).double()).norm(dim=1).tolist()
+        vectors = torch.from_numpy(side.vectors)
+        found, ranked = retrieval(session, number, text, side.vectors)
+        diversity = Diversity(session.protocol.diversity_pairs, session.request.seed + number)
+        diversity.update(vectors, range(len(vectors)))
+        found |= fids(session, number, side.vectors, real.vectors, floor=side is real) | numbers(diversity.compute())
+        scores.append(found | ({"multimodality": varied} if side is made else {}) | quality_means(side.quality))
+        ranks.append(ranked)
+        columns[f"{prefix}distance"] = (text.double() - vectors.double()).norm(dim=1).tolist()
     for column, name in enumerate(QUALITY):
-        columns[name] = made.quality[:, column].tolist()
-        columns[f"real {name}"] = real.quality[:, column].tolist()
+        columns[name], columns[f"real {name}"] = made.quality[:, column].tolist(), real.quality[:, column].tolist()
+    whole = np.isfinite(made.vectors).all(axis=1)
     return Outcome(
-        generated,
-        floor,
+        *scores,
         [name for name, good in zip(session.names, whole, strict=True) if not good or name in spoilt],
-        per_class(session, ranked, own),
+        per_class(session, *ranks),
         nearest_classes(session, made.vectors, real.vectors),
         columns,
     )
@@ -88,12 +81,6 @@ def t2m_repeat(session: Session, number: int) -> Outcome:
 
 def _varied_texts(session: Session) -> int:
     return min(session.protocol.varied_texts, len(session.items))
-
-
-def _diversity(session: Session, number: int, vectors: Float32) -> dict[str, float]:
-    metric = Diversity(session.protocol.diversity_pairs, session.request.seed + number, session.names)
-    metric.update(torch.from_numpy(vectors), range(len(vectors)))
-    return numbers(metric.compute(), ["diversity"])
 
 
 def _multimodality(session: Session, takes: Sequence[Take], number: int) -> tuple[float, tuple[str, ...]]:
@@ -105,11 +92,6 @@ def _multimodality(session: Session, takes: Sequence[Take], number: int) -> tupl
     metric = MultiModality(session.protocol.varied_pairs, seed + number, [take.item.name for take in chosen])
     metric.update(torch.from_numpy(made).unflatten(0, (texts, motions)), range(texts))
     return float(metric.compute()["multimodality"]), metric.excluded
-
-
-def m2t_size(session: Session) -> int:
-    """Captions that a repeat writes, unless an earlier one has written them."""
-    return len(session.items)
 
 
 def m2t_repeat(session: Session, number: int) -> Outcome:
@@ -168,9 +150,9 @@ def _wording(session: Session, texts: Sequence[str], references: Sequence[Sequen
     captions, targets = [texts[n] for n in kept], [references[n] for n in kept]
     scores: dict[str, float] = {}
     for prefix, tokens in (("", lower_tokens), ("lemma_", lemma_tokens)):
-        metric = CaptionScores(tokens, names=session.names)
+        metric = CaptionScores(tokens)
         metric.update(captions, targets, kept)
-        scores |= {f"{prefix}{name}": value for name, value in numbers(metric.compute(), SCORES).items()}
+        scores |= {f"{prefix}{name}": value for name, value in numbers(metric.compute()).items()}
     if session.word_encoder is not None:
         scores["bert_score"], scores["bert_baseline"] = bert_score(session.word_encoder, captions, targets)
     session.scores[tuple(texts)] = scores
@@ -207,23 +189,16 @@ def _confusion(takes: Sequence[Take], texts: Sequence[str]) -> list[tuple[str, s
     return [(one, other, count) for (one, other), count in sorted(counts.items())]
 
 
-ERRORS = ("ade", "fde", "ade_best", "fde_best", "apd", "apd_norm")
-"""Those of `PredictionErrors` that are reported, where they are defined."""
-
-
-@dataclass(frozen=True)
-class CompletionJob:
-    """A clip (T, 22, 3) of which the frames before `start` and from `stop` on are given, and a seed per prediction."""
+class CompletionJob(NamedTuple):
+    """A clip (T, 22, 3) of which the frames before `start` and from `stop` on are given, and how each is predicted."""
 
     joints: Float32
     start: int
     stop: int
-    seeds: tuple[int, ...]
-    draw: DrawOptions
+    draws: list[dict[str, Any]]
 
 
-@dataclass(frozen=True)
-class CompletedClip:
+class CompletedClip(NamedTuple):
     """What came of it.
 
     Attributes:
@@ -241,11 +216,6 @@ class CompletedClip:
     real_seam: float
 
 
-def completion_size(session: Session) -> int:
-    """Motions that a repeat makes."""
-    return len(session.items) * session.protocol.predictions
-
-
 def completion_repeat(session: Session, number: int) -> Outcome:
     """Prediction and in-between: how far is the made part from what was recorded?
 
@@ -256,9 +226,10 @@ def completion_repeat(session: Session, number: int) -> Outcome:
     for place, item in enumerate(session.items):
         joints = session.pack.clip_joints(item.row)[: item.frames].copy()
         first = session.first_seed(number) + 1000 * place
-        seeds = tuple(first + 100 * k for k in range(protocol.predictions))  # windows of one clip take seeds in turn
-        made_frames = made_span(protocol, item, request.task)
-        jobs.append(CompletionJob(joints, *made_frames, seeds, request.draw))
+        options = {"guidance": request.guidance, "steps": request.steps}
+        seeds = range(first, first + 100 * protocol.predictions, 100)  # windows of one clip take seeds in turn
+        draws = [{"seed": seed, **options} for seed in seeds]
+        jobs.append(CompletionJob(joints, *made_span(protocol, item, request.task), draws))
     errors = PredictionErrors(protocol.predictions, session.names)
     done: list[CompletedClip] = []
     distances = []
@@ -270,7 +241,6 @@ def completion_repeat(session: Session, number: int) -> Outcome:
         whole[:, job.start : job.stop] = torch.from_numpy(one.made)
         errors.update(whole[None], target[None], span(job.start, job.stop, len(target)), [place])
         distances.append(np.linalg.norm(one.made - job.joints[None, job.start : job.stop], axis=-1))  # (S, n, 22)
-    found = errors.compute()
     made = Measured.joined([one.measures for one in done])
     real = Measured.joined([one.real for one in done])
     first_made = slice(None, None, protocol.predictions)
@@ -285,7 +255,7 @@ def completion_repeat(session: Session, number: int) -> Outcome:
     per_joint = per_joint[np.isfinite(per_joint).all(axis=1)]
     return Outcome(
         {
-            **numbers(found, [name for name in ERRORS if name in found]),
+            **numbers(errors.compute()),
             **fids(session, number, made.vectors[first_made], real.vectors),
             "seam_jerk": _finite_mean(columns["seam_jerk"]),
             **quality_means(made.quality),
@@ -315,11 +285,11 @@ def complete(tools: Any, job: CompletionJob) -> CompletedClip:
     make = tools.model.predict if len(ends) == 1 else tools.model.inbetween
     seams = [job.start, job.stop][: len(ends)]
     seconds = (job.stop - job.start) / FPS
-    made = np.full((len(job.seeds), job.stop - job.start, *job.joints.shape[1:]), np.nan, np.float32)
-    jerks = np.full(len(job.seeds), np.nan)
-    for number, seed in enumerate(job.seeds):
+    made = np.full((len(job.draws), job.stop - job.start, *job.joints.shape[1:]), np.nan, np.float32)
+    jerks = np.full(len(job.draws), np.nan)
+    for number, draw in enumerate(job.draws):
         try:
-            motion = make(*ends, seconds, seed=seed, guidance=job.draw.guidance, steps=job.draw.steps)
+            motion = make(*ends, seconds, **draw)
         except NotFiniteError:
             continue
         made[number] = motion.joints[job.start : job.stop]
@@ -338,17 +308,18 @@ def _finite_mean(values: Sequence[float]) -> float:
     return float(np.mean(usable)) if usable else math.nan
 
 
-@dataclass(frozen=True)
-class EvaluationTask:
-    """One task: how many motions or captions a repeat makes, and what it measures."""
-
-    size: Callable[[Session], int]
-    repeat: Callable[[Session, int], Outcome]
-
-
-EVALUATION_TASKS: dict[TaskName, EvaluationTask] = {
-    "t2m": EvaluationTask(t2m_size, t2m_repeat),
-    "m2t": EvaluationTask(m2t_size, m2t_repeat),
-    "predict": EvaluationTask(completion_size, completion_repeat),
-    "inbetween": EvaluationTask(completion_size, completion_repeat),
+EVALUATION_TASKS: dict[TaskName, Callable[[Session, int], Outcome]] = {
+    "t2m": t2m_repeat,
+    "m2t": m2t_repeat,
+    "predict": completion_repeat,
+    "inbetween": completion_repeat,
 }
+"""What each task measures in a repeat."""
+
+
+def repeat_size(session: Session) -> int:
+    """Motions that a repeat makes, or captions it writes unless an earlier one has written them."""
+    protocol, clips = session.protocol, len(session.items)
+    if session.request.task == "t2m":  # one for each clip, and several for some
+        return clips + _varied_texts(session) * protocol.varied_motions
+    return clips * (1 if session.request.task == "m2t" else protocol.predictions)

@@ -16,7 +16,6 @@ from torch import Tensor
 from motiongpt3.evaluation.metrics import (
     FID,
     CaptionScores,
-    ContrastiveRetrieval,
     Diversity,
     MultiModality,
     PredictionErrors,
@@ -70,10 +69,6 @@ def cases() -> dict[str, tuple[SampleMetric, Callable[[SampleMetric, Tensor], No
         "r_precision_labels": (
             RPrecision(group=4),
             lambda m, at: m.update(data["text"][at], data["motion"][at], at, label=at % 7),
-        ),
-        "contrastive": (
-            ContrastiveRetrieval(0.9),
-            lambda m, at: m.update(data["text"][at], data["motion"][at], at, sentence=data["text"][at]),
         ),
         "fid": (FID(), fid),
         "diversity": (Diversity(pairs=10), lambda m, at: m.update(data["motion"][at], at)),

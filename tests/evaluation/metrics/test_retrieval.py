@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.evaluation.metrics import ContrastiveRetrieval, RPrecision
+from motiongpt3.evaluation.metrics import RPrecision
 from motiongpt3.evaluation.metrics.retrieval import contrastive_scores, label_groups, make_groups, r_precision
 
 
@@ -85,7 +85,7 @@ def test_labels_for_some_only() -> None:
 def test_shapes_that_do_not_fit() -> None:
     with pytest.raises(MotionGPT3Error, match="embeddings"):
         RPrecision().update(torch.randn(4, 3), torch.randn(4, 2), torch.arange(4))
-    with pytest.raises(MotionGPT3Error, match="sentence"):
-        ContrastiveRetrieval(0.9).update(torch.randn(4, 3), torch.randn(4, 3), torch.arange(4))
+    with pytest.raises(MotionGPT3Error, match="a threshold and the sentence similarity go together"):
+        contrastive_scores(torch.randn(4, 4), threshold=0.9)
     with pytest.raises(MotionGPT3Error, match="square"):
         contrastive_scores(torch.randn(4, 3))

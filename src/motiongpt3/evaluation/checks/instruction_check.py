@@ -4,27 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, get_args
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.instructions.prompt import Modality
 from motiongpt3.instructions.templates import HeldBack, heldback
 from motiongpt3.motion.motion import Motion
 
+if TYPE_CHECKING:
+    from motiongpt3.models.chat import Reply
 
-class Answer(Protocol):
-    """What a model replies."""
-
-    @property
-    def text(self) -> str:
-        """Words; empty if there are none."""
-
-    @property
-    def motion(self) -> Motion | None:
-        """A motion, or None."""
-
-
-Ask = Callable[[list[dict[str, Any]]], Answer]
+Ask = Callable[[list[dict[str, Any]]], "Reply"]
 """A conversation in, an answer out: `MotionGPT3.chat`."""
 
 
@@ -49,8 +39,7 @@ class InstructionReport:
     def table(self) -> str:
         """One line per kind with the questions that were answered in another way, then the total."""
         lines = [f"{'wanted':<8}{'asked':>6}{'right':>8}  answered otherwise"]
-        kinds: tuple[Modality, ...] = ("text", "motion", "both")
-        for kind in kinds:
+        for kind in get_args(Modality):
             right = self.right(kind)
             if right:
                 wrong = [
@@ -97,7 +86,7 @@ def evaluate_instructions(
     return InstructionReport(tuple(questions), tuple(answered), tuple(texts))
 
 
-def modality(answer: Answer) -> Modality | None:
+def modality(answer: Reply) -> Modality | None:
     """What an answer holds; None for an empty one."""
     if answer.motion is not None:
         return "both" if answer.text.strip() else "motion"

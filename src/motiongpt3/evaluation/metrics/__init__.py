@@ -7,13 +7,12 @@ the number of `samples` and of those `excluded`. They need the extra `motiongpt3
 from motiongpt3.evaluation.metrics.distribution import FID, Diversity, MultiModality
 from motiongpt3.evaluation.metrics.language import CaptionScores, lemma_tokens, lower_tokens, raw_tokens
 from motiongpt3.evaluation.metrics.reconstruction import PredictionErrors, ReconstructionErrors, span
-from motiongpt3.evaluation.metrics.retrieval import ContrastiveRetrieval, RPrecision
+from motiongpt3.evaluation.metrics.retrieval import RPrecision
 from motiongpt3.evaluation.metrics.samples import SampleMetric
 
 __all__ = [
     "FID",
     "CaptionScores",
-    "ContrastiveRetrieval",
     "Diversity",
     "MultiModality",
     "PredictionErrors",

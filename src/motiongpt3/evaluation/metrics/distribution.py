@@ -18,17 +18,16 @@ class FID(SampleMetric):
     `compute` returns `fid` (squared units of the embedding), `samples` (generated), `samples_real` and `excluded`.
     A covariance in D dimensions needs D + 1 samples: with fewer, of either kind, FID is NaN and a warning says so.
 
+    (From so few it would be too large by an amount that depends on their number.)
+
     Args:
-        singular: compute it from too few samples all the same, with the warning; such a number is too large by an
-            amount that depends on the number of samples, and compares only with numbers from equally many.
         names: see `SampleMetric`; they name the generated motions.
     """
 
     higher_is_better = False
 
-    def __init__(self, singular: bool = False, names: Sequence[str] | None = None) -> None:
+    def __init__(self, names: Sequence[str] | None = None) -> None:
         super().__init__(("embedding",), names)
-        self.singular = singular
 
     def update(self, embedding: Tensor, index: Tensor | Sequence[int], real: bool = False) -> None:
         """Add a batch.
@@ -53,21 +52,17 @@ class FID(SampleMetric):
         """What to call the sample with this key."""
         return super().name(index // 2) if index % 2 == 0 else f"real {index // 2}"
 
-    def compute(self) -> dict[str, Tensor]:
-        """The distance as a float64 scalar; see the class."""
-        table = self._samples()
+    def _scores(self, table: dict[str, Tensor]) -> dict[str, Tensor]:
         real = table["index"] % 2 == 1
         made, true = table["embedding"][~real], table["embedding"][real]
         score = torch.tensor(torch.nan, dtype=torch.float64)
         size = table["embedding"].shape[-1] if len(real) else 0
-        fewest = min(len(made), len(true))
-        if fewest <= size:
+        if min(len(made), len(true)) > size:
+            score = frechet_distance(made, true)
+        else:
             has = f"{len(made)} generated and {len(true)} real samples in {size} dimensions"
             self._warn(f"FID is undefined: {has}; a covariance needs {size + 1} of each")
-        if fewest > size or (self.singular and fewest >= 2):
-            score = frechet_distance(made, true)
-        counts = {"samples": torch.tensor(len(made)), "samples_real": torch.tensor(len(true))}
-        return {"fid": score, **self._counts(table), **counts}
+        return {"fid": score, "samples": torch.tensor(len(made)), "samples_real": torch.tensor(len(true))}
 
 
 class Diversity(SampleMetric):
@@ -95,16 +90,14 @@ class Diversity(SampleMetric):
             raise MotionGPT3Error(f"embeddings must be ({', '.join(self.sizes)}), not {tuple(embedding.shape)}")
         self._keep(index, finite_rows(embedding), embedding=embedding)
 
-    def compute(self) -> dict[str, Tensor]:
-        """The score as a float64 scalar; see the class."""
-        table = self._samples()
+    def _scores(self, table: dict[str, Tensor]) -> dict[str, Tensor]:
         motions = table["embedding"].transpose(0, len(self.sizes) - 2) if len(table["index"]) else torch.zeros(0)
         score = torch.tensor(torch.nan, dtype=torch.float64)
         if len(motions) < self.pairs:
             self._warn(f"{self.score} is undefined: {len(motions)} {self.drawn}, and a draw takes {self.pairs}")
         else:
             score = mean_distance(motions, self.pairs, self.seed)
-        return {self.score: score, **self._counts(table)}
+        return {self.score: score}
 
 
 class MultiModality(Diversity):

@@ -13,9 +13,8 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -89,9 +88,10 @@ class CaptionScores(SampleMetric):
         reference_length: Closeness = "closest",
         names: Sequence[str] | None = None,
     ) -> None:
-        super().__init__(("size",), names)
+        super().__init__((), names)
         # The texts themselves, end to end, as UTF-8: CIDEr weighs words by their frequency in all references.
-        self.add_state("text", [], dist_reduce_fx="cat")
+        for state in ("size", "text"):
+            self.add_state(state, [], dist_reduce_fx="cat")
         self.tokenize, self.reference_length = tokenize, reference_length
 
     def update(
@@ -120,10 +120,8 @@ class CaptionScores(SampleMetric):
         text = torch.frombuffer(bytearray(b"".join(blobs)), dtype=torch.uint8) if blobs else torch.zeros(0).byte()
         self._append("text", text.to(self.device))
 
-    def compute(self) -> dict[str, Tensor]:
-        """The scores as float64 scalars; see the class."""
+    def _scores(self, table: dict[str, Tensor]) -> dict[str, Tensor]:
         found = self._texts()
-        table = self._samples()
         order = table["index"].tolist()
         captions = [list(self.tokenize(found[index][0])) for index in order]
         references = [[list(self.tokenize(text)) for text in found[index][1:]] for index in order]
@@ -140,8 +138,7 @@ class CaptionScores(SampleMetric):
             self._warn("CIDEr is undefined for one caption: it weighs words by how few of the captions have them")
         if len(order) > 1:
             scores["cider"] = math.fsum(cider_d(captions, references)) / len(order)
-        numbers = {name: torch.tensor(value, dtype=torch.float64) for name, value in scores.items()}
-        return {**numbers, **self._counts(table)}
+        return {name: torch.tensor(value, dtype=torch.float64) for name, value in scores.items()}
 
     def _texts(self) -> dict[int, list[str]]:
         """Index -> caption and references. The same index with other texts raises MotionGPT3Error."""
@@ -259,8 +256,7 @@ PAIRS = 2000
 """Pairs of unrelated captions whose mean score is the baseline: scores that differ by 0.1 leave an error of 0.002."""
 
 
-@dataclass(frozen=True)
-class TokenVectors:
+class TokenVectors(NamedTuple):
     """A text's tokens: ids and their vectors (n, D) of length 1."""
 
     ids: tuple[int, ...]

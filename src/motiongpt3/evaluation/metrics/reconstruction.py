@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import roma
 import torch
@@ -23,26 +22,20 @@ class ReconstructionErrors(SampleMetric):
     this times 1000 / fps²), `frames`, `samples` and `excluded`. Without samples they are NaN, the acceleration also
     where no clip has three frames; a warning says so.
 
+    Errors are means over all frames, as the papers have it.
+
     Args:
         fps: frames per second of the motions.
-        average: the mean over all frames, as the papers have it, or over clips, a clip's mean counting once.
         names: see `SampleMetric`.
     """
 
     higher_is_better = False
 
-    def __init__(
-        self,
-        fps: float = 20.0,
-        average: Literal["frames", "clips"] = "frames",
-        names: Sequence[str] | None = None,
-    ) -> None:
+    def __init__(self, fps: float = 20.0, names: Sequence[str] | None = None) -> None:
         super().__init__(("sums", "frames"), names)
-        if average not in ("frames", "clips"):
-            raise MotionGPT3Error(f"the average is over frames or clips, not {average!r}")
         if not fps > 0:
             raise MotionGPT3Error(f"fps must be a positive number, not {fps}")
-        self.fps, self.average = fps, average
+        self.fps = fps
 
     def update(
         self,
@@ -86,18 +79,15 @@ class ReconstructionErrors(SampleMetric):
         sums = torch.cat([sums, bends[:, None]], dim=1)
         self._keep(index, usable, sums=sums, frames=torch.stack([stop, (stop - 2).clamp(min=0)], dim=1).long())
 
-    def compute(self) -> dict[str, Tensor]:
-        """The errors as float64 scalars; see the class."""
-        table = self._samples()
-        names = ("mpjpe", "root_aligned_mpjpe", "pa_mpjpe", "acceleration_error")
-        scores, frames = {}, table["frames"].reshape(-1, 2).double()
-        for column, name in enumerate(names):
-            sums, counts = table["sums"].reshape(-1, 4)[:, column], frames[:, column // 3]
-            if not counts.sum():
+    def _scores(self, table: dict[str, Tensor]) -> dict[str, Tensor]:
+        frames = table["frames"].reshape(-1, 2).sum(dim=0).long()
+        scores = {"frames": frames[0]}
+        for column, name in enumerate(("mpjpe", "root_aligned_mpjpe", "pa_mpjpe", "acceleration_error")):
+            count = frames[column // 3]
+            if not count:
                 self._warn(f"{name} is undefined: no clip has {'three frames' if column == 3 else 'been given'}")
-            some = counts > 0
-            scores[name] = sums.sum() / counts.sum() if self.average == "frames" else (sums / counts)[some].mean()
-        return {**scores, "frames": frames[:, 0].sum().long(), **self._counts(table)}
+            scores[name] = table["sums"].reshape(-1, 4)[:, column].sum() / count
+        return scores
 
 
 class PredictionErrors(SampleMetric):
@@ -118,8 +108,6 @@ class PredictionErrors(SampleMetric):
         predictions: how many of each clip.
         names: see `SampleMetric`.
     """
-
-    higher_is_better = None
 
     def __init__(self, predictions: int = 1, names: Sequence[str] | None = None) -> None:
         super().__init__(("errors",), names)
@@ -166,14 +154,12 @@ class PredictionErrors(SampleMetric):
             errors += [torch.cat(apart, dim=1).mean(dim=1), torch.stack(lengths).mean(dim=0)]
         self._keep(index, finite_rows(prediction), errors=torch.stack(errors, dim=1))
 
-    def compute(self) -> dict[str, Tensor]:
-        """The errors as float64 scalars; see the class."""
-        table = self._samples()
+    def _scores(self, table: dict[str, Tensor]) -> dict[str, Tensor]:
         names = ("ade", "fde", "ade_best", "fde_best", "apd", "apd_norm")[: 6 if self.predictions > 1 else 2]
         if not len(table["index"]):
             self._warn(f"{', '.join(names)} are undefined: there are no clips")
         errors = table["errors"].reshape(-1, len(names)).mean(dim=0)
-        return {**dict(zip(names, errors.double(), strict=True)), **self._counts(table)}
+        return dict(zip(names, errors.double(), strict=True))
 
 
 def span(start: Tensor | int, stop: Tensor | int, frames: int) -> Tensor:

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.evaluation.metrics.samples import SampleMetric, check_embeddings, check_references, finite_rows
+from motiongpt3.evaluation.metrics.samples import SampleMetric, finite_rows
 
 RANKS = (1, 2, 3, 5, 10)
 """The k of recall at k, as TMR reports them."""
@@ -65,15 +64,15 @@ class RPrecision(SampleMetric):
         Raises:
             MotionGPT3Error: shapes that do not fit.
         """
-        check_embeddings(text=text, motion=motion)
+        if text.ndim != 2 or text.shape != motion.shape:
+            shapes = {"text": tuple(text.shape), "motion": tuple(motion.shape)}
+            raise MotionGPT3Error(f"embeddings must be (samples, dimensions), all of one size, not {shapes}")
         labels = torch.full((len(text),), -1) if label is None else torch.as_tensor(label).long()
         self._keep(
             index, finite_rows(text) & finite_rows(motion).to(text.device), text=text, motion=motion, label=labels
         )
 
-    def compute(self) -> dict[str, Tensor]:
-        """The scores as float64 scalars; see the class."""
-        table = self._samples()
+    def _scores(self, table: dict[str, Tensor]) -> dict[str, Tensor]:
         label = table["label"].long()
         labels = label if len(label) and bool((label >= 0).all()) else None
         if labels is None and bool((label >= 0).any()):
@@ -87,59 +86,7 @@ class RPrecision(SampleMetric):
             self._warn(
                 f"R-precision and MM-Dist are undefined: {len(label)} samples hold no group of {self.group} {kind}"
             )
-        return {**scores, **self._counts(table)}
-
-
-class ContrastiveRetrieval(SampleMetric):
-    """Retrieval among all samples by cosine similarity, both ways, as TMR reports it.
-
-    `compute` returns what `contrastive_scores` does, with `samples` and `excluded`.
-
-    Args:
-        threshold: texts more similar than this share their motions, see `contrastive_scores`; None for none.
-        names: see `SampleMetric`.
-    """
-
-    def __init__(self, threshold: float | None = None, names: Sequence[str] | None = None) -> None:
-        super().__init__(("text", "motion", "sentence"), names)
-        self.threshold = threshold
-
-    def update(
-        self, text: Tensor, motion: Tensor, index: Tensor | Sequence[int], sentence: Tensor | None = None
-    ) -> None:
-        """Add a batch.
-
-        Args:
-            text: (B, D) embeddings.
-            motion: (B, D) embeddings of the texts' own motions.
-            index: (B,) place of each pair in the population.
-            sentence: (B, S) embeddings of the texts by a sentence encoder; needed with a threshold.
-
-        Raises:
-            MotionGPT3Error: shapes that do not fit, or no sentences where a threshold is set.
-        """
-        check_embeddings(text=text, motion=motion)
-        if sentence is None:
-            if self.threshold is not None:
-                raise MotionGPT3Error("a similarity threshold needs the texts' sentence embeddings")
-            sentence = torch.zeros(len(text), 1)
-        elif sentence.ndim == 2:
-            check_references(finite_rows(sentence), index, "the sentence embedding")
-        self._keep(
-            index, finite_rows(text) & finite_rows(motion).to(text.device), text=text, motion=motion, sentence=sentence
-        )
-
-    def compute(self) -> dict[str, Tensor]:
-        """The scores as float64 scalars; see the class. NaN, with a warning, without samples."""
-        table = self._samples()
-        if not len(table["index"]):
-            self._warn("retrieval is undefined: there are no samples")
-            undefined = dict.fromkeys(contrastive_scores(torch.eye(1)), torch.tensor(torch.nan))
-            return {**undefined, **self._counts(table)}
-        text, motion = (functional.normalize(table[key], dim=-1) for key in ("text", "motion"))
-        sentence = functional.normalize(table["sentence"], dim=-1)
-        alike = None if self.threshold is None else sentence @ sentence.T
-        return {**contrastive_scores(text @ motion.T, alike, self.threshold), **self._counts(table)}
+        return scores
 
 
 def r_precision(

@@ -13,16 +13,16 @@ from torchmetrics import Metric
 
 from motiongpt3.errors import MotionGPT3Error
 
-_DTYPES = (torch.float32, torch.float64, torch.int64, torch.uint8, torch.float16, torch.bfloat16)
 _NAMED = 5
+"""Samples left out that a warning names: enough to look them up, few enough for a line."""
 
 
 class SampleMetric(Metric):
     """A metric that keeps some numbers of every sample until `compute`.
 
-    Each sample comes with its index in the whole population. `compute` sorts by it, so the result is the same, to the
-    last bit, however the samples were ordered, batched or dealt to processes. A sample that comes twice (samplers fill
-    the last batch with repeats) counts once.
+    A metric is an `update` that calls `_keep`, and `_scores`. Each sample comes with its index in the whole population.
+    `compute` sorts by it, so the result is the same, to the last bit, however the samples were ordered, batched or
+    dealt to processes. A sample that comes twice (samplers fill the last batch with repeats) counts once.
 
     A prediction with NaN or infinity is left out, counted in the result's `excluded` and named in a warning and, after
     `compute`, in the attribute `excluded`. A reference that is not finite is an error of the data and raises.
@@ -44,6 +44,16 @@ class SampleMetric(Metric):
         self.excluded = ()
         for state in ("index", "rejected", *columns):
             self.add_state(state, [], dist_reduce_fx="cat")
+
+    def compute(self) -> dict[str, Tensor]:
+        """Scores as floating scalars, see the class; counts as whole ones, `samples` and `excluded` among them."""
+        table = self._samples()
+        counts = {"samples": torch.tensor(len(table["index"])), "excluded": torch.tensor(len(self.excluded))}
+        return {**counts, **self._scores(table)}
+
+    def _scores(self, table: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What the metric says of the usable samples, as `_samples` returns them."""
+        raise NotImplementedError
 
     def name(self, index: int) -> str:
         """What to call the sample with this index."""
@@ -96,27 +106,22 @@ class SampleMetric(Metric):
             table[key] = value.double() if value.is_floating_point() else value
         again = torch.zeros(len(index), dtype=torch.bool)
         again[1:] = index[1:] == index[:-1]
-        if again.any():
-            for key in self.columns:
-                now, before = table[key][again], table[key][again.roll(-1)]
-                same = torch.isclose(now.double(), before.double(), rtol=1e-3, atol=1e-4)
-                same = same.reshape(len(same), -1).all(dim=1)
-                if not same.all():
-                    raise MotionGPT3Error(
-                        f"two different samples have the index {self.name(int(index[again][~same][0]))}; "
-                        "number the samples over the whole population, not over a batch or a process"
-                    )
-            table = {key: value[~again] for key, value in table.items()}
+        for key in self.columns:
+            now, before = table[key][again], table[key][again.roll(-1)]
+            same = torch.isclose(now.double(), before.double(), rtol=1e-3, atol=1e-4)
+            same = same.unsqueeze(1).flatten(1).all(dim=1)
+            if not same.all():
+                raise MotionGPT3Error(
+                    f"two different samples have the index {self.name(int(index[again][~same][0]))}; "
+                    "number the samples over the whole population, not over a batch or a process"
+                )
+        table = {key: value[~again] for key, value in table.items()}
         rejected = self._cat("rejected").long().unique().tolist()
         self.excluded = tuple(self.name(one) for one in rejected)
         if rejected:
             shown = ", ".join(self.excluded[:_NAMED]) + (", …" if len(rejected) > _NAMED else "")
             self._warn(f"{len(rejected)} predictions with NaN or infinite values are left out: {shown}")
         return table
-
-    def _counts(self, table: dict[str, Tensor]) -> dict[str, Tensor]:
-        """`samples` and `excluded` of a result."""
-        return {"samples": torch.tensor(len(table["index"])), "excluded": torch.tensor(len(self.excluded))}
 
     def _cat(self, state: str) -> Tensor:
         held = getattr(self, state)
@@ -140,13 +145,6 @@ def check_references(usable: Tensor, index: Tensor | Sequence[int], what: str) -
         raise MotionGPT3Error(f"{what} of sample {at[0]} has NaN or infinite values ({len(at)} such in this batch)")
 
 
-def check_embeddings(**embeddings: Tensor) -> None:
-    """Raise MotionGPT3Error unless all are real (B, D) tensors of one size."""
-    shapes = {key: tuple(value.shape) for key, value in embeddings.items()}
-    if any(len(shape) != 2 for shape in shapes.values()) or len(set(shapes.values())) != 1:
-        raise MotionGPT3Error(f"embeddings must be (samples, dimensions), all of one size, not {shapes}")
-
-
 def gather(value: Tensor, group: Any = None) -> list[Tensor]:
     """All-gather of tensors whose first sizes differ, also where some process has no row and knows no shape.
 
@@ -160,21 +158,10 @@ def gather(value: Tensor, group: Any = None) -> list[Tensor]:
     Raises:
         MotionGPT3Error: processes with rows disagree on the other sizes or the dtype.
     """
-    world = dist.get_world_size(group)
-    header = torch.zeros(10, dtype=torch.int64, device=value.device)
-    header[: 2 + value.ndim] = torch.tensor([_DTYPES.index(value.dtype), value.ndim, *value.shape])
-    headers = [torch.zeros_like(header) for _ in range(world)]
-    dist.all_gather(headers, header, group=group)
-    rows = [int(one[2]) for one in headers]
-    kinds = {(int(one[0]), *one[3 : 2 + int(one[1])].tolist()) for one, n in zip(headers, rows, strict=True) if n}
+    parts: list[Tensor] = [value] * dist.get_world_size(group)
+    dist.all_gather_object(parts, value.cpu(), group=group)
+    filled = [part for part in parts if len(part)]
+    kinds = {(str(part.dtype), *part.shape[1:]) for part in filled}
     if len(kinds) > 1:
         raise MotionGPT3Error(f"processes hold samples of different sizes or types: {sorted(kinds)}")
-    if not kinds:
-        return [value for _ in range(world)]
-    kind, *sizes = kinds.pop()
-    padded = torch.zeros(max(rows), *sizes, dtype=_DTYPES[kind], device=value.device)
-    if len(value):
-        padded[: len(value)] = value
-    parts = [torch.zeros_like(padded) for _ in range(world)]
-    dist.all_gather(parts, padded, group=group)
-    return [part[:n] for part, n in zip(parts, rows, strict=True)]
+    return [(part if len(part) else (filled or parts)[0][:0]).to(value.device) for part in parts]
