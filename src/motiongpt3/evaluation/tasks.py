@@ -69,9 +69,10 @@ def t2m_repeat(session: Session, number: int) -> Outcome:
         columns[f"{prefix}distance"] = (text.double() - vectors.double()).norm(dim=1).tolist()
     for column, name in enumerate(QUALITY):
         columns[name], columns[f"real {name}"] = made.quality[:, column].tolist(), real.quality[:, column].tolist()
-    whole = np.isfinite(made.vectors).all(axis=1)
+    whole = [bool(np.isfinite(row).all()) for row in made.vectors]
     return Outcome(
-        *scores,
+        scores[0],
+        scores[1],
         [name for name, good in zip(session.names, whole, strict=True) if not good or name in spoilt],
         per_class(session, *ranks),
         nearest_classes(session, made.vectors, real.vectors),
