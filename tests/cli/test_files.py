@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from blender import in_blender, needs_blender
 from clips import invented, recorded
 
 from motiongpt3.cli.main import main
 from motiongpt3.evaluation.tmr import load_evaluator
-from motiongpt3.formats import load, save
+from motiongpt3.formats import save
 from motiongpt3.motion.motion import Motion
-from motiongpt3.motion.postprocess import postprocess
 
 Capture = pytest.CaptureFixture[str]
 Refused = Callable[..., str]
@@ -74,66 +73,12 @@ def test_export_refuses(
     words: list[str],
     reason: str,
 ) -> None:
-    import re
-
     monkeypatch.chdir(tmp_path)
     assert main(["export", str(clip), *words]) == 2
     said = capsys.readouterr().err
     assert re.search(reason, said), said
     assert said.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["clip.npz"]
-
-
-def program(folder: Path, lines: str) -> Path:
-    """A program that stands for Blender: $T is the file to write."""
-    path = folder / "blender"
-    path.write_text(f'#!/bin/sh\nfor T; do :; done\necho "$@" > "{folder}/words"\n{lines}\n')
-    path.chmod(0o755)
-    return path
-
-
-def test_fbx_by_blender(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    monkeypatch.setenv("MOTIONGPT3_BLENDER", str(program(folder, 'echo made > "$T"')))
-    out = tmp_path / "a.fbx"
-    assert main(["export", str(clip), "--fbx", str(out)]) == 0
-    assert out.read_text() == "made\n"
-    words = (folder / "words").read_text()
-    assert words.split()[-3] == "20.0"
-    assert "--background" in words
-    assert "export_scene.fbx" in words
-    out.unlink()
-    for lines, reason in (
-        ("echo 'KeyError: no such thing' >&2; echo 'Error: script failed, expr: ...'; exit 1", "no such thing"),
-        ("exit 0", "exit code 0"),
-    ):
-        program(folder, lines)
-        assert main(["export", str(clip), "--fbx", str(out)]) == 2
-        assert reason in capsys.readouterr().err
-    monkeypatch.setenv("MOTIONGPT3_BLENDER", str(tmp_path / "none"))
-    assert main(["export", str(clip), "--fbx", str(out)]) == 2
-    monkeypatch.delenv("MOTIONGPT3_BLENDER")
-    monkeypatch.setattr("motiongpt3.formats.fbx._PLACES", ())
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert main(["export", str(clip), "--fbx", str(out)]) == 2
-    said = capsys.readouterr().err
-    assert "https://www.blender.org/download" in said
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["bin", "clip.npz"]
-
-
-@needs_blender
-@pytest.mark.parametrize("fps", [20, 30])
-def test_fbx_by_the_real_blender(clip: Path, tmp_path: Path, fps: int) -> None:
-    fbx = tmp_path / "a.fbx"
-    assert main(["export", str(clip), "--fps", str(fps), "--fbx", str(fbx)]) == 0
-    assert fbx.read_bytes().startswith(b"Kaydara FBX Binary")
-    seen = in_blender(fbx, "import_scene.fbx", tmp_path)
-    assert (seen.fps, seen.meshes) == (fps, 1)
-    seen.compare(postprocess(load(clip), fps=fps))
-
-
-# -------------------------------------------------------------------------------------------------------------- info
 
 
 def test_info_of_a_motion(here: Path, capsys: Capture) -> None:
@@ -193,9 +138,6 @@ def test_info_of_bad_files(here: Path, refused: Refused, monkeypatch: pytest.Mon
     ):
         assert name.partition(".")[0] in refused("info", name)
     refused("info", "nobody/nothing")
-
-
-# ------------------------------------------------------------------------------------------------------------ search
 
 
 def test_files_come_in_the_evaluator_s_order(motions: Path, tiny_evaluator_dir: Path, capsys: Capture) -> None:

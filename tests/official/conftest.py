@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -58,3 +59,17 @@ def official(official_folder: Path) -> OfficialMotionGPT3:
     model = MotionGPT3.from_pretrained(official_folder, profile="official")
     assert isinstance(model, OfficialMotionGPT3)
     return model
+
+
+@pytest.fixture
+def no_explosion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Whatever a test does, no bomb goes off, and no temporary file stays."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("BOMB", str(tmp_path / "exploded"))
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    yield
+    assert not (tmp_path / "exploded").exists()
+    assert not list(scratch.iterdir())

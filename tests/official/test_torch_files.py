@@ -2,44 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import sys
 import tarfile
 import types
-import zipfile
 from collections import OrderedDict, defaultdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch_bombs import Bomb, inner_refusal, one_line, rezipped, saved
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.official import torch_files
 from motiongpt3.official.torch_files import TorchFile, open_torch_file
-from motiongpt3.official.torch_files_worker import Refused, main
 
-
-class Bomb:
-    """Makes a folder when it is unpickled."""
-
-    def __reduce__(self) -> Any:
-        return (os.mkdir, (os.environ["BOMB"],))
-
-
-@pytest.fixture(autouse=True)
-def bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Whatever a test does, no bomb goes off, and no temporary file stays."""
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    monkeypatch.setenv("BOMB", str(tmp_path / "exploded"))
-    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
-    monkeypatch.setenv("TMPDIR", str(scratch))
-    monkeypatch.setattr("tempfile.tempdir", None)
-    yield
-    assert not (tmp_path / "exploded").exists()
-    assert not list(scratch.iterdir())
+pytestmark = pytest.mark.usefixtures("no_explosion")
 
 
 def read(path: Path) -> TorchFile:
@@ -53,21 +32,6 @@ def refusal(path: Path) -> str:
         pass
     assert caught.value.__cause__ is None
     return one_line(str(caught.value))
-
-
-def inner_refusal(path: Path) -> str:
-    """The same, but asked in this process, which takes less time."""
-    target = path.with_suffix(".out")
-    with pytest.raises(Refused) as caught:
-        main(str(path), str(target))
-    assert not target.exists()
-    return one_line(str(caught.value))
-
-
-def one_line(message: str) -> str:
-    assert "\n" not in message
-    assert len(message) < 400
-    return message
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -101,20 +65,6 @@ def test_dictionaries_in_a_dictionary(tmp_path: Path) -> None:
     found = read(tmp_path / "a.tar")
     assert set(found.tensors) == {"a.x", "a.deep.y"}
     assert found.left_out == ["a.deep.deeper", "iter"]
-
-
-def saved(path: Path, content: Any, **options: Any) -> Path:
-    torch.save(content, path, **options)
-    return path
-
-
-def rezipped(source: Path, target: Path, method: int = zipfile.ZIP_STORED, change: Any = None) -> Path:
-    """The archive again: compressed, or with the bytes of entries changed."""
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", method) as new:
-        for entry in old.infolist():
-            data = old.read(entry)
-            new.writestr(entry.filename, change(entry.filename, data) if change else data)
-    return target
 
 
 def test_pickle_bombs(tmp_path: Path) -> None:
@@ -168,54 +118,6 @@ def test_a_bare_pickle_and_other_files(tmp_path: Path) -> None:
     assert not (tmp_path.parent.parent / "escaped").exists()
     assert "cannot read" in refusal(tmp_path / "gone")
     assert "cannot read" in refusal(tmp_path)
-
-
-@pytest.mark.parametrize("zipped", [True, False])
-def test_cut_files(tmp_path: Path, zipped: bool) -> None:
-    path = saved(tmp_path / "a.ckpt", {"x": torch.ones(1000)}, _use_new_zipfile_serialization=zipped)
-    data = path.read_bytes()
-    for length in (len(data) - 1, len(data) // 2, 40):
-        path.write_bytes(data[:length])
-        assert "cut short or damaged" in inner_refusal(path)
-
-
-def test_archives_that_torch_does_not_write(tmp_path: Path) -> None:
-    good = saved(tmp_path / "good.ckpt", {"x": torch.zeros(1000)})
-    assert "compressed" in inner_refusal(rezipped(good, tmp_path / "a.ckpt", zipfile.ZIP_DEFLATED))
-    short = rezipped(
-        good, tmp_path / "b.ckpt", change=lambda name, data: data[:100] if name.endswith("data/0") else data
-    )
-    assert "cut short or damaged" in inner_refusal(short)
-    noise = rezipped(good, tmp_path / "c.ckpt", change=lambda name, data: b"\x93" if name.endswith(".pkl") else data)
-    assert "damaged" in inner_refusal(noise)
-    with zipfile.ZipFile(tmp_path / "d.ckpt", "w") as archive:
-        archive.writestr("../../escaped", "x")
-    assert "damaged" in inner_refusal(tmp_path / "d.ckpt")
-
-
-def test_torchscript_is_refused(tmp_path: Path) -> None:
-    torch.jit.script(torch.nn.Linear(2, 2)).save(tmp_path / "a.pt")
-    assert "compressed" in inner_refusal(tmp_path / "a.pt")
-    plain = rezipped(tmp_path / "a.pt", tmp_path / "b.pt")
-    assert "could run code" in inner_refusal(plain)
-
-
-def test_what_is_no_dictionary_of_plain_tensors(tmp_path: Path) -> None:
-    path, base = tmp_path / "a.ckpt", torch.ones(5000)
-    for content, message in [
-        (torch.ones(3), "not a dictionary"),
-        ([torch.ones(3)], "not a dictionary"),
-        ({}, "no tensors"),
-        ({"state_dict": {}}, "no tensors"),
-        ({"a": 1, "b": [torch.ones(1)]}, "no tensors"),
-        ({"x": torch.ones(2, dtype=torch.complex64)}, "x holds complex64"),
-        ({"x": torch.eye(3).to_sparse()}, "x is not an ordinary tensor"),
-        ({"x\r": torch.ones(1)}, "no name"),
-        ({"x" * 400: torch.ones(1)}, "no name"),
-        ({"x": torch.ones(1).expand(10**13)}, "x claims shape"),
-        ({str(i): base[i:] for i in range(1000)}, "overlap"),
-    ]:
-        assert message in inner_refusal(saved(path, content))
 
 
 def test_what_takes_too_much_memory(tmp_path: Path) -> None:
