@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from motiongpt3.data.captions import gerund, parse_sentence
+from motiongpt3.data.captions import finite_predicate, gerund
 from motiongpt3.data.labels import PHRASES, asked_pairs, base_action
 
 
@@ -16,6 +16,6 @@ def test_every_plain_phrase_has_a_gerund_and_every_asked_action_a_phrase() -> No
     for phrases in PHRASES.values():
         for phrase in phrases:
             assert gerund(phrase) or " while " in phrase, phrase
-            assert parse_sentence(f"a person {phrase}.") == ("a person", phrase)
+            assert finite_predicate(f"a person {phrase}.") == phrase
     assert PHRASES["wave left hand"][1] == "waves the left hand"
     assert PHRASES["raise right hand"][-1] == "lifts their right arm"

@@ -27,9 +27,9 @@ from motiongpt3.data.captions import (
     LOWER_ONLY,
     UPPER_ONLY,
     counts,
+    finite_predicate,
     join_predicates,
     layer_predicates,
-    parse_sentence,
 )
 from motiongpt3.data.clips import LICENSE_JOINT, Clip, PackedClips
 from motiongpt3.data.labels import (
@@ -130,7 +130,7 @@ def make_pool(
     with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
         done = pool.map(partial(_make_chunk, pack.path, rows), chunks)
         bar = tqdm(done, total=len(chunks), desc="pool", disable=None)
-        return PackedClips.write(out, records(bar), pack.fps, pack.skeleton, (pack.mean, pack.std))
+        return PackedClips.write(out, records(bar), pack.fps, (pack.mean, pack.std))
 
 
 def _make_chunk(path: Path, rows: list[int], chunk: tuple[Kind, int, int]) -> list[Made]:
@@ -381,8 +381,8 @@ class _Maker:
                 return None
         if phrases and not _shows(action, joints):
             return None
-        sentences = [parse_sentence(text) for text in captions]
-        return _Piece(action, joints, [s.predicate for s in sentences if s is not None], phrases)
+        predicates = [predicate for text in captions if (predicate := finite_predicate(text))]
+        return _Piece(action, joints, predicates, phrases)
 
     def _crop(self, action: str, joints: Array, frames: int) -> Array:
         """The first frames; of walks and runs, and now and then of a wave, frames from anywhere."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
-
 import numpy as np
 
 _SUBJECT = re.compile(
-    r"(?P<subject>(?:a|the|this) (?:person|human figure|human|figure)|(?:an|the|this) individual|someone|somebody)"
+    r"(?:(?:a|the|this) (?:person|human figure|human|figure)|(?:an|the|this) individual|someone|somebody)"
     r"\s+(?P<rest>[a-z].*)",
     re.IGNORECASE,
 )
@@ -49,15 +47,8 @@ UPPER_ONLY = re.compile(
 """Words that make a caption of a gesture unfit once the legs are another's."""
 
 
-class Sentence(NamedTuple):
-    """A caption in two parts: "a person" and "walks forward"."""
-
-    subject: str
-    predicate: str
-
-
-def parse_sentence(caption: str) -> Sentence | None:
-    """Subject and finite predicate of a caption, or None where it begins otherwise or speaks of he or she.
+def finite_predicate(caption: str) -> str | None:
+    """ "a person walks forward." -> "walks forward"; None where it begins otherwise or speaks of he or she.
 
     "is walking" becomes "walks" where the sentence has one verb; without a full stop.
     """
@@ -65,7 +56,7 @@ def parse_sentence(caption: str) -> Sentence | None:
     match = _SUBJECT.fullmatch(text)
     if match is None or _GENDERED.search(text):
         return None
-    subject, predicate = match["subject"].lower(), match["rest"]
+    predicate = match["rest"]
     verb, _, rest = predicate.partition(" ")
     if verb == "is":
         finite = _FINITE.get(rest.partition(" ")[0])
@@ -76,7 +67,7 @@ def parse_sentence(caption: str) -> Sentence | None:
         following = rest.partition(" ")[0]
         if not (_ADVERB.fullmatch(verb) and following in _VERBS):
             return None
-    return Sentence(subject, predicate)
+    return predicate
 
 
 def gerund(predicate: str) -> str | None:

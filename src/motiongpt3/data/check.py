@@ -7,7 +7,7 @@ folders as well: names, captions, splits that leak, statistics, and features tha
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from motiongpt3.data.sources import (
 )
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.features import feature_size, features_to_joints
-from motiongpt3.motion.skeleton import HUMANML3D, Float32, Float64, Skeleton
+from motiongpt3.motion.skeleton import HUMANML3D, Float32, Float64
 
 MAX_SPEED = 20.0
 """Metres per second; a joint that is faster has jumped (a thrown ball leaves the hand at 15 to 25)."""
@@ -41,9 +41,7 @@ MAX_DRIFT = 0.05
 """Part of a standard deviation by which stored statistics may differ from those of the train split. A round number."""
 
 
-def check(
-    folder: str | Path, *, fps: float = 20.0, skeleton: Skeleton = HUMANML3D, progress: bool | None = None
-) -> list[Problem]:
+def check(folder: str | Path, *, fps: float = 20.0, progress: bool | None = None) -> list[Problem]:
     """Examine a prepared folder, a HumanML3D folder or a mocap folder; nothing is changed.
 
     Finds NaN, a wrong unit, up axis or frame rate, missing files, captions without clips and clips without captions,
@@ -54,13 +52,12 @@ def check(
     Args:
         folder: what to examine.
         fps: the frame rate it should have.
-        skeleton: the joints it should have.
         progress: show a progress bar; None shows it on a terminal.
     """
     path = Path(folder)
     packed, layout = (path / PACKED_NAME).is_file(), (path / "new_joint_vecs").is_dir()
     bar = partial(tqdm, unit="clip", disable=None if progress is None else not progress)
-    examined = _Examination(path, fps, skeleton, bar)
+    examined = _Examination(path, fps, bar)
     problems: list[Problem] = []
     if packed:
         problems += examined.packed()
@@ -71,28 +68,28 @@ def check(
     return problems
 
 
-def joint_problems(file: str, joints: Float32, fps: float = 20.0, skeleton: Skeleton = HUMANML3D) -> list[Problem]:
+def joint_problems(file: str, joints: Float32, fps: float = 20.0) -> list[Problem]:
     """What is wrong with the joints of one clip: shape, numbers, unit, axis (errors); jumps, place (warnings).
 
     Args:
         file: what to call the clip.
-        joints: any array; should be (T, J, 3), metres, y up, frame 0 over the origin and facing +z.
+        joints: any array; should be (T, J, 3), metres, y up, frame 0 over the origin and facing +z, with the bone
+            lengths of HumanML3D's skeleton within a factor of two.
         fps: frames per second.
-        skeleton: whose bone lengths are expected, within a factor of two.
     """
-    if joints.ndim != 3 or joints.shape[1:] != (len(skeleton), 3) or not len(joints):
-        return [Problem(file, f"joints have shape {joints.shape}, not (frames, {len(skeleton)}, 3)")]
+    if joints.ndim != 3 or joints.shape[1:] != (len(HUMANML3D), 3) or not len(joints):
+        return [Problem(file, f"joints have shape {joints.shape}, not (frames, {len(HUMANML3D)}, 3)")]
     bad = ~np.isfinite(joints).all(axis=(1, 2))
     if bad.any():
         return [Problem(file, f"NaN or infinite values, first in frame {int(bad.argmax())}")]
     values = joints.astype(np.float64)
-    bones = np.linalg.norm(values[:, 1:] - values[:, list(skeleton.parents[1:])], axis=-1)
-    size = float(np.median(bones.sum(-1)) / skeleton.bone_lengths.sum())
+    bones = np.linalg.norm(values[:, 1:] - values[:, list(HUMANML3D.parents[1:])], axis=-1)
+    size = float(np.median(bones.sum(-1)) / HUMANML3D.bone_lengths.sum())
     if not 0.5 < size < 2:
         return [Problem(file, f"bones are {size:.3g} times the usual length{_unit(size)}")]
-    if _z_up(values, skeleton):
+    if _z_up(values):
         return [Problem(file, "z is up; y should be: turn the joints by -90 degrees about x")]
-    return [Problem(file, reason, "warning") for reason in _oddities(values, fps, skeleton)]
+    return [Problem(file, reason, "warning") for reason in _oddities(values, fps)]
 
 
 def _unit(size: float) -> str:
@@ -102,24 +99,16 @@ def _unit(size: float) -> str:
     return ""
 
 
-def _z_up(joints: Float64, skeleton: Skeleton) -> bool:
+def _z_up(joints: Float64) -> bool:
     """A body upright along z with its feet near z = 0; one that lies along z starts with its pelvis there."""
-    head = joints[:, _head(skeleton)]
-    ankles = joints[:, [skeleton.contacts[0], skeleton.contacts[2]]].mean(1)
-    upright = np.abs(head - ankles) / np.maximum(np.linalg.norm(head - ankles, axis=-1, keepdims=True), 1e-9)
+    neck = joints[:, HUMANML3D.names.index("neck")]
+    ankles = joints[:, [HUMANML3D.contacts[0], HUMANML3D.contacts[2]]].mean(1)
+    upright = np.abs(neck - ankles) / np.maximum(np.linalg.norm(neck - ankles, axis=-1, keepdims=True), 1e-9)
     floor = np.abs(np.percentile(joints[..., 2].min(1), 10))
     return bool(np.median(upright[:, 2]) > 0.8 and floor < 0.2 and np.median(joints[:, 0, 2]) > 0.5)
 
 
-def _head(skeleton: Skeleton) -> int:
-    """The joint that is highest at rest."""
-    heights = np.zeros(len(skeleton))
-    for joint, parent in enumerate(skeleton.parents[1:], start=1):
-        heights[joint] = heights[parent] + skeleton.rest_offsets[joint, 1]
-    return int(heights.argmax())
-
-
-def _oddities(joints: Float64, fps: float, skeleton: Skeleton) -> Iterable[str]:
+def _oddities(joints: Float64, fps: float) -> Iterable[str]:
     speed = np.linalg.norm(np.diff(joints, axis=0), axis=-1).max(-1, initial=0) * fps
     if len(speed) and speed.max() > MAX_SPEED:
         frame = int(speed.argmax())
@@ -130,45 +119,39 @@ def _oddities(joints: Float64, fps: float, skeleton: Skeleton) -> Iterable[str]:
     aside = float(np.linalg.norm(joints[0, 0, [0, 2]]))
     if aside > 0.01:
         yield f"the pelvis starts {aside:.2f} m away from the origin"
-    (left_hip, right_hip), (left, right) = skeleton.hips, skeleton.shoulders
+    (left_hip, right_hip), (left, right) = HUMANML3D.hips, HUMANML3D.shoulders
     across = joints[0, left_hip] - joints[0, right_hip] + joints[0, left] - joints[0, right]
     turn = abs(np.degrees(np.arctan2(across[2], across[0])))
     if turn > 3:
         yield f"frame 0 faces {turn:.0f} degrees away from +z"
 
 
-class _Duplicates:
-    """Finds clips that are the same recording, by what the joints do at eight moments."""
+def _moments(joints: Float32) -> Float32:
+    """What tells a motion (T, J, 3) from others: its joints at eight moments, flat."""
+    return joints[np.linspace(0, len(joints) - 1, 8).round().astype(int)].astype(np.float32).reshape(-1)
 
-    def __init__(self) -> None:
-        self._clips: list[tuple[str, str]] = []
-        self._lengths: list[int] = []
-        self._moments: list[Float32] = []
 
-    def add(self, name: str, split: str, joints: Float32) -> None:
-        """Remember a clip by its (T, J, 3) joints."""
-        moments = joints[np.linspace(0, len(joints) - 1, 8).round().astype(int)]
-        self._clips.append((name, split))
-        self._lengths.append(len(joints))
-        self._moments.append(moments.astype(np.float32).reshape(-1))
+def _duplicates(file: str, clips: list[tuple[str, str, int, Float32]]) -> Iterator[Problem]:
+    """Clips that are the same recording, from names, splits, frames and `_moments`.
 
-    def problems(self, file: str) -> Iterator[Problem]:
-        """An error for each pair in different splits (a leak), a warning for each within one."""
-        if not self._clips:
-            return
-        lengths, moments = np.array(self._lengths), np.stack(self._moments)
-        order = np.argsort(lengths, kind="stable")
-        for place, first in enumerate(order):
-            end = np.searchsorted(lengths[order], lengths[first] + 2, side="right")
-            others = order[place + 1 : end]
-            apart = np.abs(moments[others] - moments[first]).mean(axis=-1)
-            for other in others[apart < SAME_MOTION]:
-                (a, split_a), (b, split_b) = sorted([self._clips[first], self._clips[other]])
-                same = f"{a} and {b} are the same motion"
-                if split_a == split_b:
-                    yield Problem(file, f"{same}, both in {split_a}", "warning")
-                else:
-                    yield Problem(file, f"{same}, one in {split_a}, one in {split_b}: the split leaks")
+    An error for each pair in different splits (a leak), a warning for each within one.
+    """
+    if not clips:
+        return
+    names, splits, frames, every = zip(*clips, strict=True)
+    lengths, moments = np.array(frames), np.stack(every)
+    order = np.argsort(lengths, kind="stable")
+    for place, first in enumerate(order):
+        end = np.searchsorted(lengths[order], lengths[first] + 2, side="right")
+        others = order[place + 1 : end]
+        apart = np.abs(moments[others] - moments[first]).mean(axis=-1)
+        for other in others[apart < SAME_MOTION]:
+            (a, split_a), (b, split_b) = sorted([(names[first], splits[first]), (names[other], splits[other])])
+            same = f"{a} and {b} are the same motion"
+            if split_a == split_b:
+                yield Problem(file, f"{same}, both in {split_a}", "warning")
+            else:
+                yield Problem(file, f"{same}, one in {split_a}, one in {split_b}: the split leaks")
 
 
 @dataclass
@@ -177,26 +160,16 @@ class _Examination:
 
     folder: Path
     fps: float
-    skeleton: Skeleton
     bar: partial[tqdm]
 
     def source(self) -> Iterator[Problem]:
         """A folder that `prepare` reads."""
         try:
-            source = open_source(self.folder, self.fps, self.skeleton)
+            source = open_source(self.folder, self.fps)
         except MotionGPT3Error as error:
             yield Problem(str(self.folder), str(error))
             return
-        seen: dict[str, str] = {}
-        same = _Duplicates()
-        for item in self.bar(source.items, "checking", source.total):
-            if isinstance(item, Problem):
-                yield item
-                continue
-            yield from self._clip(item, seen)
-            if np.isfinite(item.joints).all():
-                same.add(item.clip.id, item.clip.split, item.joints)
-        yield from same.problems(self.folder.name)
+        seen, _ = yield from self._clips(self.bar(source.items, "checking", source.total), self.folder.name)
         if not seen:
             yield Problem(str(self.folder), "has no readable clip")
 
@@ -207,23 +180,18 @@ class _Examination:
         except MotionGPT3Error as error:
             yield Problem(PACKED_NAME, str(error))
             return
-        if packed.skeleton != self.skeleton:
+        if packed.skeleton != HUMANML3D:
             yield Problem(PACKED_NAME, "was made for another skeleton")
             return
         if packed.fps != self.fps:
             yield Problem(PACKED_NAME, f"has {packed.fps:g} frames per second, not {self.fps:g}")
-        seen: dict[str, str] = {}
-        same, totals = _Duplicates(), Statistics(self.skeleton)
-        for index, clip in enumerate(self.bar(packed.clips, "checking packed clips")):
-            features, joints = packed.clip_features(index), np.array(packed.clip_joints(index))
-            file = f"{PACKED_NAME} {clip.id}"
-            yield from self._clip(SourceClip(file, clip, joints), seen)
-            if wrong := self._features(file, features, joints):
-                yield wrong
-            else:
-                totals.add(features, clip.split)
-                same.add(clip.id, clip.split, joints)
-        yield from same.problems(PACKED_NAME)
+        items = (
+            SourceClip(
+                f"{PACKED_NAME} {clip.id}", clip, np.array(packed.clip_joints(index)), packed.clip_features(index)
+            )
+            for index, clip in enumerate(self.bar(packed.clips, "checking packed clips"))
+        )
+        seen, totals = yield from self._clips(items, PACKED_NAME)
         yield from _check_statistics(PACKED_NAME, (packed.mean, packed.std), totals)
         if (self.folder / "new_joint_vecs").is_dir():
             ids = {name for split in SPLITS for name in self._split_names(split)}
@@ -250,28 +218,30 @@ class _Examination:
             if re.fullmatch(r"M\d{6}", name) and where.get(name[1:], split) != split:
                 leak = f"{name} mirrors {name[1:]} of {where[name[1:]]}.txt: the split leaks"
                 yield Problem(f"{split}.txt", leak)
-        same, totals = _Duplicates(), Statistics(self.skeleton)
+        moments: list[tuple[str, str, int, Float32]] = []
+        totals = Statistics()
         for name, split in self.bar(where.items(), "checking files"):
             yield from self._text(name)
             file = f"new_joint_vecs/{name}.npy"
             try:
-                features = self._read_features(file)
+                features = read_numbers(self.folder / file)
+                if features.ndim != 2 or features.shape[1] != feature_size() or not len(features):
+                    raise MotionGPT3Error(f"features have shape {features.shape}, not (frames, {feature_size()})")
                 given = self.folder / "new_joints" / f"{name}.npy"
                 joints = read_numbers(given) if given.is_file() else None
             except MotionGPT3Error as error:
                 yield Problem(f"{name}.npy", str(error))
                 continue
-            if wrong := self._features(file, features, joints):
+            if wrong := _feature_problem(file, features, joints):
                 yield wrong
                 continue
             totals.add(features, split)
             if content:
-                joints = (
-                    features_to_joints(torch.from_numpy(features), self.skeleton).numpy() if joints is None else joints
-                )
-                yield from joint_problems(file, joints, self.fps, self.skeleton)
-                same.add(name, split, joints)
-        yield from same.problems(self.folder.name)
+                if joints is None:
+                    joints = features_to_joints(torch.from_numpy(features)).numpy()
+                yield from joint_problems(file, joints, self.fps)
+                moments.append((name, split, len(joints), _moments(joints)))
+        yield from _duplicates(self.folder.name, moments)
         try:
             stored = read_numbers(self.folder / "Mean.npy"), read_numbers(self.folder / "Std.npy")
             yield from _check_statistics("Mean.npy, Std.npy", stored, totals)
@@ -284,13 +254,31 @@ class _Examination:
         for name in sorted(texts - set(where) - motions):
             yield Problem(f"texts/{name}.txt", "captions without a clip")
 
-    def _clip(self, item: SourceClip, seen: dict[str, str]) -> Iterator[Problem]:
-        clip = item.clip
-        if clip.id in seen:
-            yield Problem(item.file, f"{clip.id} is in {seen[clip.id]} and again in {clip.split}")
-        seen.setdefault(clip.id, clip.split)
-        yield from _check_captions(item.file, clip.captions)
-        yield from joint_problems(item.file, item.joints, self.fps, self.skeleton)
+    def _clips(
+        self, items: Iterable[SourceClip | Problem], file: str
+    ) -> Generator[Problem, None, tuple[dict[str, str], Statistics]]:
+        """Every clip; returns the split of each that was read, by its id, and the statistics of sound features."""
+        seen: dict[str, str] = {}
+        moments: list[tuple[str, str, int, Float32]] = []
+        totals = Statistics()
+        for item in items:
+            if isinstance(item, Problem):
+                yield item
+                continue
+            clip, features, joints = item.clip, item.features, item.joints
+            if clip.id in seen:
+                yield Problem(item.file, f"{clip.id} is in {seen[clip.id]} and again in {clip.split}")
+            seen.setdefault(clip.id, clip.split)
+            yield from _check_captions(item.file, clip.captions)
+            yield from joint_problems(item.file, joints, self.fps)
+            if features is not None and (wrong := _feature_problem(item.file, features, joints)):
+                yield wrong
+            elif np.isfinite(joints).all():
+                if features is not None:
+                    totals.add(features, clip.split)
+                moments.append((clip.id, clip.split, len(joints), _moments(joints)))
+        yield from _duplicates(file, moments)
+        return seen, totals
 
     def _split_names(self, split: str) -> list[str]:
         try:
@@ -310,26 +298,21 @@ class _Examination:
         else:
             yield from _check_captions(file, captions)
 
-    def _read_features(self, file: str) -> Float32:
-        features, size = read_numbers(self.folder / file), feature_size(self.skeleton)
-        if features.ndim != 2 or features.shape[1] != size or not len(features):
-            raise MotionGPT3Error(f"features have shape {features.shape}, not (frames, {size})")
-        return features
 
-    def _features(self, file: str, features: Float32, joints: Float32 | None) -> Problem | None:
-        bad = ~np.isfinite(features).all(axis=1)
-        if bad.any():
-            return Problem(file, f"NaN or infinite features, first in frame {int(bad.argmax())}")
-        if joints is None:
-            return None
-        if len(joints) != len(features) or joints.shape[1:] != (len(self.skeleton), 3):
-            return Problem(file, f"{len(features)} frames of features, joints of shape {joints.shape}")
-        recovered = features_to_joints(torch.from_numpy(np.array(features)), self.skeleton).numpy()
-        origin = joints[:1, :1] * np.array([1, 0, 1], dtype=np.float32)
-        apart = float(np.abs(recovered - (joints - origin)).max())
-        if not apart <= MAX_RECOVERY_ERROR:
-            return Problem(file, f"features give joints {apart:.2g} m away from the stored ones")
+def _feature_problem(file: str, features: Float32, joints: Float32 | None) -> Problem | None:
+    bad = ~np.isfinite(features).all(axis=1)
+    if bad.any():
+        return Problem(file, f"NaN or infinite features, first in frame {int(bad.argmax())}")
+    if joints is None:
         return None
+    if len(joints) != len(features) or joints.shape[1:] != (len(HUMANML3D), 3):
+        return Problem(file, f"{len(features)} frames of features, joints of shape {joints.shape}")
+    recovered = features_to_joints(torch.from_numpy(np.array(features))).numpy()
+    origin = joints[:1, :1] * np.array([1, 0, 1], dtype=np.float32)
+    apart = float(np.abs(recovered - (joints - origin)).max())
+    if not apart <= MAX_RECOVERY_ERROR:
+        return Problem(file, f"features give joints {apart:.2g} m away from the stored ones")
+    return None
 
 
 def _check_captions(file: str, captions: Sequence[str]) -> Iterator[Problem]:

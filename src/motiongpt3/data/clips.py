@@ -175,7 +175,6 @@ class PackedClips:
         path: str | Path,
         clips: Iterable[tuple[Clip, Float32, Float32]],
         fps: float = 20.0,
-        skeleton: Skeleton = HUMANML3D,
         statistics: tuple[Float32, Float32] | None = None,
     ) -> PackedClips:
         """Write clips one after the other and open the result. On any error `path` is as it was.
@@ -185,14 +184,13 @@ class PackedClips:
             clips: each with its (T, F) features and (T, J, 3) joints; `start` is set here. Never held in memory
                 together.
             fps: frames per second of all clips.
-            skeleton: the joints.
             statistics: (mean, std), each (F,); computed over the train clips (all, if there are none) unless given.
 
         Raises:
             MotionGPT3Error: no clips, arrays of the wrong shape, or the file cannot be written.
         """
-        size = feature_size(skeleton)
-        totals = Statistics(skeleton)
+        size = feature_size()
+        totals = Statistics()
         records: list[Clip] = []
         rows = 0
         with (
@@ -202,7 +200,7 @@ class PackedClips:
             tempfile.TemporaryFile(dir=temporary.parent) as tail,
         ):
             for clip, features, joints in clips:
-                wanted = (clip.frames, size), (clip.frames, len(skeleton), 3)
+                wanted = (clip.frames, size), (clip.frames, len(HUMANML3D), 3)
                 if (features.shape, joints.shape) != wanted:
                     raise MotionGPT3Error(f"clip {clip.id!r}: arrays must have shapes {wanted[0]} and {wanted[1]}")
                 head.write(np.ascontiguousarray(features, dtype="<f4").data)
@@ -215,8 +213,8 @@ class PackedClips:
             mean, std = statistics or totals.result()
             if mean.shape != (size,) or std.shape != (size,):
                 raise MotionGPT3Error(f"statistics have shapes {mean.shape} and {std.shape}, not ({size},)")
-            shapes = {"features": (rows, size), "joints": (rows, len(skeleton), 3), "mean": (size,), "std": (size,)}
-            file.write(_header(shapes, records, fps, skeleton))
+            shapes = {"features": (rows, size), "joints": (rows, len(HUMANML3D), 3), "mean": (size,), "std": (size,)}
+            file.write(_header(shapes, records, fps))
             for part in (head, tail):
                 part.seek(0)
                 shutil.copyfileobj(part, file, 1 << 24)
@@ -231,10 +229,8 @@ class Statistics:
     is 1 for a group that never changes. Only train clips count, or all when there are none.
     """
 
-    def __init__(self, skeleton: Skeleton = HUMANML3D) -> None:
-        size = feature_size(skeleton)
-        self._groups = feature_slices(skeleton)
-        self._sums = {train: np.zeros((3, size)) for train in (True, False)}
+    def __init__(self) -> None:
+        self._sums = {train: np.zeros((3, feature_size())) for train in (True, False)}
 
     def add(self, features: Float32, split: str) -> None:
         """Count the (T, F) features of one clip."""
@@ -247,14 +243,14 @@ class Statistics:
         count, total, squares = self._sums[True] if self._sums[True][0, 0] else self._sums[False]
         mean = total / np.maximum(count, 1)
         std = np.sqrt(np.maximum(squares / np.maximum(count, 1) - mean**2, 0))
-        for group in self._groups:
+        for group in feature_slices():
             average = std[group].mean()
             std[group] = average if average > 1e-6 else 1.0
         return mean.astype(np.float32), std.astype(np.float32)
 
 
-def _header(shapes: Mapping[str, Sequence[int]], clips: list[Clip], fps: float, skeleton: Skeleton) -> bytes:
-    about = {"format": PACKED_FORMAT, "fps": repr(float(fps)), "skeleton": json.dumps(asdict(skeleton))}
+def _header(shapes: Mapping[str, Sequence[int]], clips: list[Clip], fps: float) -> bytes:
+    about = {"format": PACKED_FORMAT, "fps": repr(float(fps)), "skeleton": json.dumps(asdict(HUMANML3D))}
     entries: dict[str, Any] = {"__metadata__": about | {"clips": json.dumps([asdict(clip) for clip in clips])}}
     end = 0
     for name, shape in shapes.items():

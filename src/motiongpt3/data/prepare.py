@@ -17,7 +17,7 @@ from motiongpt3.data.clips import PACKED_NAME, SPLITS, Clip, PackedClips
 from motiongpt3.data.sources import CLIP_NAME, Problem, SourceClip, open_source
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.features import joints_to_features
-from motiongpt3.motion.skeleton import HUMANML3D, Float32, Skeleton
+from motiongpt3.motion.skeleton import Float32
 from motiongpt3.serialization import atomic_folder
 
 
@@ -54,7 +54,6 @@ def prepare(
     min_frames: int = 20,
     fps: float = 20.0,
     overwrite: bool = False,
-    skeleton: Skeleton = HUMANML3D,
     progress: bool | None = None,
 ) -> PrepareReport:
     """Make a data set: the HumanML3D layout and one packed, memory-mapped file.
@@ -71,7 +70,6 @@ def prepare(
         min_frames: shorter clips are skipped.
         fps: frames per second of the result.
         overwrite: replace `out` if it exists.
-        skeleton: the joints.
         progress: show a progress bar; None shows it on a terminal.
 
     Raises:
@@ -80,7 +78,7 @@ def prepare(
     report = PrepareReport(Path(out))
     if report.folder.exists() and not overwrite and not (report.folder.is_dir() and not any(report.folder.iterdir())):
         raise MotionGPT3Error(f"{out} exists; choose another folder or allow to overwrite it")
-    opened = open_source(source, fps, skeleton)
+    opened = open_source(source, fps)
     disable = None if progress is None else not progress
     bar = tqdm(opened.items, desc="preparing", unit="clip", total=opened.total, disable=disable)
 
@@ -94,14 +92,14 @@ def prepare(
             if not item.clip.allowed(licenses):
                 report.left_out += 1
                 continue
-            found = _clip_problems(item, seen, min_frames, fps, skeleton)
+            found = _clip_problems(item, seen, min_frames, fps)
             report.problems += found
             if any(problem.severity == "error" for problem in found):
                 continue
             features = item.features
             if features is None:
                 with torch.inference_mode():
-                    features = joints_to_features(torch.from_numpy(item.joints), skeleton, fps=fps).numpy()
+                    features = joints_to_features(torch.from_numpy(item.joints), fps=fps).numpy()
             if not np.isfinite(features).all():
                 report.problems.append(Problem(item.file, "features contain NaN or infinite values"))
                 continue
@@ -114,7 +112,7 @@ def prepare(
         if first is None:
             reason = next((str(problem) for problem in report.problems), "every clip has another licence")
             raise MotionGPT3Error(f"no usable clip among {opened.total}: {reason}")
-        packed = PackedClips.write(folder / PACKED_NAME, chain([first], clips), fps, skeleton)
+        packed = PackedClips.write(folder / PACKED_NAME, chain([first], clips), fps)
         if layout:
             np.save(folder / "Mean.npy", packed.mean)
             np.save(folder / "Std.npy", packed.std)
@@ -125,7 +123,7 @@ def prepare(
     return report
 
 
-def _clip_problems(item: SourceClip, seen: set[str], min_frames: int, fps: float, skeleton: Skeleton) -> list[Problem]:
+def _clip_problems(item: SourceClip, seen: set[str], min_frames: int, fps: float) -> list[Problem]:
     clip = item.clip
     if not CLIP_NAME.fullmatch(clip.id):
         return [Problem(item.file, f"{clip.id[:60]!r} cannot be a file name")]
@@ -133,7 +131,7 @@ def _clip_problems(item: SourceClip, seen: set[str], min_frames: int, fps: float
         return [Problem(item.file, f"{clip.id} is there a second time")]
     if clip.frames < min_frames:
         return [Problem(item.file, f"has {clip.frames} frames; a clip needs {min_frames}")]
-    return joint_problems(item.file, item.joints, fps, skeleton)
+    return joint_problems(item.file, item.joints, fps)
 
 
 def _with_layout(

@@ -22,7 +22,7 @@ import torch
 from motiongpt3.data.clips import SPLITS, Clip
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.features import canonicalise, feature_size, features_to_joints
-from motiongpt3.motion.skeleton import HUMANML3D, Array, Float32, Skeleton
+from motiongpt3.motion.skeleton import HUMANML3D, Array, Float32
 
 RECORDINGS = (".bvh", ".amc")
 """Suffixes of recordings that are searched for."""
@@ -77,7 +77,7 @@ class Source:
     items: Iterator[SourceClip | Problem]
 
 
-def open_source(folder: str | Path, fps: float = 20.0, skeleton: Skeleton = HUMANML3D) -> Source:
+def open_source(folder: str | Path, fps: float = 20.0) -> Source:
     """Recognise a folder.
 
     * mocap: `joints.npz` (root (N, 3) metres, offsets (N, J, 3) integers, metres_per_unit, fps) and `clips.jsonl`;
@@ -89,12 +89,12 @@ def open_source(folder: str | Path, fps: float = 20.0, skeleton: Skeleton = HUMA
     """
     path = Path(folder)
     if (path / "joints.npz").is_file() and (path / "clips.jsonl").is_file():
-        return _mocap(path, fps, skeleton)
+        return _mocap(path, fps)
     if (path / "new_joint_vecs").is_dir():
-        return _humanml3d(path, fps, skeleton)
+        return _humanml3d(path, fps)
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() in RECORDINGS) if path.is_dir() else []
     if files:
-        return Source(len(files), _recordings(path, files, fps, skeleton))
+        return Source(len(files), _recordings(path, files, fps))
     raise MotionGPT3Error(
         f"{path} holds no data set: expected joints.npz with clips.jsonl, new_joint_vecs/, or BVH/AMC files"
     )
@@ -150,7 +150,7 @@ def parse_caption_line(line: str) -> tuple[str, float, float]:
     return parts[0].strip(), start, end
 
 
-def _mocap(folder: Path, fps: float, skeleton: Skeleton) -> Source:
+def _mocap(folder: Path, fps: float) -> Source:
     file = folder / "joints.npz"
     try:
         with zipfile.ZipFile(file) as archive:
@@ -164,9 +164,9 @@ def _mocap(folder: Path, fps: float, skeleton: Skeleton) -> Source:
     except (ValueError, KeyError, TypeError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise MotionGPT3Error(f"{file} is damaged or not a joints archive: {error}") from None
     rows = len(root) if root.ndim else 0
-    if root.shape != (rows, 3) or offsets.shape != (rows, len(skeleton), 3):
+    if root.shape != (rows, 3) or offsets.shape != (rows, len(HUMANML3D), 3):
         raise MotionGPT3Error(
-            f"{file}: root {root.shape} and offsets {offsets.shape} do not fit {len(skeleton)} joints"
+            f"{file}: root {root.shape} and offsets {offsets.shape} do not fit {len(HUMANML3D)} joints"
         )
     if rate != fps:
         raise MotionGPT3Error(f"{file} has {rate:g} frames per second, not {fps:g}; resample it first")
@@ -201,7 +201,7 @@ def _mocap_clips(lines: list[str], root: Array, offsets: Array, unit: float) -> 
         yield Problem("joints.npz", "has frames that belong to no readable clip", "warning")
 
 
-def _humanml3d(folder: Path, fps: float, skeleton: Skeleton) -> Source:
+def _humanml3d(folder: Path, fps: float) -> Source:
     names = [
         (split, name)
         for split in SPLITS
@@ -210,12 +210,10 @@ def _humanml3d(folder: Path, fps: float, skeleton: Skeleton) -> Source:
     ]
     if not names:
         raise MotionGPT3Error(f"{folder} has no clips in train.txt, val.txt or test.txt")
-    return Source(len(names), _humanml3d_clips(folder, names, fps, skeleton))
+    return Source(len(names), _humanml3d_clips(folder, names, fps))
 
 
-def _humanml3d_clips(
-    folder: Path, names: list[tuple[str, str]], fps: float, skeleton: Skeleton
-) -> Iterator[SourceClip | Problem]:
+def _humanml3d_clips(folder: Path, names: list[tuple[str, str]], fps: float) -> Iterator[SourceClip | Problem]:
     for split, name in names:
         spans: dict[tuple[float, float], list[str]] = {}
         file = f"{split}.txt"
@@ -224,8 +222,8 @@ def _humanml3d_clips(
                 raise MotionGPT3Error(f"{name[:60]!r} is no file name")
             file = f"new_joint_vecs/{name}.npy"
             features = read_numbers(folder / file)
-            if features.ndim != 2 or features.shape[1] != feature_size(skeleton) or not len(features):
-                raise MotionGPT3Error(f"has shape {features.shape}, not (frames, {feature_size(skeleton)})")
+            if features.ndim != 2 or features.shape[1] != feature_size() or not len(features):
+                raise MotionGPT3Error(f"has shape {features.shape}, not (frames, {feature_size()})")
             file = f"texts/{name}.txt"
             for line in read_text_lines(folder / file):
                 caption, start, end = parse_caption_line(line)
@@ -240,11 +238,11 @@ def _humanml3d_clips(
                 yield Problem(file, f"seconds {start:g} to {end:g} lie outside the clip")
                 continue
             clip = Clip(clip_id, split, 0, len(part), tuple(captions), (False,) * len(captions), folder.name)
-            joints = features_to_joints(torch.from_numpy(part), skeleton).numpy()
+            joints = features_to_joints(torch.from_numpy(part)).numpy()
             yield SourceClip(f"new_joint_vecs/{name}.npy", clip, joints, part)
 
 
-def _recordings(folder: Path, files: list[Path], fps: float, skeleton: Skeleton) -> Iterator[SourceClip | Problem]:
+def _recordings(folder: Path, files: list[Path], fps: float) -> Iterator[SourceClip | Problem]:
     from motiongpt3.formats import load
 
     groups = {file: file.parent if file.parent != folder else file for file in files}
@@ -255,9 +253,9 @@ def _recordings(folder: Path, files: list[Path], fps: float, skeleton: Skeleton)
         name = file.relative_to(folder)
         try:
             motion = load(file).resample(fps)
-            if motion.skeleton != skeleton:
-                raise MotionGPT3Error(f"has {len(motion.skeleton)} joints, not {len(skeleton)}")
-            joints = canonicalise(torch.from_numpy(motion.joints.copy()), skeleton).numpy()
+            if motion.skeleton != HUMANML3D:
+                raise MotionGPT3Error(f"has {len(motion.skeleton)} joints, not {len(HUMANML3D)}")
+            joints = canonicalise(torch.from_numpy(motion.joints.copy())).numpy()
             text = file.with_suffix(".txt")
             captions = [parse_caption_line(line)[0] for line in read_text_lines(text)] if text.is_file() else []
         except MotionGPT3Error as error:
