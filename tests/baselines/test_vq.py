@@ -130,7 +130,7 @@ def test_perplexity() -> None:
 
 def test_books_refine() -> None:
     """Two books of four by hand: the second says which way from the first."""
-    books = ResidualCodebooks(2, 4, 2, 0.99, 0.5)
+    books = ResidualCodebooks(VQConfig(SIZES, 2, 4, 2, 0.99, 0.5))
     first, second = books
     first.vectors.copy_(torch.tensor([[0.0, 0], [10, 0], [0, 10], [10, 10]]))
     second.vectors.copy_(torch.tensor([[0.0, 0], [1, 0], [0, 1], [-1, -1]]))
@@ -143,7 +143,7 @@ def test_books_refine() -> None:
 def test_each_book_leaves_less() -> None:
     torch.manual_seed(3)
     x, everything = torch.randn(512, 8), torch.ones(512, dtype=torch.bool)
-    books = ResidualCodebooks(4, 32, 8, decay=0.5, least_use=0.1)
+    books = ResidualCodebooks(VQConfig(SIZES, 4, 32, 8, decay=0.5, least_use=0.1))
     for _ in range(20):
         followed = books.follow(x, everything)
     codes, left = books.nearest(x), []
@@ -157,7 +157,7 @@ def test_each_book_leaves_less() -> None:
 
 def test_one_book_is_a_codebook() -> None:
     torch.manual_seed(4)
-    books, x = ResidualCodebooks(1, 6, 3, 0.9, 0.1), torch.randn(2, 5, 3)
+    books, x = ResidualCodebooks(VQConfig(SIZES, 1, 6, 3, 0.9, 0.1)), torch.randn(2, 5, 3)
     (book,) = books
     assert torch.equal(books.nearest(x).squeeze(-1), book.nearest(x))
     assert torch.equal(books.look_up(books.nearest(x)), book.look_up(book.nearest(x)))

@@ -10,6 +10,7 @@ import pytest
 from motiongpt3.data.captions import (
     LOWER_ONLY,
     UPPER_ONLY,
+    finite_predicate,
     gerund,
     join_predicates,
     layer_predicates,

@@ -180,34 +180,26 @@ class CodeNetwork(Network):
         return self.code_head.embed(codes).sum(-2) + self.length_embedding(frames)
 
     @torch.no_grad()
-    def draw_codes(
-        self, cache: KVCache, start: Tensor, frames: Tensor, temperature: float = 1.0, seed: int = 0
-    ) -> Tensor:
-        """Codes (B, most patches, books) of motions of `frames` (B,), each drawn after those before it.
+    def write(self, tokens: Sequence[Sequence[int]], frames: Tensor, temperature: float = 1.0, seed: int = 0) -> Tensor:
+        """Codes (B, most patches, books) of motions, each drawn after those before it.
 
         Args:
-            cache: from `read`.
-            start: (B,) position of the first query.
-            frames: (B,).
+            tokens: prompts from `tokens`.
+            frames: (B,) of each motion.
             temperature: of the draws; 0 takes the likeliest code.
             seed: of the draws, one stream for the batch.
         """
         if temperature < 0:
             raise MotionGPT3Error(f"the temperature must be 0 or more, not {temperature}")
-        generator = torch.Generator(start.device).manual_seed(seed)
-        x = self.query_tokens(frames)
-        position, codes = start, []
+        cache, position = self.encode_text(tokens)
+        generator = torch.Generator(position.device).manual_seed(seed)
+        x, codes = self.query_tokens(frames), []
         for _ in range(int(self.vae.counts(frames).max())):
             _, hidden = self(pack_outputs(position, x.shape[1]), queries=x, cache=cache)
             position = position + x.shape[1]
             codes.append(self.code_head.draw(hidden[:, -1], temperature, generator).unsqueeze(1))
             x = self.code_tokens(codes[-1], frames)
         return torch.cat(codes, 1)
-
-    def write(self, tokens: Sequence[Sequence[int]], frames: Tensor, temperature: float = 1.0, seed: int = 0) -> Tensor:
-        """Codes (B, most patches, books) for prompts from `tokens`."""
-        cache, start = self.encode_text(tokens)
-        return self.draw_codes(cache, start, frames, temperature, seed)
 
 
 class SingleStreamCodes(SingleStream, CodeNetwork):

@@ -97,16 +97,12 @@ class Codebook(nn.Module):
 
 
 class ResidualCodebooks(nn.Module):
-    """Books one after the other; an encoding is the sum of one code of each.
+    """Books one after the other; an encoding is the sum of one code of each."""
 
-    Args:
-        books: how many.
-        codes, channels, decay, least_use: of each, as of `Codebook`.
-    """
-
-    def __init__(self, books: int, codes: int, channels: int, decay: float, least_use: float) -> None:
+    def __init__(self, config: VQConfig) -> None:
         super().__init__()
-        self.books = nn.ModuleList(Codebook(codes, channels, decay, least_use) for _ in range(books))
+        each = config.codes, config.code_channels, config.decay, config.least_use
+        self.books = nn.ModuleList(Codebook(*each) for _ in range(config.books))
 
     def __iter__(self) -> Iterator[Codebook]:
         return iter(cast(Sequence[Codebook], self.books))
@@ -187,18 +183,12 @@ class MotionVQ(MotionAutoencoder):
         self.to_code = nn.Linear(sizes.width, config.code_channels)
         self.from_code = nn.Linear(config.code_channels, sizes.width)
         self.to_features = nn.Linear(sizes.width, sizes.patch * sizes.features)
-        self.codebooks = ResidualCodebooks(
-            config.books, config.codes, config.code_channels, config.decay, config.least_use
-        )
+        self.codebooks = ResidualCodebooks(config)
 
     @torch.no_grad()
     def start_from(self, vae: MotionVAE) -> None:
         """Take encoder, decoder and statistics of a trained VAE of the same sizes; the rest is new."""
-        if (vae.config.width, vae.config.layers, vae.config.patch) != (
-            self.config.width,
-            self.config.layers,
-            self.config.patch,
-        ):
+        if any(getattr(vae.config, name) != getattr(self.config, name) for name in ("width", "layers", "patch")):
             raise MotionGPT3Error("a VQ-VAE can start from a VAE of its own sizes only")
         for name in ("embed", "encoder", "decoder", "to_features"):
             getattr(self, name).load_state_dict(getattr(vae, name).state_dict())

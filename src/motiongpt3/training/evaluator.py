@@ -153,7 +153,7 @@ class EvaluatorTraining(FeatureTraining):
         generator = torch.Generator().manual_seed(self.run.seed * 1_000_003 + step)
         weights = self.bank.weights.cpu() * self.captioned
         chosen = torch.multinomial(weights, self.config.batch, replacement=True, generator=generator)
-        motions, texts, actions, names = [], [], [], []
+        pairs = []
         for number in chosen.tolist():
             clip = self.bank.clips[number]
             start, length, pick = self._part(clip, rng)
@@ -164,11 +164,8 @@ class EvaluatorTraining(FeatureTraining):
             if self.config.noise:
                 size = self.config.noise * self.network.feature_std
                 motion = motion + size * torch.randn(motion.shape, generator=generator).to(motion)
-            motions.append(motion)
-            texts.append(text)
-            actions.append(action or clip.id)
-            names.append(clip.id)
-        return PairBatch(motions, texts, actions, names)
+            pairs.append((motion, text, action or clip.id, clip.id))
+        return PairBatch(*map(list, zip(*pairs, strict=True)))
 
     def _part(self, clip: Clip, rng: np.random.Generator) -> tuple[int, int, int]:
         """First frame, frames and caption: any caption of the whole clip, or one that is true of any part of it."""

@@ -20,7 +20,7 @@ from motiongpt3.data.clips import PackedClips
 from motiongpt3.data.labels import base_action
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.instructions.prompt import clean_prompt
-from motiongpt3.models.vae import MotionVAE, reparameterise
+from motiongpt3.models.vae import MotionVAE
 from motiongpt3.motion.motion import mirror_text
 from motiongpt3.serialization import atomic_path
 from motiongpt3.training.trainer import TrainingConfig, check_settings
@@ -247,7 +247,8 @@ def latent_banks(
 def sample_latents(vae: MotionVAE, mean: Tensor, log_variance: Tensor, generator: torch.Generator) -> Tensor:
     """Normalised latents drawn from distributions that are not normalised; all (..., N, D)."""
     noise = torch.randn(mean.shape, generator=generator, device=mean.device)
-    return vae.normalise_latents(reparameterise(mean, log_variance, noise))
+    drawn = mean + torch.exp(0.5 * log_variance) * noise  # as `reparameterise`, then `normalise_latents`
+    return (drawn - vae.latent_mean) / vae.latent_std
 
 
 def _ends(frames: np.ndarray, least: int, rng: np.random.Generator) -> np.ndarray:

@@ -11,10 +11,11 @@ import os
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import KW_ONLY, dataclass
 from datetime import timedelta
+from itertools import repeat
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Literal, TypeVar
@@ -28,7 +29,6 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 from torch.optim.swa_utils import get_ema_multi_avg_fn
-from torch.utils.data import DataLoader, IterableDataset
 
 from motiongpt3.data.bank import ClipBank
 from motiongpt3.data.clips import PackedClips
@@ -164,14 +164,6 @@ def _trained(module: pl.LightningModule) -> dict[str, Tensor]:
     return {name: p.data for name, p in module.named_parameters() if p.requires_grad}
 
 
-class EndlessSteps(IterableDataset):
-    """An endless stream of nothing: the module makes batch number `global_step` itself, on the device that trains."""
-
-    def __iter__(self) -> Iterator[int]:
-        while True:
-            yield 0
-
-
 class TrainingModule(pl.LightningModule):
     """What all trained things share: a step, optimiser, schedule and the stop at a loss that is no number.
 
@@ -237,13 +229,13 @@ class TrainingModule(pl.LightningModule):
         """Clip the gradient norm; Lightning refuses to with fused optimisers, though bfloat16 needs no unscaling."""
         torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], self.run.clip)
 
-    def train_dataloader(self) -> DataLoader:
-        """See `EndlessSteps`."""
-        return DataLoader(EndlessSteps(), batch_size=None)
+    def train_dataloader(self) -> Iterable[int]:
+        """An endless stream of nothing: `step` makes batch number `global_step` itself, on the device that trains."""
+        return repeat(0)
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> Iterable[int]:
         """One item: validation goes over its split by itself."""
-        return DataLoader([0], batch_size=None)  # type: ignore[arg-type]
+        return [0]
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Dropout, too, is a function of seed and step alone."""
