@@ -19,6 +19,7 @@ import motiongpt3
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "motiongpt3"
+TESTS = ROOT / "tests"
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MODULES = {
@@ -192,3 +193,18 @@ def test_public_names(name: str) -> None:
 def test_an_unknown_name() -> None:
     with pytest.raises(AttributeError, match="nonsense"):
         motiongpt3.nonsense  # noqa: B018
+
+
+APART = {"benchmarks", "helpers", "interop", "parity", "scripts"}
+"""Folders of tests that are of no one module."""
+
+
+@pytest.mark.parametrize(
+    "file", sorted(file.relative_to(TESTS) for file in TESTS.rglob("test_*.py") if file.parent != TESTS), ids=str
+)
+def test_tests_mirror_the_tree(file: Path) -> None:
+    """tests/X/test_Y.py is of src/motiongpt3/X/Y.py, and says in a line what it tests."""
+    if file.parts[0] not in APART:
+        name = file.stem.removeprefix("test_")
+        assert (SOURCE / file.parent / f"{'__init__' if name == 'init' else name}.py").is_file()
+    assert ast.get_docstring(ast.parse((TESTS / file).read_text()))

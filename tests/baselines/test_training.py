@@ -22,10 +22,8 @@ from motiongpt3.baselines.training import (
     train_experiment,
     train_vq,
 )
-from motiongpt3.baselines.validation import read_texts, scores, write_texts
 from motiongpt3.baselines.vq import VQConfig
 from motiongpt3.cli.main import main
-from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.models.config import MotionGPT3Config
 from motiongpt3.models.diffusion_head import HeadConfig
 from motiongpt3.models.vae import VAEConfig
@@ -187,31 +185,6 @@ def test_codes_of_padding_are_not_learned(config: Callable) -> None:
     for row, count in enumerate(counts.tolist()):
         batch.mean[row, count:] = 5.0
     torch.testing.assert_close(module.losses(batch, module.tokens, torch.Generator())["objective"], first)
-
-
-def test_scores_of_embeddings() -> None:
-    """Motions that lie where their texts are find them; those of others do not; the recorded ones have distance 0."""
-    torch.manual_seed(0)
-    texts, labels = torch.randn(70, 2), [f"label {n}" for n in range(70)]
-    own, others = (scores(made, texts, texts, labels) for made in (texts, texts.roll(1, 0)))
-    assert own["r_precision_1"] == 1
-    assert own["fid"] == pytest.approx(0, abs=1e-6)
-    assert others["r_precision_1"] < 0.2
-    assert others["fid"] == pytest.approx(0, abs=1e-6)
-    assert scores(texts + 3, texts, texts, labels)["fid"] == pytest.approx(18, rel=1e-4)
-
-
-def test_texts_are_found_by_their_words(tmp_path: Path) -> None:
-    file, table = tmp_path / "texts.safetensors", torch.randn(3, 5)
-    write_texts(file, ["a", "b", "c"], table, "hash")
-    with pytest.raises(MotionGPT3Error, match="another evaluator"):
-        read_texts(file, ["a"], "other")
-    assert torch.equal(read_texts(file, ["c", "a", "c"]), table[[2, 0, 2]])
-    with pytest.raises(MotionGPT3Error, match="'d'"):
-        read_texts(file, ["a", "d"])
-    file.write_bytes(b"nothing")
-    with pytest.raises(MotionGPT3Error, match="no text embeddings"):
-        read_texts(file, ["a"])
 
 
 def test_the_commands(config: Callable, vq_config: Callable, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
