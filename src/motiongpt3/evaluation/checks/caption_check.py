@@ -20,9 +20,6 @@ from motiongpt3.data.labels import base_action
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.motion import mirror_text
 
-CAPTION_BARS = {"action": 0.80, "left_right": 0.90, "forward_backward": 0.90}
-"""Shares that a good model reaches; and more than 200 distinct captions over the test split of data/mocap."""
-
 _SIDE = re.compile(r"\b(left|right)(?:wards?)?(?: (?:upper |fore|lower )?(\w+))?")
 _RESTING = re.compile(
     r"\b(?:on|onto) (?:the|their|his|her) (?:left|right) (?:leg|foot)\b"
