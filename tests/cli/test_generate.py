@@ -24,8 +24,6 @@ from motiongpt3.motion.postprocess import postprocess
 Capture = pytest.CaptureFixture[str]
 Refused = Callable[..., str]
 
-# ----------------------------------------------------------------------------------------------------------- generate
-
 
 def test_generate_writes_every_format_asked_for(tiny_model_dir: Path, here: Path, capsys: Capture) -> None:
     words = ["a person walks", "--model", str(tiny_model_dir), "--seconds", "2.5", "--seed", "7", "--json"]
@@ -176,9 +174,6 @@ def test_cuda_without_a_gpu(
     assert "no CUDA device" in refused(*words)
 
 
-# ---------------------------------------------------------------------------------------- predict, inbetween, compose
-
-
 @pytest.fixture
 def walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Motion:
     """A motion of 3 s in walk.npz of the working folder."""
@@ -312,9 +307,6 @@ def test_windows_refuse_and_write_nothing(
     assert [path.name for path in Path().iterdir()] == ["walk.npz"]
 
 
-# ------------------------------------------------------------------------------------------------------------ caption
-
-
 @pytest.mark.usefixtures("motions")
 def test_what_is_printed_is_what_the_model_says(tiny_reader_dir: Path, capsys: Capture) -> None:
     model = MotionGPT3.from_pretrained(tiny_reader_dir)
@@ -361,9 +353,6 @@ def test_caption_refuses(
 def test_a_model_of_stage_1_writes_no_captions(motions: Path, refused: Refused, tiny_model_dir: Path) -> None:
     line = refused("caption", "walk.npz", "--model", str(tiny_model_dir))
     assert line == "motiongpt3: this model was trained for text to motion alone: it cannot read motions\n"
-
-
-# --------------------------------------------------------------------------------------------------------------- chat
 
 
 @pytest.fixture

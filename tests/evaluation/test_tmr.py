@@ -67,7 +67,9 @@ def test_place_direction_and_frame_rate_do_not_matter(evaluator: MotionTextEvalu
 
 
 def test_one_frame_is_a_motion(evaluator: MotionTextEvaluator) -> None:
-    assert torch.isfinite(evaluator.embed_motions([sway(1)])).all()
+    one, other, long = evaluator.embed_motions([sway(1), sway(1, seed=1), sway(40)])
+    torch.testing.assert_close(evaluator.embed_motions([sway(1)])[0], one, atol=1e-5, rtol=1e-5)
+    assert min((one - other).abs().max(), (one - long).abs().max()) > 1e-4
     assert evaluator.embed_motions([]).shape == (0, 8)
 
 

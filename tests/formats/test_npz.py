@@ -127,7 +127,7 @@ def test_an_encrypted_or_odd_archive_is_refused(tmp_path: Path) -> None:
         load(tmp_path / "locked.npz")
 
 
-def test_round_trip_is_exact_humanml3d(tmp_path: Path) -> None:
+def test_the_round_trip_of_new_joints_is_exact(tmp_path: Path) -> None:
     motion = invented()
     found = load(save(motion, tmp_path / "clip.npy"))
     np.testing.assert_array_equal(found.joints, motion.joints)
@@ -158,7 +158,7 @@ def test_features_as_humanml3d_stores_them(parity_file: Callable[[str], Path], t
      (np.ones((3, 21, 3)), "22, 3"), (np.ones((0, 263)), "are expected"), (np.full((3, 263), np.nan), "NaN"),
      (np.ones((2, 3, 22, 3)), "are expected")],
 )  # fmt: skip
-def test_bad_arrays_end_in_one_line_humanml3d(tmp_path: Path, array: np.ndarray, message: str) -> None:
+def test_bad_new_joints_end_in_one_line(tmp_path: Path, array: np.ndarray, message: str) -> None:
     np.save(tmp_path / "bad.npy", array)
     with pytest.raises(MotionGPT3Error, match=message) as caught:
         load(tmp_path / "bad.npy")

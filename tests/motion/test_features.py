@@ -218,8 +218,13 @@ def test_bones_against_their_reference_direction_stay_finite() -> None:
         assert (mirror_features(features) - joints_to_features(mirror(joints))).abs().max() <= 1e-4
 
 
-def test_collapsed_joints_give_finite_features() -> None:
-    assert joints_to_features(torch.zeros(5, 22, 3)).isfinite().all()
+def test_collapsed_joints_stand_still_in_one_place() -> None:
+    features = joints_to_features(torch.zeros(5, 22, 3))
+    where = feature_slices()
+    assert features.isfinite().all()
+    for part in (where.root_rotation, where.root_velocity, where.positions):
+        assert not features[..., part].any()
+    assert not features_to_joints(features).any()
 
 
 @pytest.mark.parametrize("shape", [(22, 3), (4, 21, 3), (0, 22, 3), (4, 22, 2)])

@@ -141,9 +141,13 @@ def test_seam_jerk_looks_only_near_the_seam() -> None:
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 4])
-def test_short_motions_have_finite_numbers(frames: int) -> None:
+def test_short_motions_have_numbers(frames: int) -> None:
     result = quality.measure(moved(standing(frames), line(frames, 20, (1, 1, 1))))
     assert np.isfinite(list(result.as_dict().values())).all()
+    assert result.max_speed == pytest.approx(3**0.5 if frames > 1 else 0, rel=1e-3)
+    assert result.bone_variation == pytest.approx(0, abs=1e-3)
+    assert result.jitter == pytest.approx(0, abs=0.1)
+    assert result.penetration_max == 0
 
 
 def test_summary_is_the_mean_over_motions() -> None:

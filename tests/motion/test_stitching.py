@@ -122,7 +122,8 @@ def test_few_frames_will_do(before: int, after: int, frames: int) -> None:
     first, last = person(4, speed=1.0)[:before], person(4, speed=1.0, seed=2)[:after]
     new = stitch(person(20, speed=1.0), frames, first, last if after else None, slack=3)
     assert new.shape == (frames, 22, 3)
-    assert np.isfinite(new).all()
+    assert np.abs(np.linalg.norm(bone_vectors(new), axis=-1) - LENGTHS).max() < 1e-3
+    assert np.linalg.norm(new[0, 0] - first[-1, 0]) < 0.25, "it goes on where the given frames end"
 
 
 def test_offsets_settle() -> None:

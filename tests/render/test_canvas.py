@@ -128,7 +128,10 @@ def test_facing_is_plus_z_in_the_rest_pose_and_turns_with_the_body() -> None:
 @settings(max_examples=25, deadline=None)
 @given(st.text(max_size=300))
 def test_any_caption_can_be_drawn(caption: str) -> None:
-    assert Scene(person(1, caption=caption), 320, 240).frame(0).shape == (240, 320, 3)
+    picture = Scene(person(1, caption=caption), 320, 240).frame(0)
+    assert picture.shape == (240, 320, 3)
+    same = np.array_equal(picture, Scene(person(1), 320, 240).frame(0))
+    assert same != bool(clean_text(caption)), "only words change the picture"
 
 
 @pytest.mark.parametrize(

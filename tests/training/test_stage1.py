@@ -264,9 +264,6 @@ def test_fingerprints() -> None:
     assert len({hash_tokens(r) for r in (rows, [[1], [2, 3]], [[12], [3]], [[3], [1, 2]], [[1, 2, 3]])}) == 5
 
 
-# What is exported.
-
-
 @pytest.fixture
 def few_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two hundred batches of latents would be most of the time here."""
