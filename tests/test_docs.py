@@ -36,6 +36,7 @@ def run(language: str, code: str, folder: Path) -> subprocess.CompletedProcess[s
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_page(page: Path, tmp_path: Path) -> None:
     found = blocks(page.read_text(encoding="utf-8"))

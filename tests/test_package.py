@@ -84,6 +84,7 @@ def test_the_pinned_torch_is_one_the_package_takes() -> None:
     assert tuple(map(int, pinned.groups())) >= tuple(map(int, least.groups()))
 
 
+@pytest.mark.slow
 def test_the_wheel_carries_what_is_not_python(tmp_path: Path) -> None:
     code = "import sys; from hatchling.build import build_wheel; build_wheel(sys.argv[1])"
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=True, capture_output=True)

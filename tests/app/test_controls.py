@@ -39,6 +39,7 @@ def test_a_film_is_exported() -> None:
     assert data[4:8] == b"ftyp"
 
 
+@pytest.mark.slow
 @given(st.text(max_size=400))
 def test_files_have_plain_names(caption: str) -> None:
     stem = file_stem(Motion(np.zeros((1, 22, 3)), caption=caption))

@@ -109,6 +109,7 @@ def write_run(folder: Path, constant: float) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_runs_in_pairs(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     slow = [write_run(tmp_path / f"slow_{k}", constant) for k, constant in enumerate((800, 1000))]
     fast = [write_run(tmp_path / f"fast_{k}", 200) for k in range(2)]

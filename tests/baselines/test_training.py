@@ -92,6 +92,7 @@ def lines(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tokens", ["latents", "codes"])
 @pytest.mark.parametrize("streams", ["dual", "single"])
 def test_a_run_from_start_to_report(config: Callable, streams: str, tokens: str) -> None:
@@ -127,6 +128,7 @@ def no_test_split(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(validation.HeldOutClips, "__init__", init)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("streams", "tokens"), [("dual", "latents"), ("single", "codes")])
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     config: Callable, survives_a_kill: Callable, streams: str, tokens: str
@@ -134,6 +136,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     survives_a_kill(lambda name: ExperimentTraining(config(name, streams, tokens)))
 
 
+@pytest.mark.slow
 def test_a_killed_vq_goes_on_as_if_nothing_had_happened(vq_config: Callable, survives_a_kill: Callable) -> None:
     survives_a_kill(lambda name: VQTraining(vq_config(name)))
 

@@ -18,6 +18,7 @@ from motiongpt3.motion.retarget import REQUIRED
 from motiongpt3.motion.skeleton import HUMANML3D
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pose", ["T", "A"])
 @pytest.mark.parametrize("kind", [*KNOWN_RIGS, "numbered"])
 def test_known_and_unknown_names(tmp_path: Path, kind: str, pose: str) -> None:

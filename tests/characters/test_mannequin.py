@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from clips import invented, recording
 from glb_files import joint_places, written
 
 from motiongpt3.motion.skeleton import HUMANML3D
 
 
+@pytest.mark.slow
 def test_the_skin_is_closed_and_its_outside_is_outside(tmp_path: Path) -> None:
     glb = written(invented(), tmp_path)
     rest, triangles = glb.skinned(glb.worlds(None))[0], glb.triangles
@@ -40,6 +42,7 @@ def test_the_rest_pose_is_a_t_on_the_floor(tmp_path: Path) -> None:
     assert not any("rotation" in node for node in glb.json["nodes"])
 
 
+@pytest.mark.slow
 def test_each_joint_is_inside_the_skin_that_moves_with_it(mocap_dir: Path, tmp_path: Path) -> None:
     """The mean of the vertices near a joint at rest stays near it in motion, and no triangle is torn apart."""
     motion = recording(mocap_dir, "CMU_05_01")
@@ -58,6 +61,7 @@ def test_each_joint_is_inside_the_skin_that_moves_with_it(mocap_dir: Path, tmp_p
     assert -0.05 < moved[..., 1].min() < 0.05, "feet on the floor"
 
 
+@pytest.mark.slow
 def test_soles_stand_flat(mocap_dir: Path, tmp_path: Path) -> None:
     """In the recordings of both kinds of feet, a standing person's soles lie on the floor."""
     for name in ("CMU_14_24", "BN1_bow_active_001"):

@@ -53,6 +53,7 @@ def convert(kind: str, file: str, *options: str) -> int:
     return main(["convert", kind, file, *OUT, *options])
 
 
+@pytest.mark.slow
 def test_the_vae(here: Path, refused: Callable[..., str], capsys: Capture) -> None:
     torch.save({"epoch": 1, "state_dict": vae_state() | {"denoiser.x": torch.ones(1)}}, "mld.ckpt")
     assert convert("mld-vae", "mld.ckpt") == 0
@@ -71,6 +72,7 @@ def test_the_vae(here: Path, refused: Callable[..., str], capsys: Capture) -> No
     assert "is there already" in refused("convert", "mld-vae", "mld.ckpt", *OUT)
 
 
+@pytest.mark.slow
 def test_the_evaluator_in_the_old_format(here: Path, capsys: Capture) -> None:
     sizes = GuoConfig(word_channels=6, text_width=8, movement_width=5, movement_channels=7, motion_width=10, channels=9)
     names = {"start": "hidden", "embed": "input_emb", "out": "output_net", "gru": "gru"}
@@ -96,6 +98,7 @@ def test_the_evaluator_in_the_old_format(here: Path, capsys: Capture) -> None:
     assert "evaluator" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_refusals(here: Path, refused: Callable[..., str]) -> None:
     state = vae_state()
     torch.save({"state_dict": {**state, "vae.encoder.norm.bias": torch.full((8,), math.nan)}}, "nan.ckpt")

@@ -67,6 +67,7 @@ def test_data_check(packed: Path, here: Path, capsys: Capture, refused: Refused)
     assert "there is no folder gone" in refused("data", "check", "gone")
 
 
+@pytest.mark.slow
 def test_data_augment(packed: Path, here: Path, capsys: Capture, refused: Refused) -> None:
     words = ["--joined", "2", "--layered", "0", "--extended", "0", "--relaxed", "0", "--workers", "1"]
     assert main(["data", "augment", str(packed), "pool.safetensors", *words]) == 0

@@ -53,6 +53,7 @@ def test_t2m_from_data_to_report(evaluate: Callable[..., list[str]], capsys: Cap
     assert Path("report.json").read_text() == before  # from the finished repeats
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "row", "pictures"),
     [
@@ -77,6 +78,7 @@ def test_tasks_and_their_pictures(
         assert height > 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -26,6 +26,7 @@ def clip(tmp_path: Path) -> Path:
     return save(invented(0, 40, wildness=0.2), tmp_path / "clip.npz")
 
 
+@pytest.mark.slow
 def test_several_formats_at_once(clip: Path, tmp_path: Path, capsys: Capture) -> None:
     outs = [tmp_path / name for name in ("a.bvh", "a.glb", "a.smpl.npz", "a.png", "a.npy")]
     words = [word for out in outs for word in ("-o", str(out))]

@@ -36,6 +36,7 @@ def test_generate_writes_every_format_asked_for(tiny_model_dir: Path, here: Path
     assert Motion.load("out/a.npz").caption == "a person walks"
 
 
+@pytest.mark.slow
 def test_generate_names_prompts_and_samples(tiny_model_dir: Path, here: Path, capsys: Capture) -> None:
     options = ["--model", str(tiny_model_dir), "--seconds", "1", "--guidance", "2", "--steps", "3"]
     assert main(["generate", "walks", "runs", "--samples", "2", "--seed", "5", *options, "-o", "clip.npz"]) == 0
@@ -227,6 +228,7 @@ FINISHED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", FINISHED, ids=lambda words: words[0])
 def test_finishing(walk: Motion, words: list[str], tiny_model_dir: Path, capsys: Capture) -> None:
     model = ["--model", str(tiny_model_dir)]
@@ -247,6 +249,7 @@ def test_finishing(walk: Motion, words: list[str], tiny_model_dir: Path, capsys:
     assert entry["finish"]["travel"]["after"] < 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", FINISHED, ids=lambda words: words[0])
 def test_files_are_written_as_asked(walk: Motion, words: list[str], tiny_model_dir: Path) -> None:
     files = ["-o", "a.bvh", "-o", "a.png", "-o", "b.npz", "--model", str(tiny_model_dir)]
@@ -307,6 +310,7 @@ def test_windows_refuse_and_write_nothing(
     assert [path.name for path in Path().iterdir()] == ["walk.npz"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("motions")
 def test_what_is_printed_is_what_the_model_says(tiny_reader_dir: Path, capsys: Capture) -> None:
     model = MotionGPT3.from_pretrained(tiny_reader_dir)
@@ -329,6 +333,7 @@ def test_what_is_printed_is_what_the_model_says(tiny_reader_dir: Path, capsys: C
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -371,6 +376,7 @@ def replies(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return script
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("motions")
 def test_the_model_answers(tiny_reader_dir: Path, capsys: Capture) -> None:
     """As from Python, message after message."""

@@ -18,6 +18,7 @@ Capture = pytest.CaptureFixture[str]
 Refused = Callable[..., str]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help(name: str, capsys: Capture) -> None:
     assert main([*name.split(), "--help"]) == 0
@@ -26,6 +27,7 @@ def test_every_command_has_help(name: str, capsys: Capture) -> None:
     assert f"  {name} " in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_help_and_refusals_need_no_torch(tmp_path: Path) -> None:
     for words in (
         ["--help"],
@@ -40,6 +42,7 @@ def test_help_and_refusals_need_no_torch(tmp_path: Path) -> None:
         subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
 
 
+@pytest.mark.slow
 def test_the_installed_command() -> None:
     command = Path(sys.executable).with_name("motiongpt3")
     assert (
@@ -85,6 +88,7 @@ def test_interrupts_and_system_errors(capsys: Capture, monkeypatch: pytest.Monke
         main([])
 
 
+@pytest.mark.slow
 def test_an_interrupt_leaves_nothing(tiny_model_dir: Path, here: Path) -> None:
     words = ["generate", "walk", "--samples", "5000", "--steps", "1000", "--model", str(tiny_model_dir)]
     process = subprocess.Popen(

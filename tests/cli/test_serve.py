@@ -37,6 +37,7 @@ class Command:
         self.process.communicate()
 
 
+@pytest.mark.slow
 def test_the_command(tiny_model_dir: Path) -> None:
     """On this machine alone, with a token; a TERM lets what runs be finished."""
     with Command("--model", str(tiny_model_dir), "--batch", "4", MOTIONGPT3_TOKEN="s3cret") as command:

@@ -43,6 +43,7 @@ def test_groups_are_what_they_say(real_clips: list[Captioned]) -> None:
     assert not any(clip.id.startswith("UIPRMD") for group in arms.values() for clip in group)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["joined", "layered", "extended"])
 def test_examples_are_sound_and_deterministic(real_clips: list[Captioned], kind: Kind) -> None:
     pool, again, other = (make_examples(real_clips, kind, 60, seed) for seed in (7, 7, 8))
@@ -63,6 +64,7 @@ def test_examples_are_sound_and_deterministic(real_clips: list[Captioned], kind:
             assert not LEFTOVER.search(text), text
 
 
+@pytest.mark.slow
 def test_seams_are_as_smooth_as_the_clips(real_clips: list[Captioned]) -> None:
     groups = by_action(real_clips)
     rng = np.random.default_rng(0)
@@ -82,6 +84,7 @@ def test_seams_are_as_smooth_as_the_clips(real_clips: list[Captioned]) -> None:
     assert np.mean(np.array(at_seam) < 2 * np.array(elsewhere)) > 0.8
 
 
+@pytest.mark.slow
 def test_layered_motions_move_and_raise_the_named_wrist(real_clips: list[Captioned]) -> None:
     checked = 0
     for joints, captions in make_examples(real_clips, "layered", 60, 2):
@@ -131,6 +134,7 @@ class Here(nullcontext):
     map = staticmethod(map)
 
 
+@pytest.mark.slow
 def test_a_pool_is_the_same_whoever_makes_it(
     source: PackedClips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

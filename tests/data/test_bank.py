@@ -46,6 +46,7 @@ def test_a_batch_depends_on_seed_and_step_alone(bank: ClipBank, tmp_path: Path) 
         assert not torch.equal(other.clips, first.clips) or not torch.equal(other.lengths, first.lengths)
 
 
+@pytest.mark.slow
 def test_a_batch_is_what_it_says(bank: ClipBank) -> None:
     whole, mirrored, clips = 0, 0, Counter()
     lengths: dict[int, set[int]] = {i: set() for i in range(4)}

@@ -190,6 +190,7 @@ def test_a_damaged_packed_file_is_named(prepared: Path) -> None:
     assert "damaged" in found(prepared)[0][1]
 
 
+@pytest.mark.slow
 def test_the_real_recordings_have_no_error(mocap_dir: Path, tmp_path: Path) -> None:
     records = [json.loads(line) for line in (mocap_dir / "clips.jsonl").read_text().splitlines()]
     kept = [record for record in records if record["id"].startswith(("CMU_14", "AD_", "DM_"))]

@@ -129,6 +129,7 @@ def test_pickled_code_does_not_run(words_dir: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.slow
 def test_the_official_protocol_with_and_without_words(
     make_pack: Callable[..., PackedClips],
     guo_dir: Path,

@@ -100,6 +100,7 @@ def test_captions_take_turns(pack: PackedClips) -> None:
         assert said[item.name] == {text: 6 // len(item.captions) for text in item.captions}
 
 
+@pytest.mark.slow
 def test_official_crops(make_pack: MakePack) -> None:
     items = population(OFFICIAL, make_pack([101] * 300, name="{}"), "test", "t2m")
     takes = plan(OFFICIAL, items, 0, seed=0)

@@ -43,6 +43,7 @@ def prepared(pack_dir: Path, tiny_model_dir: Path, tiny_evaluator_dir: Path) -> 
     return replace(ready, protocol=SMALL)
 
 
+@pytest.mark.slow
 def test_numbers_are_those_of_the_motions(prepared: PreparedEvaluation, tools: Any) -> None:
     """The first repeat again, with the public methods of the model and the evaluator."""
     report = evaluate(prepared, tools=tools)
@@ -78,6 +79,7 @@ def test_numbers_are_those_of_the_motions(prepared: PreparedEvaluation, tools: A
     }
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_numbers_of_one(prepared: PreparedEvaluation, tmp_path: Path) -> None:
     one = evaluate(prepared, tmp_path / "one.json")
     two = evaluate(replace(prepared, request=replace(prepared.request, processes=2)), tmp_path / "two.json")
@@ -89,6 +91,7 @@ def test_two_processes_give_the_numbers_of_one(prepared: PreparedEvaluation, tmp
     assert len(one["model"]["sha256"]) == len(one["split"]["sha256"]) == 64
 
 
+@pytest.mark.slow
 def test_finished_repeats_are_not_made_again(
     prepared: PreparedEvaluation, tools: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,6 +42,7 @@ def prepared(pack_dir: Path, tiny_reader_dir: Path, tiny_evaluator_dir: Path) ->
     return replace(ready, protocol=replace(PROTOCOLS["mocap"], group=4))
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_the_captions(
     prepared: PreparedEvaluation, pack: PackedClips, tools: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,6 +105,7 @@ def ready(task: TaskName, pack_dir: Path) -> PreparedEvaluation:
     return replace(prepared, protocol=TWO_PREDICTIONS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["predict", "inbetween"])
 def test_errors_are_of_the_made_frames_alone(
     task: TaskName, pack_dir: Path, pack: PackedClips, completion_tools: Any

@@ -67,6 +67,7 @@ def test_bandai_equals_the_data_we_train_on(samples_dir: Path, mocap_dir: Path) 
     assert aligned_error(found.joints, wanted.joints) < 0.005
 
 
+@pytest.mark.slow
 def test_round_trip_of_real_motions(mocap_dir: Path, tmp_path: Path) -> None:
     for motion in recorded(mocap_dir, "test", 40):
         found = load(save(motion, tmp_path / "clip.bvh"))
@@ -76,6 +77,7 @@ def test_round_trip_of_real_motions(mocap_dir: Path, tmp_path: Path) -> None:
         assert error.max() < 0.005, motion.name
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(
     st.integers(0, 10**6),
@@ -268,6 +270,7 @@ def test_a_long_file_is_read_in_pieces(tmp_path: Path) -> None:
     np.testing.assert_allclose(load(save(motion, tmp_path / "long.bvh")).joints, motion.joints, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dialect", "mean"), [("mixamo", 0.02), ("cmu", 0.05)])
 def test_other_dialects_come_back(mocap_dir: Path, tmp_path: Path, dialect: BvhDialect, mean: float) -> None:
     """Rigs whose hips, chest and shoulders are rigid lose a little; nothing jumps, and the feet stay on the floor."""

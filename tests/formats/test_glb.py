@@ -81,6 +81,7 @@ def test_the_official_validator_accepts_real_motions(mocap_dir: Path, tmp_path: 
     validate({str(clip.name): clip for clip in recorded(mocap_dir, "test", 6)}, tmp_path)
 
 
+@pytest.mark.slow
 def test_real_motions_are_reached(mocap_dir: Path, tmp_path: Path) -> None:
     for motion in recorded(mocap_dir, "test", 40):
         glb = written(motion, tmp_path)
@@ -101,6 +102,7 @@ def test_real_motions_are_reached_between_the_frames(mocap_dir: Path, tmp_path: 
         assert error.max() < 0.08, motion.name
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(
     st.integers(0, 10**6),
@@ -199,6 +201,7 @@ def test_times_that_no_file_can_hold(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -343,6 +346,7 @@ def test_a_rig_that_cannot_be_used(tmp_path: Path, name: str, capsys: pytest.Cap
     assert not out.parent.exists()
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clip, hero, out = save(invented(0, 40, wildness=0.2), tmp_path / "clip.npz"), rig(tmp_path), tmp_path / "out.glb"
     bones = tmp_path / "bones.yaml"
@@ -362,6 +366,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         assert reason in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_real_motions_come_back(mocap_dir: Path, tmp_path: Path) -> None:
     for motion in recorded(mocap_dir, "test", 40):
         found = load(save(motion, tmp_path / "clip.glb"))
@@ -371,6 +376,7 @@ def test_real_motions_come_back(mocap_dir: Path, tmp_path: Path) -> None:
         assert error.max() < 0.001, motion.name
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(
     st.integers(0, 10**6),

@@ -320,6 +320,7 @@ def spots(value: Any) -> list[tuple[Any, Any]]:
     return [spot for key in keys for spot in ((value, key), *spots(value[key]))]
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_any_change_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
@@ -357,6 +358,7 @@ def test_limits(
         load(path)
 
 
+@pytest.mark.slow
 def test_a_long_chain_of_nodes(tmp_path: Path) -> None:
     def change(document: dict[str, Any]) -> None:
         count = len(document["nodes"])

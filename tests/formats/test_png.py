@@ -39,6 +39,7 @@ def test_every_pose_stands_apart(frames: int, speed: float, poses: int) -> None:
     assert heads(png.strip(walk(frames, speed))) == poses
 
 
+@pytest.mark.slow
 def test_file_is_a_png_and_writing_is_atomic(tmp_path: Path) -> None:
     png.write(walk(), tmp_path / "strip.png")
     with Image.open(tmp_path / "strip.png") as picture:
@@ -50,12 +51,14 @@ def test_file_is_a_png_and_writing_is_atomic(tmp_path: Path) -> None:
         png.write(walk(), tmp_path / "nowhere" / "strip.png")
 
 
+@pytest.mark.slow
 def test_caption_changes_only_the_head() -> None:
     plain, worded = png.strip(walk(caption=None)), png.strip(walk(caption="a person walks " * 60))
     assert np.array_equal(plain[png.HEAD_HEIGHT :], worded[png.HEAD_HEIGHT :])
     assert not np.array_equal(plain[: png.HEAD_HEIGHT], worded[: png.HEAD_HEIGHT])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "joints",
     [

@@ -30,6 +30,7 @@ def posed(file: Path) -> np.ndarray:
     return joints + trans[:, None]
 
 
+@pytest.mark.slow
 def test_real_motions(mocap_dir: Path, tmp_path: Path) -> None:
     errors = []
     for motion in recorded(mocap_dir, "test", 20):

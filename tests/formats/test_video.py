@@ -30,6 +30,7 @@ def probe(path: Path) -> tuple[dict[str, object], int]:
     return meta, sum(1 for _ in reader)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("frames", "fps", "shown"), [(12, 20.0, 12), (1, 20.0, 1), (25, 120.0, 13), (3, 0.5, 3)])
 def test_mp4_has_every_frame_at_the_motion_s_speed(tmp_path: Path, frames: int, fps: float, shown: int) -> None:
     path = tmp_path / "film.mp4"
@@ -49,6 +50,7 @@ def test_without_a_caption_there_is_no_column_for_it(tmp_path: Path) -> None:
     assert probe(tmp_path / "film.MP4")[0]["size"] == (640, 480)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".mp4", ".gif"])
 def test_the_same_motion_gives_the_same_bytes(tmp_path: Path, suffix: str) -> None:
     for name in ("a", "b"):
@@ -56,6 +58,7 @@ def test_the_same_motion_gives_the_same_bytes(tmp_path: Path, suffix: str) -> No
     assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("frames", "fps", "shown"), [(12, 20.0, 12), (1, 20.0, 1), (30, 60.0, 13), (7, 15.0, 7)])
 def test_gif_plays_at_the_motion_s_speed(tmp_path: Path, frames: int, fps: float, shown: int) -> None:
     path = tmp_path / "film.gif"
@@ -72,6 +75,7 @@ def test_gif_plays_at_the_motion_s_speed(tmp_path: Path, frames: int, fps: float
             assert film.info["loop"] == 0
 
 
+@pytest.mark.slow
 def test_gif_shows_the_frames_that_were_drawn(tmp_path: Path) -> None:
     path = tmp_path / "film.gif"
     motion = walk(6)
@@ -83,6 +87,7 @@ def test_gif_shows_the_frames_that_were_drawn(tmp_path: Path) -> None:
     assert np.abs(shown - drawn).mean() < 4
 
 
+@pytest.mark.slow
 def test_a_long_gif_is_thinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(video, "GIF_FRAMES", 10)
     video.write(walk(40), tmp_path / "film.gif")

@@ -172,6 +172,7 @@ def test_the_canonical_caption_prompt_is_that_of_stage_1(style):
     assert prompt.answer == (Slot("motion"), turn_end(style))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_every_phrasing_of_a_task_is_drawn_and_answers_in_its_modality(task):
     rng = np.random.default_rng(0)

@@ -93,6 +93,7 @@ def test_variants_that_need_other_formulas_are_refused() -> None:
             stream_config(tiny("gpt2").config.to_dict() | change)
 
 
+@pytest.mark.slow
 def test_the_default_backbone_equals_transformers(smollm: TextBackbone) -> None:
     files = backbone_files.find_backbone("smollm2-135m-instruct")
     settings, weights, _ = files.read()

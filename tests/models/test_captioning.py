@@ -142,6 +142,7 @@ def test_a_long_motion_is_described_in_parts(reader: MotionGPT3) -> None:
     assert len(split(long(101), reader.config)) == 2
 
 
+@pytest.mark.slow
 @given(frames=st.integers(20, 700), fps=st.sampled_from([10.0, 20.0, 24.0, 29.97, 120.0]))
 def test_parts_can_be_read(reader: MotionGPT3, frames: int, fps: float) -> None:
     motion, vae = long(frames, fps), reader.config.vae
@@ -254,6 +255,7 @@ def test_of_drawn_captions_the_fittest_is_given(
     assert reader.caption(motions[:2], candidates=5, seed=3) == wanted
 
 
+@pytest.mark.slow
 def test_a_caption_is_the_same_alone_and_among_others(reader: MotionGPT3, motions: list[Motion]) -> None:
     seen: list[int] = []
 
@@ -267,6 +269,7 @@ def test_a_caption_is_the_same_alone_and_among_others(reader: MotionGPT3, motion
     assert reader.caption(motions, candidates=3, seed=2) != together
 
 
+@pytest.mark.slow
 def test_the_configuration_says_how_many_are_drawn(
     reader: MotionGPT3, motions: list[Motion], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,6 +46,7 @@ def walker(frames: int, fps: float = 20.0, seed: int = 0) -> Motion:
     return Motion(person(frames, speed=1.0, seed=seed)).resample(fps)
 
 
+@pytest.mark.slow
 @given(seconds=st.floats(0.01, 12), fps=st.sampled_from([20.0, 20.0, 30.0, 60.0, 17.3, 120.0, 12.5]))
 @settings(max_examples=25, deadline=None)
 def test_predict_keeps_what_is_given_and_adds_what_is_asked(model: MotionGPT3, seconds: float, fps: float) -> None:
@@ -61,6 +62,7 @@ def test_predict_keeps_what_is_given_and_adds_what_is_asked(model: MotionGPT3, s
         assert frames <= model.config.vae.max_frames
 
 
+@pytest.mark.slow
 @given(seconds=st.floats(0.05, 9), fps=st.sampled_from([20.0, 30.0, 60.0, 17.3]))
 @settings(max_examples=25, deadline=None)
 def test_inbetween_keeps_both_sides(model: MotionGPT3, seconds: float, fps: float) -> None:
@@ -98,6 +100,7 @@ def test_compose_gives_each_prompt_its_span(model: MotionGPT3) -> None:
     assert max(seam_jerk(motion, [span.start], 3) for span in spans[1:]) / 8000 < 0.14
 
 
+@pytest.mark.slow
 def test_thirty_prompts_and_no_drift_off_the_floor(model: MotionGPT3) -> None:
     motion, spans = continuing.compose(model, [("a person walks", 2)] * 30, propose=DrawnWindow())
     assert len(spans) == 30

@@ -68,6 +68,7 @@ def write(writer: TextDecoder, prompts: list[list[int]], stop: list[int], **sett
     return [ids for ids, _ in answers]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Passing `repetition_penalty`")
 @pytest.mark.parametrize("penalty", [1.0, 1.3, 0.8])
 @pytest.mark.parametrize("stop", [[], [8, 17]])
@@ -279,6 +280,7 @@ def test_it_is_kept_until_the_weights_change(backbone: TextBackbone) -> None:
     assert not half_precision(backbone).special.any()
 
 
+@pytest.mark.slow
 def test_it_does_not_outlive_the_backbone(reader: MotionGPT3) -> None:
     backbone = copy.deepcopy(reader.backbone)
     half = weakref.ref(half_precision(backbone))

@@ -106,6 +106,7 @@ def test_conditions_are_dropped_as_often_as_asked() -> None:
         assert bool(head.no_condition.grad.abs().max() > 0) == (share > 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_a_head_learns_which_condition_means_which_latent(objective: Objective) -> None:
     """Overfitting two clips: the loss falls, and sampling gives each its latent back, whatever the noise."""

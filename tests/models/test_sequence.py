@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -67,6 +68,7 @@ def symbols(row: list[Piece], tokens: MotionTokens, shown: int) -> list[tuple[st
     return line
 
 
+@pytest.mark.slow
 @given(batches, st.integers(0, 5))
 def test_every_token_stands_where_its_row_says(rows: list[list[Piece]], start: int) -> None:
     starts = [start + number for number in range(len(rows))]
@@ -152,6 +154,7 @@ def run(
     return logits, hidden, asked
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(rows=batches)
 def test_a_batch_gives_what_each_row_gives_alone(reader: MotionGPT3, rows: list[list[Piece]]) -> None:

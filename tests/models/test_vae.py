@@ -195,6 +195,7 @@ def test_hinge_losses() -> None:
     assert generator_loss(fake).item() == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_it_learns_to_tell_smooth_from_shaken() -> None:
     torch.manual_seed(0)
     discriminator = MotionDiscriminator(6, 16)

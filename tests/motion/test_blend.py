@@ -21,6 +21,7 @@ def bone_error(joints: np.ndarray) -> float:
     return float(np.abs(np.linalg.norm(bone_vectors(joints), axis=-1) - LENGTHS).max())
 
 
+@pytest.mark.slow
 @given(
     first=st.floats(0, 2.5),
     second=st.floats(0, 2.5),

@@ -106,6 +106,7 @@ def test_rotations_reproduce_the_recorded_joints(parity_file) -> None:
     assert (chain_forward_kinematics(joints_to_features(joints), joints) - joints).abs().max() < 1e-4
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(frames=st.integers(1, 40), seed=st.integers(0, 2**32 - 1))
 def test_round_trip_gives_back_the_joints(frames: int, seed: int) -> None:
@@ -130,6 +131,7 @@ def test_turning_through_the_back_keeps_the_round_trip() -> None:
     assert np.abs(turn).max() < 0.1, "the turn jumps where the body faces backwards"
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(frames=st.integers(1, 30), seed=st.integers(0, 2**32 - 1))
 def test_mirrored_features_are_those_of_the_mirrored_joints(frames: int, seed: int) -> None:

@@ -75,6 +75,7 @@ def test_what_is_fixed_stays_as_it_is(mocap_dir: Path) -> None:
     assert np.abs(lock_feet(once).joints - once.joints).max() < 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fps", [20, 30, 60])
 def test_real_motions(mocap_dir: Path, fps: int) -> None:
     """The bars: 1 cm of skate in a contact, found before or after, no joint faster by more than 2 cm in 1/20 s."""
@@ -96,6 +97,7 @@ def test_real_motions(mocap_dir: Path, fps: int) -> None:
     assert stood >= 0, "feet stand as long as before"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fps", [20, 60])
 def test_a_foot_dragged_behind_steps(fps: int) -> None:
     """One foot slides 0.35 m in 1.3 s while the other stands: it stands, travels above the floor, and stands again."""

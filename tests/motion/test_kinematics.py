@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import pytest
 import roma
 import torch
 from hypothesis import given, settings
@@ -40,6 +41,7 @@ def is_rotation(matrices: torch.Tensor, tolerance: float = 1e-9) -> bool:
     return bool(orthonormal and (torch.linalg.det(matrices) - 1).abs().max() < tolerance)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(seeds)
 def test_forward_undoes_inverse(seed: int) -> None:
@@ -49,6 +51,7 @@ def test_forward_undoes_inverse(seed: int) -> None:
     torch.testing.assert_close(forward(rotations, REST, joints[:, 0]), joints, atol=1e-9, rtol=0)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(seeds)
 def test_positions_without_any_skeleton_are_reached_too(seed: int) -> None:
@@ -57,6 +60,7 @@ def test_positions_without_any_skeleton_are_reached_too(seed: int) -> None:
     torch.testing.assert_close(forward(inverse(joints), offsets, joints[:, 0]), joints, atol=1e-9, rtol=0)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(seeds, seeds)
 def test_turning_the_world_turns_only_the_root(seed: int, other: int) -> None:

@@ -23,6 +23,7 @@ def largest_change(motion: Motion) -> float:
     return float(np.linalg.norm(np.diff(motion.joints, n=2, axis=0), axis=-1).max()) * motion.fps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fix_feet", [False, True])
 def test_loops_of_real_motions(mocap_dir: Path, fix_feet: bool) -> None:
     """The last pose is the first, and to begin again is no harder a change of speed than those in a lively motion."""

@@ -114,6 +114,7 @@ def test_noise_raises_jitter_and_bone_variation(seed: int, size: float) -> None:
     assert 0 < quality.bone_variation(little) < quality.bone_variation(much)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 1000), st.floats(-20, 20), st.floats(-20, 20), st.floats(0, 6.28))
 def test_place_and_heading_do_not_matter(seed: int, x: float, z: float, angle: float) -> None:
     motion = wobble(seed)

@@ -23,6 +23,7 @@ def third(parts: list[np.ndarray], seam: int) -> float:
     return seam_jerk(Motion(np.concatenate(parts)), [seam], within=3) / 20**3
 
 
+@pytest.mark.slow
 @given(
     yaw=st.floats(-3.1, 3.1),
     x=st.floats(-9, 9),
@@ -58,6 +59,7 @@ def test_the_true_window_comes_back_as_it_is() -> None:
     assert np.abs(new[:, 0] - whole[30:70, 0]).max() < 0.005
 
 
+@pytest.mark.slow
 @given(
     yaw=st.floats(-3.1, 3.1),
     x=st.floats(-1, 1),

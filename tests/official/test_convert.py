@@ -114,6 +114,7 @@ def test_half_becomes_float(dtype: torch.dtype) -> None:
     assert torch.equal(made.tensors["embed.weight"], tensors["skel_embedding.weight"].float())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("make", "convert", "name"), PARTS)
 def test_what_does_not_fit_is_named(
     make: Callable[[], dict[str, Tensor]], convert: Callable[..., Converted], name: str
@@ -183,6 +184,7 @@ def test_a_checkpoint_without_guidance(checkpoint: dict[str, Tensor], tokenizer_
     assert made.config["head"]["condition_dropping"] == 0.0
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_a_whole_model_is_named(checkpoint: dict[str, Tensor], tokenizer_folder: Path) -> None:
     tokenizer, heads = read_tokenizer_folder(tokenizer_folder)
     mean, std = torch.zeros(263), torch.ones(263)
@@ -220,6 +222,7 @@ class Bomb:
         return (os.mkdir, (os.environ["BOMB"],))
 
 
+@pytest.mark.slow
 def test_bad_files_leave_nothing(
     checkpoint: dict[str, Tensor],
     tokenizer_folder: Path,
@@ -259,6 +262,7 @@ def test_bad_files_leave_nothing(
     assert "holds no tokenizer" in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_gpt2(tokenizer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     """A torch file of transformers becomes a backbone of equal outputs, masks and all; damage is named."""
     monkeypatch.chdir(tmp_path)

@@ -34,6 +34,7 @@ def refusal(path: Path) -> str:
     return one_line(str(caught.value))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_lightning_checkpoint(tmp_path: Path, zipped: bool) -> None:
     base = torch.randn(6, 4)
@@ -59,6 +60,7 @@ def test_a_lightning_checkpoint(tmp_path: Path, zipped: bool) -> None:
         assert torch.equal(found.tensors[name].nan_to_num(5), tensor.detach().nan_to_num(5)), name
 
 
+@pytest.mark.slow
 def test_dictionaries_in_a_dictionary(tmp_path: Path) -> None:
     content = {"a": {"x": torch.ones(2), "deep": {"y": torch.zeros(1), "deeper": {"z": torch.ones(1)}}}, "iter": 5}
     torch.save(content, tmp_path / "a.tar", _use_new_zipfile_serialization=False)
@@ -67,6 +69,7 @@ def test_dictionaries_in_a_dictionary(tmp_path: Path) -> None:
     assert found.left_out == ["a.deep.deeper", "iter"]
 
 
+@pytest.mark.slow
 def test_pickle_bombs(tmp_path: Path) -> None:
     content = {"state_dict": {"x": torch.ones(2)}, "hyper_parameters": Bomb()}
     path = saved(tmp_path / "a.ckpt", content, _use_new_zipfile_serialization=False)
@@ -87,6 +90,7 @@ def foreign(monkeypatch: pytest.MonkeyPatch, name: str, *bases: type) -> Any:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zipped", [True, False])
 def test_settings_of_lightning_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zipped: bool) -> None:
     """Objects of classes that are not installed, beside the weights; of any other class they are refused."""
@@ -120,6 +124,7 @@ def test_a_bare_pickle_and_other_files(tmp_path: Path) -> None:
     assert "cannot read" in refusal(tmp_path)
 
 
+@pytest.mark.slow
 def test_what_takes_too_much_memory(tmp_path: Path) -> None:
     """A call that the weights-only loader allows, and that makes eight gigabytes of zeros."""
     greedy = b"\x80\x02c__builtin__\nbytearray\nJ\x00\x00\x00\x70\x85R."

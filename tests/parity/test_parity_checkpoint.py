@@ -71,6 +71,7 @@ def random_checkpoint(keys: Path, file: Path) -> int:
     return len(state["lm.language_model.transformer.wte.weight"]) - 2
 
 
+@pytest.mark.slow
 def test_the_released_size(read: Read, roomy: Path) -> None:
     """Every key of the released checkpoint: it converts in three times its size, loads, generates and captions."""
     words = random_checkpoint(read("keys_full_model.txt"), roomy / "full.ckpt")

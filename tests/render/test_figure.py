@@ -59,6 +59,7 @@ def test_it_stands_where_the_capsules_do(mocap_dir: Path) -> None:
     assert not np.array_equal(*bodies)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".png", ".gif"])
 def test_pictures_and_odd_motions(tmp_path: Path, suffix: str) -> None:
     for motion in (invented(frames=1), Motion(np.ones((3, 22, 3))), Motion(np.full((2, 22, 3), 9e4))):

@@ -21,6 +21,7 @@ from motiongpt3.service.motion_files import check_frames, from_bytes, postproces
 from motiongpt3.service.server import ServiceConfig, create_app
 
 
+@pytest.mark.slow
 def test_what_cannot_be_finished(client: TestClient, fake: FakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
     def ask(finish: dict[str, Any], **more: Any) -> Any:
         return client.post("/v1/generate", json={**WALK, **more, "finish": finish})

@@ -313,6 +313,7 @@ def test_every_kind_of_file_is_described(
     assert reading_client.post("/v1/caption", json={"motion": given}).json() == {"captions": [wanted]}
 
 
+@pytest.mark.slow
 def test_what_is_generated_is_described(reading_client: TestClient, reader: MotionGPT3) -> None:
     """Several samples are drawn by seed, and a beam is another search."""
     made = reading_client.post("/v1/generate", json={"prompt": "a person walks", "seconds": 2}).json()["motions"][0]

@@ -30,6 +30,7 @@ def test_the_page_tells_what_fields_are(client: TestClient) -> None:
     assert finish["fps"]["anyOf"][0] == {"type": "number", "minimum": 1, "maximum": 240}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "asked", "message"),
     [

@@ -74,6 +74,7 @@ def test_two_gigabytes(engine: Engine) -> None:
         assert httpx.get(f"{url}/v1/ready").status_code == 200
 
 
+@pytest.mark.slow
 def test_64_clients_lose_nothing() -> None:
     """Each gets its own motions; the batches are joined; nothing is left behind."""
     fake = FakeModel()
@@ -127,6 +128,7 @@ def test_every_operation_is_tried(schema: Any) -> None:
     assert found == {f"post /v1/{name}" for name in POSTS} | {f"get {path}" for path in GETS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 @pytest.mark.parametrize("name", POSTS)
 def test_invented_requests(name: str, mode: GenerationMode, schema: Any) -> None:

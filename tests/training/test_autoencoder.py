@@ -41,6 +41,7 @@ def state(module: torch.nn.Module) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in module.state_dict().items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [{"model": "dropout"}, {"loss": VAELossWeights(adversarial=0.1), "precision": "bf16-mixed"}],
@@ -54,6 +55,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     survives_a_kill(lambda name: make(name, **changes))
 
 
+@pytest.mark.slow
 def test_training_reconstructs_better_and_writes_what_it_measures(make: Make) -> None:
     module = make(steps=60, validate_every=30, checkpoint_minutes=60.0)
     before = reconstruction_errors(module.vae, module.bank)
@@ -134,6 +136,7 @@ def test_both_sides_of_the_adversarial_loss_learn(make: Make) -> None:
     assert to_fake.abs().max() > 0
 
 
+@pytest.mark.slow
 def test_adversarial_training_moves_both_networks(make: Make) -> None:
     module = make(loss=VAELossWeights(adversarial=0.5))
     assert module.discriminator is not None

@@ -49,6 +49,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(make: Make, survives_a_
     survives_a_kill(lambda name: make(name, noise=0.1))
 
 
+@pytest.mark.slow
 def test_captions_come_to_find_their_motions(make: Make) -> None:
     module = make(steps=60, validate_every=30, checkpoint_minutes=60.0, alike=1.0)
     batch = module.draw(1000)

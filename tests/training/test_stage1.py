@@ -35,6 +35,7 @@ def make(stage1: Callable) -> Make:
 EPSILON = HeadConfig(width=16, depth=1, pool_mlp=16, objective="epsilon", dropout=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [{"motion_dropout": 0.2, "head": EPSILON}, {"text_cache": "disk", "precision": "bf16-mixed"}],
@@ -92,6 +93,7 @@ def test_the_language_model_is_in_no_checkpoint(make: Make) -> None:
     assert set(saved["state_dict"]) == names
 
 
+@pytest.mark.slow
 def test_overfitting_lowers_the_loss(make: Make) -> None:
     module = make(steps=80, checkpoint_minutes=60.0, learning_rate=5e-3, batch=8, ema=0.9)
     generator = torch.Generator().manual_seed(0)
@@ -275,6 +277,7 @@ def vae_config(packed: Path, sizes: VAEConfig, run: Callable, few_batches: None)
     return lambda name="vae", **changes: VAETrainingConfig(run(name, **changes), [packed], sizes, batch=4)
 
 
+@pytest.mark.slow
 def test_from_clips_to_a_motion(vae_config: Callable, stage1: Callable[..., Stage1Config]) -> None:
     config = vae_config()
     vae = train_vae(config, progress=False)
@@ -296,6 +299,7 @@ def test_from_clips_to_a_motion(vae_config: Callable, stage1: Callable[..., Stag
     assert MotionGPT3.from_pretrained(again).generate("a person walks forward", seconds=1.5) == motion
 
 
+@pytest.mark.slow
 def test_a_vae_can_start_from_another(vae_config: Callable) -> None:
     first = train_vae(vae_config("first"), progress=False)
     same = train_vae(vae_config("same", learning_rate=0.0), start=first, progress=False)
@@ -303,6 +307,7 @@ def test_a_vae_can_start_from_another(vae_config: Callable) -> None:
     assert all(torch.equal(weights[name], others[name]) for name in weights)
 
 
+@pytest.mark.slow
 def test_a_model_can_start_from_another_but_keeps_its_own_vae(
     vae_config: Callable, stage1: Callable[..., Stage1Config]
 ) -> None:

@@ -78,6 +78,7 @@ def make(config: Callable[..., AlignConfig], stage1_folder: Path) -> Callable[..
 STAGE_3 = {"stage": "3", "text": "low-rank", "tasks": TALK, "text_rank": 2}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [{"precision": "bf16-mixed"}, STAGE_3],
@@ -106,6 +107,7 @@ def test_stage_2_leaves_the_text_stream_and_the_vae_alone(make: Callable) -> Non
     assert not any(name.startswith("model.backbone.") for name in module.state_dict())
 
 
+@pytest.mark.slow
 def test_stage_3_moves_low_rank_factors_and_special_rows_of_the_text_stream(make: Callable) -> None:
     module = make(**STAGE_3, steps=12, precision="bf16-mixed")
     found = {name for name in moved(module) if name.startswith("model.backbone.")}
@@ -130,6 +132,7 @@ def test_a_whole_text_stream_trains_and_is_written(
     assert isinstance(model.caption(model.generate("a person walks", seconds=1)), str)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["frozen", "low-rank"])
 def test_a_memorisable_set_is_learned(make: Callable, text: str) -> None:
     """Both kinds of loss fall, on other noise and phrasings than those of the run."""
@@ -203,6 +206,7 @@ def test_losses_are_means_over_words_and_motions(make: Callable, monkeypatch: py
         torch.testing.assert_close(grouped["words"], together["words"], atol=2e-3, rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_validation_sees_both_kinds_and_changes_nothing(make: Callable) -> None:
     runs = [make(f"run{every}", validate_every=every) for every in (1, 6)]
     logged: list[dict[str, float]] = []
@@ -248,6 +252,7 @@ def test_a_term_that_a_step_lacks_is_not_logged_as_zero(make: Callable) -> None:
     assert min(found) > 0
 
 
+@pytest.mark.slow
 def test_from_stage_to_stage(config: Callable[..., AlignConfig], stage1_folder: Path, tmp_path: Path) -> None:
     """Stage 2 on stage 1, stage 3 on stage 2 and once more on stage 3; every model loads and does what it learned."""
     shared = {"latents": tmp_path / "latents.safetensors", "steps": 2}

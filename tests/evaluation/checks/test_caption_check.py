@@ -126,6 +126,7 @@ def test_a_report_refuses_what_does_not_fit():
         validate_judge([Labelled(["x"], "no such label")])
 
 
+@pytest.mark.slow
 def test_the_judge_agrees_with_what_people_wrote(mocap_dir: Path) -> None:
     """What docs/instructions.md states, on the test split."""
     records = [json.loads(line) for line in (mocap_dir / "clips.jsonl").read_text().splitlines()]

@@ -60,6 +60,7 @@ def standing(frames: int = 80) -> Motion:
     return Motion(np.repeat(joints[None], frames, axis=0))
 
 
+@pytest.mark.slow
 def test_rules_say_yes_to_real_clips_and_seldom_to_others(clips: list[tuple[Motion, str, str]]) -> None:
     report = validate_rules((motion, label) for motion, label, _ in clips)
     assert set(report.actions) == set(RULES) - {"kick right"}
@@ -72,6 +73,7 @@ def test_rules_say_yes_to_real_clips_and_seldom_to_others(clips: list[tuple[Moti
     assert max(report.false_yes.values()) < 0.12
 
 
+@pytest.mark.slow
 def test_held_out_clips_pass_too(clips: list[tuple[Motion, str, str]]) -> None:
     report = validate_rules((motion, label) for motion, label, split in clips if split != "train")
     for action, count in zip(report.actions, report.clips, strict=True):
@@ -79,6 +81,7 @@ def test_held_out_clips_pass_too(clips: list[tuple[Motion, str, str]]) -> None:
             assert report.yes[action] >= 0.85, action
 
 
+@pytest.mark.slow
 def test_left_and_right_are_mirror_images(clips: list[tuple[Motion, str, str]]) -> None:
     pairs = [(name, name.replace("left", "right")) for name in RULES if "left" in name]
     assert all(right in RULES for _, right in pairs)

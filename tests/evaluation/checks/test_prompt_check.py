@@ -61,6 +61,7 @@ def test_free_wording_is_no_training_caption(mocap_dir: Path) -> None:
         assert normalised(case.text) not in captions | plain, case.text
 
 
+@pytest.mark.slow
 def test_real_clips_score_high_and_shuffled_ones_low(mocap_dir: Path) -> None:
     with np.load(mocap_dir / "joints.npz") as file:
         root, offsets, unit = file["root"], file["offsets"], float(file["metres_per_unit"])

@@ -53,6 +53,7 @@ def test_bleu_reference_length() -> None:
     assert bleu([["a", "b", "c"]], [shorter], 1, "shortest") == 1
 
 
+@pytest.mark.slow
 @given(corpus=st.lists(st.tuples(words, words), min_size=1, max_size=4), n=st.integers(1, 4))
 def test_bleu_agrees_with_torchmetrics(corpus: list[tuple[list[str], list[str]]], n: int) -> None:
     texts = [" ".join(caption) for caption, _ in corpus]

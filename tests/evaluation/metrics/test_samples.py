@@ -46,6 +46,7 @@ def test_merged_states_give_the_same(sharded: dict[str, Any], whole: dict[str, d
     assert sharded["results"](one) == whole
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_same(tmp_path: Path, whole: dict[str, dict[str, float]]) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     processes = [
