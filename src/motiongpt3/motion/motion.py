@@ -32,11 +32,12 @@ def check_fps(fps: float) -> None:
 class Motion:
     """Joint positions of one person over time; immutable.
 
-    >>> motion = Motion([[[0.0, 1.0, 0.0]] * 22] * 41, caption="wave with the left hand")
-    >>> motion[20:].mirror()
-    Motion(21 frames, 20 fps, 1.05 s, caption='wave with the right hand')
-    >>> motion.resample(30).joints.shape
-    (61, 22, 3)
+    Examples:
+        >>> motion = Motion([[[0.0, 1.0, 0.0]] * 22] * 41, caption="wave with the left hand")
+        >>> motion[20:].mirror()
+        Motion(21 frames, 20 fps, 1.05 s, caption='wave with the right hand')
+        >>> motion.resample(30).joints.shape
+        (61, 22, 3)
 
     Args:
         joints: (T, J, 3) positions in metres, y up; stored as read-only float32. The person's left is +x when they
