@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from motiongpt3.characters.bone_names import match
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.formats import load, save
-from motiongpt3.formats.bvh import BvhDialect, parse
+from motiongpt3.formats import BvhDialect, load, save
+from motiongpt3.formats.bvh import parse
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.poses import bone_vectors
 from motiongpt3.motion.skeleton import HUMANML3D

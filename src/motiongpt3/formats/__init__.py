@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -16,10 +16,11 @@ from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.motion import Motion
 
 if TYPE_CHECKING:
-    from motiongpt3.formats.bvh import BvhDialect
     from motiongpt3.motion.skeleton import Float64
     from motiongpt3.render.canvas import Body
 
+BvhDialect = Literal["ours", "mixamo", "cmu"]
+"""The hierarchies in which BVH files are written: ours, Mixamo's and that of CMU's conversions (cgspeed)."""
 MAX_BYTES = 2**30
 """Larger files are refused: an hour of motion capture as text is smaller."""
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import roma
@@ -18,7 +18,7 @@ import torch
 from motiongpt3.characters.bone_names import END, OWN, OWN_NAMES, match
 from motiongpt3.characters.mannequin import NODES, rig_offsets, rig_rotations
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.formats import in_chunks, snap_fps
+from motiongpt3.formats import BvhDialect, in_chunks, snap_fps
 from motiongpt3.motion.kinematics import fit_t_pose, pose_joints
 from motiongpt3.motion.motion import MAX_FRAMES, Motion, require_humanml3d
 from motiongpt3.motion.retarget import RestPose, own_rest_pose, to_rig, to_skeleton
@@ -229,8 +229,6 @@ def _number(token: str, what: str, name: str) -> float:
     return number
 
 
-BvhDialect = Literal["ours", "mixamo", "cmu"]
-"""The hierarchies in which BVH files are written: ours, Mixamo's and that of CMU's conversions (cgspeed)."""
 _CMU_NAMES = {joint: name for joint, name in OWN_NAMES.items() if joint not in ("spine3", "l_collar", "r_collar")}
 _CMU_NAMES["neck"] = "Neck1"
 _CMU_HELPERS = {
