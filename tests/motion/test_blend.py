@@ -29,7 +29,7 @@ def bone_error(joints: np.ndarray) -> float:
     yaw=st.floats(-3, 3),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, derandomize=True)
 def test_join_keeps_first_bones_position_and_heading(
     first: float, second: float, arm: float, yaw: float, seed: int
 ) -> None:
@@ -41,7 +41,7 @@ def test_join_keeps_first_bones_position_and_heading(
     assert np.array_equal(out[:30], a)
     assert bone_error(out) < 1e-4
     steps = np.linalg.norm(np.diff(out[:, 0, [0, 2]], axis=0), axis=-1) * 20
-    assert steps[28:48].max() < max(first, second) * 1.5 + 0.6, "the pelvis is not thrown forward at the seam"
+    assert steps[28:48].max() < max(first, second) * 1.5 + 0.5, "the pelvis is not thrown forward at the seam"
     yaws = np.unwrap(heading(out))
     assert np.abs(np.diff(yaws[27:50])).max() < 0.2
     assert out[30:, :, 1].min() > -0.02
