@@ -20,6 +20,8 @@ from motiongpt3.cli.options import (
     ModelOptions,
     OutArg,
     PostprocessOptions,
+    ReadingOptions,
+    RecordingOptions,
     check_prompts,
     output_files,
     table,
@@ -27,7 +29,7 @@ from motiongpt3.cli.options import (
     writable,
 )
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.formats import load, save, suffix_of
+from motiongpt3.formats import read, save, suffix_of
 from motiongpt3.motion.motion import Motion
 
 MotionArg = Annotated[str, Arg("MOTION")]
@@ -39,6 +41,7 @@ def export(
     out: Annotated[list[str], Arg("FILE", flags="-o --out", repeat=True)] | None = None,
     json: bool = False,
     fbx: FileArg | None = None,
+    reading: ReadingOptions,
     files: FileOptions,
     postprocess: PostprocessOptions,
 ) -> None:
@@ -64,7 +67,7 @@ def export(
 
     blender = find_blender() if fbx else None
     with output_files(*outs, fbx or None):
-        raw = load(motion)
+        raw = reading.load(motion)
         made = postprocess.apply(raw)
         written = [_written(save(made, path, **vars(files)), made) for path in outs]
         if fbx and blender:
@@ -100,6 +103,7 @@ def retarget(
     rig: FileArg,
     out: OutArg,
     bones: Annotated[str | None, Arg("YAML")] = None,
+    reading: RecordingOptions,
     postprocess: PostprocessOptions,
     json: bool = False,
 ) -> None:
@@ -122,7 +126,7 @@ def retarget(
     from motiongpt3.formats.glb import load_character, write_character
 
     with output_files(out):
-        raw = load(motion)
+        raw = reading.load(motion)
         character = load_character(rig, load_map(Path(bones)) if bones else None)
         made = postprocess.apply(raw)
         played = write_character(made, character, out)
@@ -156,7 +160,7 @@ HEADER = ("format", "backbone_identity", "includes_backbone")
 """What config.json holds besides the settings of MotionGPT3Config."""
 
 
-def info(what: Annotated[str, Arg("FILE|MODEL")] | None = None, *, json: bool = False) -> None:
+def info(what: Annotated[str, Arg("FILE|MODEL")] | None = None, *, reading: ReadingOptions, json: bool = False) -> None:
     """Tell what a motion file or a model holds.
 
     Args:
@@ -169,7 +173,7 @@ def info(what: Annotated[str, Arg("FILE|MODEL")] | None = None, *, json: bool = 
       motiongpt3 info runs/stage1/model --json
     """
     model = what is None or _is_model(Path(what))
-    facts = _model_facts(ModelOptions(what).folder()) if model else _motion_facts(Path(what or ""))
+    facts = _model_facts(ModelOptions(what).folder()) if model else _motion_facts(Path(what or ""), reading)
     tell(json, facts, *_lines(facts))
 
 
@@ -178,7 +182,7 @@ def _is_model(path: Path) -> bool:
     return path.is_dir() or (not path.exists() and not path.suffix and len(path.parts) == 2 and not path.is_absolute())
 
 
-def _motion_facts(file: Path) -> dict[str, Any]:
+def _motion_facts(file: Path, options: ReadingOptions) -> dict[str, Any]:
     """Length, extent and quality of a motion file.
 
     Raises:
@@ -186,7 +190,8 @@ def _motion_facts(file: Path) -> dict[str, Any]:
     """
     from motiongpt3.motion.quality import UNITS, measure
 
-    motion = load(file)
+    reading = read(file, options.options())
+    motion = reading.motion
     quality = measure(motion).as_dict()
     low, high = motion.joints.min((0, 1)), motion.joints.max((0, 1))
     ground = motion.joints[:, 0, [0, 2]]
@@ -198,6 +203,9 @@ def _motion_facts(file: Path) -> dict[str, Any]:
         "joints": len(motion.skeleton),
         "caption": motion.caption,
         "name": motion.name,
+        **reading.facts,
+        "notes": [*reading.notes, *reading.doubts],
+        "bones": dict(reading.bones),
         "box_min_m": [round(float(value), 3) for value in low],
         "box_max_m": [round(float(value), 3) for value in high],
         "path_m": round(float(np.linalg.norm(np.diff(ground, axis=0), axis=-1).sum()), 3),
@@ -268,7 +276,9 @@ def _lines(facts: dict[str, Any], indent: str = "") -> list[str]:
     lines = []
     for name, value in facts.items():
         if isinstance(value, dict):
-            lines += [f"{indent}{name}:", *_lines(value, indent + "  ")]
+            lines += [f"{indent}{name}:", *_lines(value, indent + "  ")] if value else []
+        elif name == "notes":
+            lines += [f"{indent}{'note':<{32 - len(indent)}}{note}" for note in value]
         else:
             shown = "-" if value is None else f"{value:,}" if type(value) is int else value
             lines.append(f"{indent}{name:<{32 - len(indent)}}{shown}")
@@ -281,6 +291,7 @@ def search(
     folder: Annotated[str, Arg("FOLDER", flags="--in")],
     top: CountArg = 10,
     evaluator: Annotated[str, Arg("NAME|FOLDER")] = "mocap",
+    reading: ReadingOptions,
     json: bool = False,
 ) -> None:
     """Rank the motion files of a folder by how well they show what a sentence says.
@@ -306,7 +317,7 @@ def search(
         def skip(file: Path, reason: str) -> None:
             tqdm.write(f"motiongpt3: skipped {file}: {' '.join(reason.split())}", file=sys.stderr)
 
-        found = search_motions(load_evaluator(evaluator), text, files, skip)[:top]
+        found = search_motions(load_evaluator(evaluator), text, files, skip, reading.options())[:top]
     facts = [{"file": str(one.file), "seconds": one.seconds, "similarity": one.similarity} for one in found]
     rows = [[str(one.file), f"{one.seconds:.1f}", f"{one.similarity:.3f}"] for one in found]
     tell(json, facts, table(["file", "seconds", "similarity"], rows))

@@ -23,6 +23,7 @@ from motiongpt3.cli.options import (
     OutputOptions,
     PostprocessOptions,
     PromptArg,
+    ReadingOptions,
     SecondsArg,
     SeedArg,
     bar,
@@ -101,6 +102,7 @@ def predict(
     *,
     seconds: SecondsArg,
     prompt: Annotated[str | None, Arg("TEXT")] = None,
+    reading: ReadingOptions,
     output: OutputOptions,
     options: DrawingOptions,
 ) -> None:
@@ -122,7 +124,7 @@ def predict(
         from motiongpt3.models.completion import READ_SECONDS
         from motiongpt3.models.request import check_predict
 
-        motion, draw = load(file), replace(options.draw, progress=bar("drawing", "window"))
+        motion, draw = reading.load(file), replace(options.draw, progress=bar("drawing", "window"))
         check_predict(options.model.settings(), motion, seconds, prompt, draw)
         network = options.model.load()
         longer = network.predict(motion, seconds, prompt, **vars(draw))
@@ -138,6 +140,7 @@ def inbetween(
     seconds: SecondsArg | None = None,
     gap: Annotated[tuple[float, float] | None, Arg(("FROM", "TO"), NonNegativeFloat)] = None,
     prompt: Annotated[str | None, Arg("TEXT")] = None,
+    reading: ReadingOptions,
     output: OutputOptions,
     options: DrawingOptions,
 ) -> None:
@@ -159,7 +162,7 @@ def inbetween(
     with output.files() as outs:
         from motiongpt3.models.request import check_inbetween
 
-        start, end, length = _sides(files, gap, seconds)
+        start, end, length = _sides([reading.load(file) for file in files], gap, seconds)
         draw = replace(options.draw, progress=bar("drawing", "window"))
         check_inbetween(options.model.settings(), start, end, length, prompt, draw)
         whole = options.model.load().inbetween(start, end, length, prompt, **vars(draw))
@@ -215,17 +218,17 @@ def timed(text: str) -> str | tuple[str, float]:
     return found[1].strip(), seconds
 
 
-def _sides(files: Sequence[str], gap: Sequence[float] | None, seconds: float | None) -> tuple[Motion, Motion, float]:
+def _sides(given: Sequence[Motion], gap: Sequence[float] | None, seconds: float | None) -> tuple[Motion, Motion, float]:
     """The motions before and after the gap, and its length."""
     if gap is None:
-        if len(files) != 2:
+        if len(given) != 2:
             raise MotionGPT3Error("give two files, the motions before and after, or one with --gap FROM TO")
         if seconds is None:
             raise MotionGPT3Error("missing: --seconds, the length of the gap")
-        return load(files[0]), load(files[1]), seconds
-    if len(files) != 1:
+        return given[0], given[1], seconds
+    if len(given) != 1:
         raise MotionGPT3Error("--gap FROM TO is for one file")
-    motion = load(files[0])
+    motion = given[0]
     first, last = gap
     if not first < last:
         raise MotionGPT3Error(f"the gap must end after it begins, not go from {first:g} to {last:g} s")
@@ -275,6 +278,7 @@ def caption(
     beams: Annotated[int, Arg("B", PositiveInt)] = 1,
     candidates: CountArg | None = None,
     seed: SeedArg = 0,
+    reading: ReadingOptions,
     model: ModelOptions,
     json: bool = False,
 ) -> None:
@@ -296,7 +300,7 @@ def caption(
     """
     from motiongpt3.models.captioning import split
 
-    motions = [load(file) for file in files]
+    motions = [reading.load(file) for file in files]
     network = model.load()
     drawn: dict[str, Any] = {"beams": beams, "seed": seed, "candidates": candidates}
     found = network.caption(motions, samples, **drawn, progress=bar("reading", "batch"))
@@ -319,6 +323,7 @@ def chat(
     *,
     out: OutArg | None = None,
     seed: SeedArg = 0,
+    reading: ReadingOptions,
     files: FileOptions,
     postprocess: PostprocessOptions,
     model: ModelOptions,
@@ -337,7 +342,7 @@ def chat(
           a conversation, a line a message; motions go to reply_1.bvh, reply_2.bvh …
     """
     path = writable(out) if out else None
-    said = [read_message(text) for text in messages or []]
+    said = [read_message(text, reading.load) for text in messages or []]
     with output_files(path):
         network = model.load()
         history: list[dict[str, Any]] = []
@@ -359,10 +364,10 @@ def chat(
         for number, content in enumerate(said, start=1):
             answer(content, number)
         if not said:
-            _converse(answer)
+            _converse(answer, reading.load)
 
 
-def _converse(answer: Callable[[list[Any], int], None]) -> None:
+def _converse(answer: Callable[[list[Any], int], None], load: Callable[[str], Motion]) -> None:
     """Answer line after line; a bad one is told and does not end the conversation."""
     number = 1
     while True:
@@ -374,7 +379,7 @@ def _converse(answer: Callable[[list[Any], int], None]) -> None:
         if not line.strip():
             continue
         try:
-            answer(read_message(line.strip()), number)
+            answer(read_message(line.strip(), load), number)
             number += 1
         except MotionGPT3Error as error:
             print(f"error: {error}", file=sys.stderr)
@@ -392,7 +397,7 @@ def latest(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return messages
 
 
-def read_message(text: str) -> list[Any]:
+def read_message(text: str, load: Callable[[str], Motion] = load) -> list[Any]:
     """A message's text and the motions that it attaches, in order.
 
     Raises:

@@ -17,7 +17,7 @@ import tempfile
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
 from json import dumps
 from pathlib import Path
 from types import NoneType
@@ -29,11 +29,12 @@ from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat,
 from tqdm import tqdm
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.formats import readable_suffixes, suffix_of, writable_suffixes
+from motiongpt3.formats import ReadOptions, Unit, Up, readable_suffixes, suffix_of, writable_suffixes
 from motiongpt3.instructions.prompt import clean_prompt
 from motiongpt3.models.request import DrawOptions
 
 if TYPE_CHECKING:
+    from motiongpt3.formats import Reading
     from motiongpt3.models.config import MotionGPT3Config
     from motiongpt3.models.motiongpt3 import MotionGPT3
     from motiongpt3.motion.motion import Motion
@@ -158,7 +159,10 @@ def run_command(function: Callable[..., int | None], name: str, argv: Sequence[s
 
 def _add_fields(parser: Parser, kind: Any, told: dict[str, str]) -> None:
     """The fields of a dataclass as options, with its own help where `told` has none; fields of a field, too."""
-    below = _told(docstring_parser.parse_from_object(kind)) | told
+    below: dict[str, str] = {}
+    for base in filter(is_dataclass, reversed(kind.__mro__)):  # a field inherited is told where it was declared
+        below |= _told(docstring_parser.parse_from_object(base))
+    below |= told
     for name, (hint, default) in _fields(kind).items():
         if is_dataclass(hint):
             _add_fields(parser, hint, told)
@@ -304,6 +308,55 @@ class OutputOptions:
     def files(self) -> AbstractContextManager[list[Path]]:
         """See `output_files`; MotionGPT3Error for a format that cannot be written, too."""
         return output_files(*(writable(file) for file in self.out))
+
+
+@dataclass(frozen=True)
+class RecordingOptions:
+    """What is told of motion files that are read, as `motiongpt3.formats.ReadOptions`."""
+
+    up: Up = "auto"
+    """the axis of the file that points up; auto finds it from the figure"""
+    unit: Unit = "auto"
+    """the file's unit of length; auto finds it from the figure"""
+    fps_in: Annotated[float | None, Arg("F", PositiveFloat)] = None
+    """frames per second at which the file was recorded, whatever it says itself"""
+    animation: Annotated[str | None, Arg("NAME|N")] = None
+    """which animation of a file that holds several: its name, or its number from 1"""
+
+    def read(self, file: str | Path) -> Reading:
+        """The motion in a file and how it was read, which is told on stderr.
+
+        Raises:
+            MotionGPT3Error: as `motiongpt3.formats.read`.
+        """
+        from motiongpt3.formats import read
+
+        reading = read(file, self.options())
+        for note in (*reading.notes, *reading.doubts):
+            print(f"note: {Path(file).name}: {note}", file=sys.stderr)
+        return reading
+
+    def load(self, file: str | Path) -> Motion:
+        """The motion alone."""
+        return self.read(file).motion
+
+    def options(self) -> ReadOptions:
+        """What the readers take; MotionGPT3Error where it is none."""
+        return ReadOptions(self.up, self.unit, self.fps_in, None, self.animation)
+
+
+@dataclass(frozen=True)
+class ReadingOptions(RecordingOptions):
+    """The same, with names for joints that are not found by themselves."""
+
+    bones: Annotated[str | None, Arg("YAML")] = None
+    """which joint of the file is which of ours, lines of JOINT: NAME, where it is not found by itself"""
+
+    def options(self) -> ReadOptions:
+        """What the readers take; MotionGPT3Error where it is none."""
+        from motiongpt3.characters.bone_names import load_map
+
+        return replace(super().options(), bones=load_map(Path(self.bones)) if self.bones else None)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.evaluation.tmr import TextMotionEvaluator
-from motiongpt3.formats import load, readable_suffixes
+from motiongpt3.formats import ReadOptions, read, readable_suffixes
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,11 @@ def motion_files(folder: str | Path) -> list[Path]:
 
 
 def search_motions(
-    evaluator: TextMotionEvaluator, text: str, files: Iterable[Path], skip: Callable[[Path, str], None]
+    evaluator: TextMotionEvaluator,
+    text: str,
+    files: Iterable[Path],
+    skip: Callable[[Path, str], None],
+    options: ReadOptions | None = None,
 ) -> list[Found]:
     """Files in the order in which their motions fit a sentence, best first.
 
@@ -56,6 +60,7 @@ def search_motions(
         text: what should happen in the motion.
         files: motion files.
         skip: called with each file that cannot be read, and why.
+        options: what holds for all of them.
 
     Raises:
         MotionGPT3Error: no file can be read, or the evaluator cannot read sentences.
@@ -64,7 +69,7 @@ def search_motions(
     found = []
     for file in files:
         try:
-            motion = load(file)
+            motion = read(file, options).motion
             vector = torch.nn.functional.normalize(evaluator.embed_motions([motion])[0], dim=-1)
         except MotionGPT3Error as error:
             skip(file, str(error))

@@ -1,19 +1,21 @@
-"""Motion files: `load` and `save` by suffix. Importing this is cheap; a format's module loads when it is used.
+"""Motion files: `read`, `load` and `save` by suffix. Importing this is cheap; a format's module loads when it is used.
 
-A further format is a module here with `read(path) -> Motion` or `write(motion, path)`, and a line in a table.
+A further format is a module here with `read(path, options) -> Reading` or `write(motion, path)`, and a line in a table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.motion.motion import Motion
+from motiongpt3.motion.motion import Motion, check_fps
 
 if TYPE_CHECKING:
     from motiongpt3.motion.skeleton import Float64
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
 
 BvhDialect = Literal["ours", "mixamo", "cmu"]
 """The hierarchies in which BVH files are written: ours, Mixamo's and that of CMU's conversions (cgspeed)."""
+Up = Literal["auto", "y", "z", "x", "-y", "-z", "-x"]
+"""Which axis of a file points up."""
+Unit = Literal["auto", "m", "cm", "mm", "in", "ft"]
+"""Of a file's positions."""
 MAX_BYTES = 2**30
 """Larger files are refused: an hour of motion capture as text is smaller."""
 
@@ -44,15 +50,83 @@ _WRITERS = {
 """{suffix: module.function}."""
 
 
-def load(path: str | Path) -> Motion:
+@dataclass(frozen=True)
+class ReadOptions:
+    """What a user says of a file; what is left out is found out.
+
+    Attributes:
+        up: the axis of the file that points up.
+        unit: the unit of its positions.
+        fps: frames per second at which it was recorded, whatever it says itself.
+        bones: {our joint: its name in the file} for joints that are not found by themselves.
+        animation: which one of several is read: its name, or its number from 1.
+
+    Raises:
+        MotionGPT3Error: an axis or a unit that is none, or fps is not in (0, 1000].
+    """
+
+    up: Up = "auto"
+    unit: Unit = "auto"
+    fps: float | None = None
+    bones: Mapping[str, str] | None = None
+    animation: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, known in (("up", self.up, get_args(Up)), ("unit", self.unit, get_args(Unit))):
+            if value not in known:
+                raise MotionGPT3Error(f"{name} is one of {', '.join(known)}, not {str(value)[:40]!r}")
+        if self.fps is not None:
+            check_fps(self.fps)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A motion as it was read, and how.
+
+    Attributes:
+        motion: the motion.
+        notes: what was decided or mended, one plain line each.
+        doubts: what may be otherwise, one plain line each, with the option that overrules it.
+        bones: {our joint: its name in the file}; empty where the file names no joints.
+        facts: what else there is to say of the file: its axes, unit, animations.
+    """
+
+    motion: Motion
+    notes: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+    bones: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class ReadingWarning(UserWarning):
+    """Something in a file could be meant otherwise than it was read."""
+
+
+def load(path: str | Path, **options: Any) -> Motion:
     """Read a motion file; the suffix tells the format (`readable_suffixes`).
 
     The motion keeps the file's frame rate. Skeletons other than ours (BVH of CMU, Bandai-Namco, Mixamo; characters in
     GLB; AMC; AMASS) get HumanML3D's bone lengths; `.npz`, `.npy`, BVH and GLB files of ours come back as they were
-    written.
+    written. What is doubtful about the file is a `ReadingWarning`; `read` tells how it was read.
+
+    Args:
+        path: the file.
+        options: those of `ReadOptions`.
 
     Raises:
         MotionGPT3Error: an unknown suffix, a missing, empty, too large or damaged file.
+    """
+    reading = read(path, ReadOptions(**options))
+    for doubt in reading.doubts:
+        warnings.warn(f"{Path(path).name}: {doubt}", ReadingWarning, stacklevel=2)
+    return reading.motion
+
+
+def read(path: str | Path, options: ReadOptions | None = None) -> Reading:
+    """Read a motion file as `load` does, and tell how it was read.
+
+    Raises:
+        MotionGPT3Error: as `load`.
     """
     source = Path(path)
     suffix = source.suffix.lower()
@@ -74,8 +148,8 @@ def load(path: str | Path) -> Motion:
         raise MotionGPT3Error(f"{source} is empty")
     if size > MAX_BYTES:
         raise MotionGPT3Error(f"{source} has {size / 2**30:.1f} GB; files over {MAX_BYTES / 2**30:.0f} GB are refused")
-    motion: Motion = _function(_READERS[suffix])(source)
-    return motion
+    reading: Reading = _function(_READERS[suffix])(source, options or ReadOptions())
+    return reading
 
 
 def save(motion: Motion, path: str | Path, bvh_dialect: BvhDialect = "ours", body: Body = "capsules") -> Path:

@@ -15,7 +15,7 @@ import torch
 
 from motiongpt3.characters.bone_names import match
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.formats import in_chunks
+from motiongpt3.formats import Reading, ReadOptions, in_chunks
 from motiongpt3.motion.kinematics import forward
 from motiongpt3.motion.motion import MAX_FRAMES, Motion
 from motiongpt3.motion.retarget import to_skeleton
@@ -67,12 +67,12 @@ class AcclaimSkeleton:
         return _INCH / self.units_per_inch
 
 
-def read(path: Path, fps: float = CMU_FPS) -> Motion:
+def read(path: Path, options: ReadOptions) -> Reading:
     """Read an AMC file and the ASF that belongs to it as the 22 joints.
 
     The ASF is looked for beside the AMC: the same name, then the subject's (09.asf for 09_01.amc), then the only
     .asf in the folder. A unit is 1 / (the ASF's length scale) inches. Joints get HumanML3D's bone lengths with every
-    bone's direction kept. The frame rate is not in the file: CMU's 120 unless given.
+    bone's direction kept. The frame rate is not in the file: CMU's 120 unless told.
 
     Raises:
         MotionGPT3Error: no ASF, a broken pair, unknown bone names.
@@ -85,7 +85,7 @@ def read(path: Path, fps: float = CMU_FPS) -> Motion:
     joints = dialect.assemble(bone_ends(skeleton, values, dialect.sources(names))) * skeleton.metres_per_unit
     if not np.isfinite(joints).all():
         raise MotionGPT3Error(f"{path.name}: joint positions are too large to compute")
-    return Motion(to_skeleton(joints), fps=fps, name=path.stem)
+    return Reading(Motion(to_skeleton(joints), fps=options.fps or CMU_FPS, name=path.stem))
 
 
 def find_asf(amc: Path) -> Path:

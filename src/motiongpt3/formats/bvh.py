@@ -18,7 +18,7 @@ import torch
 from motiongpt3.characters.bone_names import END, OWN, OWN_NAMES, match
 from motiongpt3.characters.mannequin import NODES, rig_offsets, rig_rotations
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.formats import BvhDialect, in_chunks, snap_fps
+from motiongpt3.formats import BvhDialect, Reading, ReadOptions, in_chunks, snap_fps
 from motiongpt3.motion.kinematics import fit_t_pose, pose_joints
 from motiongpt3.motion.motion import MAX_FRAMES, Motion, require_humanml3d
 from motiongpt3.motion.retarget import RestPose, own_rest_pose, to_rig, to_skeleton
@@ -93,7 +93,7 @@ class Bvh:
         return pose_joints(rotations, torch.from_numpy(offsets), parents)[1].numpy()
 
 
-def read(path: Path) -> Motion:
+def read(path: Path, options: ReadOptions) -> Reading:
     """Read a BVH file as the 22 joints, at the file's own frame rate.
 
     Files this module wrote come back as they were. The other dialects (see `motiongpt3.characters.bone_names`) are
@@ -113,7 +113,7 @@ def read(path: Path) -> Motion:
     if dialect.t_pose_first and _jumps(joints):
         joints = joints[1:]
     placed = joints * _CENTIMETRE if dialect is OWN else to_skeleton(joints)
-    return Motion(placed, fps=snap_fps(1 / bvh.frame_time), name=path.stem)
+    return Reading(Motion(placed, fps=options.fps or snap_fps(1 / bvh.frame_time), name=path.stem))
 
 
 def _jumps(joints: Float64) -> bool:

@@ -17,6 +17,7 @@ import torch
 from motiongpt3.characters.bone_names import KNOWN_RIGS, OWN, OWN_NAMES, FoundBones, RestingRig, find, known, plain
 from motiongpt3.characters.mannequin import NODES, mannequin, rest_places, rig_offsets
 from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.formats import Reading, ReadOptions
 from motiongpt3.formats import gltf as container
 from motiongpt3.formats.gltf import Buffer, Gltf, Nodes, continuous_quaternions, padded
 from motiongpt3.motion.kinematics import Fitted, fit_t_pose
@@ -37,7 +38,7 @@ _COLOUR = (0.60, 0.64, 0.70, 1.0)
 """A bluish grey, chosen by eye."""
 
 
-def read(path: Path) -> Motion:
+def read(path: Path, options: ReadOptions) -> Reading:
     """Read the first animation of a GLB file as the 22 joints, at the rate at which its keys come.
 
     Files that `write` wrote come back as they were, with name and caption. Characters whose bones have the names of a
@@ -59,12 +60,14 @@ def read(path: Path) -> Motion:
     if not (np.abs(found) < 1e9).all():
         raise MotionGPT3Error(f"{path.name}: joint positions are too large to compute")
     caption, name = played.extras.get("caption"), _clean(played.name)
-    return Motion(
+    motion = Motion(
         found if ours else to_skeleton(found),
-        fps=fps,
+        fps=options.fps or fps,
         caption=(_clean(caption) or None) if isinstance(caption, str) else None,
         name=path.stem if name in ("", _NAMELESS) else name,
     )
+    bones = {joint: nodes.names[node] for joint, node in zip(HUMANML3D.names, joints, strict=True)}
+    return Reading(motion, bones={} if ours else bones)
 
 
 def _joints(nodes: Nodes, bones: list[int], file: str) -> tuple[list[int], bool]:

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.formats import Reading, ReadOptions
 from motiongpt3.motion.motion import MAX_FRAMES, Motion, require_humanml3d
 from motiongpt3.motion.skeleton import HUMANML3D
 from motiongpt3.serialization import atomic_path
 from motiongpt3.untrusted import Npz, finite, read_npy
 
 
-def read(path: Path) -> Motion:
+def read(path: Path, options: ReadOptions) -> Reading:
     """Read an npz file; without `fps` it is 20.
 
     Raises:
@@ -23,16 +24,17 @@ def read(path: Path) -> Motion:
         if "poses" in file and "trans" in file and "joints" not in file:
             from motiongpt3.formats.smpl import read as read_amass
 
-            return read_amass(path)
+            return read_amass(path, options)
         if "joints" not in file:
             keys = ", ".join(sorted(file.keys))[:120] or "nothing"
             raise MotionGPT3Error(f"{path.name} needs an array 'joints' (frames, 22, 3); it has {keys}")
-        return Motion(
+        motion = Motion(
             file.numbers("joints"),
-            fps=file.number("fps") if "fps" in file else 20.0,
+            fps=options.fps or (file.number("fps") if "fps" in file else 20.0),
             caption=file.text("caption"),
             name=file.text("name") or path.stem,
         )
+        return Reading(motion)
 
 
 def write(motion: Motion, path: Path) -> None:
@@ -52,7 +54,7 @@ FPS = 20.0
 FEATURES = 263
 
 
-def read_humanml3d(path: Path) -> Motion:
+def read_humanml3d(path: Path, options: ReadOptions) -> Reading:
     """Read joints (T, 22, 3), also as (1, T, 22, 3) or (T, 66), or features (T, 263), at 20 frames per second.
 
     Raises:
@@ -74,7 +76,7 @@ def read_humanml3d(path: Path) -> Motion:
             f"{path.name} has shape {array.shape}; joints (frames, {len(HUMANML3D)}, 3) or features "
             f"(frames, {FEATURES}) are expected"
         )
-    return Motion(array, fps=FPS, name=path.stem)
+    return Reading(Motion(array, fps=options.fps or FPS, name=path.stem))
 
 
 def write_humanml3d(motion: Motion, path: Path) -> None:

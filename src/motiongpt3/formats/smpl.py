@@ -18,6 +18,7 @@ import roma
 import torch
 
 from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.formats import Reading, ReadOptions
 from motiongpt3.motion.kinematics import pose_joints
 from motiongpt3.motion.motion import MAX_FRAMES, Motion, require_humanml3d
 from motiongpt3.motion.retarget import own_rest_pose, to_rig, to_skeleton
@@ -37,7 +38,7 @@ _PELVIS = np.array([0.0, -0.22, 0.03])
 """Where SMPL's body has its pelvis at rest, to the centimetre; it turns about that and is moved by `trans`."""
 
 
-def read(path: Path) -> Motion:
+def read(path: Path, options: ReadOptions) -> Reading:
     """Read an AMASS file as the 22 body joints, at the file's own frame rate (usually 120 or 100).
 
     Joints of the rest body (J_regressor times v_template, shaped by betas where the model has shapedirs) are posed
@@ -68,7 +69,8 @@ def read(path: Path) -> Motion:
     offsets = np.concatenate([rest[:1], rest[1:] - rest[list(HUMANML3D.parents[1:])]])
     posed = pose_joints(turns, torch.from_numpy(offsets), HUMANML3D.parents)[1].numpy()
     joints = (posed + trans[:, None])[..., [0, 2, 1]] * [-1, 1, 1]
-    return Motion(to_skeleton(joints) if own is None else joints, fps=fps, caption=caption, name=path.stem)
+    placed = to_skeleton(joints) if own is None else joints
+    return Reading(Motion(placed, fps=options.fps or fps, caption=caption, name=path.stem))
 
 
 def _model(path: Path, gender: str) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -145,11 +145,11 @@ class Motion:
         return save(self, path)
 
     @staticmethod
-    def load(path: str | Path) -> Motion:
-        """Read a file of any known format."""
+    def load(path: str | Path, **options: Any) -> Motion:
+        """Read a file of any known format; `options` are those of `motiongpt3.formats.ReadOptions`."""
         from motiongpt3.formats import load
 
-        return load(path)
+        return load(path, **options)
 
 
 _SWAPS = {
