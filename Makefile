@@ -19,8 +19,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 demo: .venv/.installed
 	$(BIN)/motiongpt3 generate "a person walks forward and waves with the right hand" -o out/demo.mp4 -o out/demo.bvh
 
+# Two or more files at a time, each on one thread.
 test: lint
-	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_OPTIONS)
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check

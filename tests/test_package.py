@@ -49,6 +49,7 @@ def imported(files: list[Path]) -> set[str]:
     return {MODULES.get(name, name) for name in found - set(sys.stdlib_module_names) - {"motiongpt3"}}
 
 
+@pytest.mark.slow
 def test_every_import_is_a_declared_dependency() -> None:
     def room(name: str) -> list[Path]:
         return list((SOURCE / name).rglob("*.py"))

@@ -34,6 +34,7 @@ def test_exports_are_finished() -> None:
     assert "No measure" in changes_html({name: {"before": 1, "after": 1.001} for name in changes})
 
 
+@pytest.mark.slow
 def test_a_film_is_exported() -> None:
     data, _ = made(Motion(swinging(4)), "mp4", {})
     assert data[4:8] == b"ftyp"

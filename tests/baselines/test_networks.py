@@ -99,6 +99,7 @@ def test_draws_follow_the_seed(network: CodeNetwork) -> None:
         network.write(tokens, FRAMES, -1.0)
 
 
+@pytest.mark.slow
 def test_draws_have_the_predicted_chances(network: CodeNetwork) -> None:
     """The first patch's codes of many draws, each book given those before it."""
     tokens = network.tokens(CAPTIONS[:1]) * 4000

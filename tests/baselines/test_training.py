@@ -190,6 +190,7 @@ def test_codes_of_padding_are_not_learned(config: Callable) -> None:
     torch.testing.assert_close(module.losses(batch, module.tokens, torch.Generator())["objective"], first)
 
 
+@pytest.mark.slow
 def test_the_commands(config: Callable, vq_config: Callable, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """What is asked for in words is refused in one line where it makes no sense."""
     assert main(["train", "experiment", "--help"]) == 0

@@ -30,6 +30,7 @@ def evaluate(motions: Path, packed: Path, tiny_reader_dir: Path, tiny_evaluator_
     return words
 
 
+@pytest.mark.slow
 def test_t2m_from_data_to_report(evaluate: Callable[..., list[str]], capsys: Capture) -> None:
     capsys.readouterr()
     assert main(evaluate("t2m", "--repeats", "2", "-o", "report.json")) == 0
@@ -147,6 +148,7 @@ def test_evaluate_captions(
     assert "missing: --data" in refused("evaluate", "captions")
 
 
+@pytest.mark.slow
 def test_evaluate_vae(
     packed: Path, tiny_vae_dir: Path, tiny_model_dir: Path, here: Path, capsys: Capture, refused: Refused
 ) -> None:

@@ -25,6 +25,7 @@ Capture = pytest.CaptureFixture[str]
 Refused = Callable[..., str]
 
 
+@pytest.mark.slow
 def test_generate_writes_every_format_asked_for(tiny_model_dir: Path, here: Path, capsys: Capture) -> None:
     words = ["a person walks", "--model", str(tiny_model_dir), "--seconds", "2.5", "--seed", "7", "--json"]
     assert main(["generate", *words, "-o", "out/a.bvh", "-o", "out/a.npz", "--out", "b.NPY"]) == 0
@@ -407,6 +408,7 @@ def test_answered_motions_go_to_files(replies: list[Any], tiny_reader_dir: Path,
     assert replies[2][1]["content"] == [walk]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("motions")
 def test_answered_motions_are_finished_and_written_as_asked(
     replies: list[Any], tiny_reader_dir: Path, capsys: Capture

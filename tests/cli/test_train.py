@@ -27,6 +27,7 @@ def test_every_training_has_a_function_and_a_configuration(stage: str) -> None:
     assert get_type_hints(function)["config"].__name__.endswith("Config")
 
 
+@pytest.mark.slow
 def test_train_then_generate(
     packed: Path, tiny_vae_dir: Path, tiny_backbone: Path, here: Path, capsys: Capture
 ) -> None:
@@ -40,6 +41,7 @@ def test_train_then_generate(
     assert len(Motion.load("x.bvh")) == 20
 
 
+@pytest.mark.slow
 def test_train_goes_on(packed: Path, tiny_vae_dir: Path, here: Path, refused: Refused) -> None:
     words = ["train", "vae", "--run.out=run", f"--data=[{packed}]", *TINY_VAE, *SHORT_RUN]
     assert "nothing to resume" in refused(*words, "--resume")
@@ -64,6 +66,7 @@ def test_an_interrupted_training(packed: Path, here: Path, capsys: Capture, monk
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_train_refuses(packed: Path, here: Path, refused: Refused) -> None:
     words = ["train", "vae", "--run.out=run", f"--data=[{packed}]", *TINY_VAE, *SHORT_RUN]
     assert "missing: --run.out, --data" in refused("train", "vae")

@@ -141,6 +141,7 @@ def test_errors_are_of_the_made_frames_alone(
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_prediction_that_is_not_finite_is_named(
     pack_dir: Path, completion_tools: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,6 +45,7 @@ def test_the_unit_of_the_file_makes_metres(samples_dir: Path) -> None:
     assert np.linalg.norm(thigh.vector) * skeleton.metres_per_unit == pytest.approx(0.4258, abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PAIRS)
 def test_they_equal_the_data_we_train_on(samples_dir: Path, mocap_dir: Path, name: str) -> None:
     wanted = recording(mocap_dir, name.upper())

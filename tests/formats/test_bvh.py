@@ -61,6 +61,7 @@ def test_two_conversions_of_one_recording_agree(samples_dir: Path) -> None:
     assert aligned_error(one, other[1:]) < 0.08
 
 
+@pytest.mark.slow
 def test_bandai_equals_the_data_we_train_on(samples_dir: Path, mocap_dir: Path) -> None:
     wanted = recording(mocap_dir, "BN1_bow_active_001")
     found = load(samples_dir / "bandai1_bow_active_001.bvh").resample(20)
@@ -265,6 +266,7 @@ def test_damaged_text_never_crashes(data: st.DataObject) -> None:
         parse("\n".join(words), "damaged").positions()
 
 
+@pytest.mark.slow
 def test_a_long_file_is_read_in_pieces(tmp_path: Path) -> None:
     motion = invented(9, frames=4100, wildness=1.5)
     np.testing.assert_allclose(load(save(motion, tmp_path / "long.bvh")).joints, motion.joints, atol=1e-4)

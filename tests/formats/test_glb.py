@@ -248,6 +248,7 @@ def test_the_skin_goes_along(mocap_dir: Path, tmp_path: Path) -> None:
     assert abs(np.median(theirs[..., 1].min(-1))) < 0.03
 
 
+@pytest.mark.slow
 def test_the_official_validator_has_nothing_to_say_of_characters(tmp_path: Path) -> None:
     def with_matrices(document: dict[str, Any]) -> None:
         for node in document["nodes"][:-1]:

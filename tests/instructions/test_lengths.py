@@ -89,6 +89,7 @@ def test_frames_are_read_again_at_any_rate(frames):
     assert parse_length(f"a motion with {spell_frames(frames)}", fps=30) == pytest.approx(frames / 30)
 
 
+@pytest.mark.slow
 @given(st.text(max_size=200))
 def test_any_text_is_read_without_error(text):
     length = parse_length(text)

@@ -43,6 +43,7 @@ def test_bad_folders_get_one_line(backbone_folder: Path) -> None:
     fails("config.json", b"[1]")
 
 
+@pytest.mark.slow
 def test_nothing_reachable_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOTIONGPT3_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -76,6 +77,7 @@ def test_a_damaged_cache_is_noticed(tmp_path: Path) -> None:
     assert not backbone_files._intact(tmp_path, source)
 
 
+@pytest.mark.slow
 def test_a_copy_of_the_cache_serves_without_network(
     smollm: TextBackbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

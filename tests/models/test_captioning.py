@@ -38,6 +38,7 @@ def long(frames: int, fps: float = 20.0) -> Motion:
     return Motion(joints, fps)
 
 
+@pytest.mark.slow
 def test_a_motion_is_a_sentence_and_several_are_a_list(reader: MotionGPT3, motions: list[Motion]) -> None:
     alone = [reader.caption(motion) for motion in motions]
     assert all(isinstance(text, str) and text == sentence(text) != "" for text in alone)

@@ -130,6 +130,7 @@ def test_the_way_added_is_that_of_a_twentieth_of_a_second() -> None:
     np.testing.assert_allclose(added.max(), 0.04, rtol=1e-5)
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 40), st.sampled_from([20, 60]), st.floats(0.05, 3))
 def test_anything_is_survived(seed: int, frames: int, fps: float, wildness: float) -> None:

@@ -159,6 +159,7 @@ def test_summary_is_the_mean_over_motions() -> None:
         quality.summary([])
 
 
+@pytest.mark.slow
 def test_captured_motion_is_better_than_spoiled(mocap_dir: Path) -> None:
     clips = [json.loads(row) for row in (mocap_dir / "clips.jsonl").read_text().splitlines()]
     clips = [c for c in clips if c["split"] == "test" and c["short"] == "walk forward"][:10]

@@ -125,6 +125,7 @@ def test_facing_is_plus_z_in_the_rest_pose_and_turns_with_the_body() -> None:
     assert facing(np.zeros((3, 22, 3)), HUMANML3D)[0] == pytest.approx([0, 1])
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.text(max_size=300))
 def test_any_caption_can_be_drawn(caption: str) -> None:

@@ -19,6 +19,7 @@ from motiongpt3 import MotionGPT3, MotionGPT3Error
 from motiongpt3.service.engine import TASKS, BatchQueue, Busy, Closed, Engine
 
 
+@pytest.mark.slow
 def test_a_motion_is_the_same_whatever_it_is_drawn_with(tiny_model_dir: Path) -> None:
     model = MotionGPT3.from_pretrained(tiny_model_dir)
     batches: list[int] = []

@@ -64,6 +64,7 @@ def test_too_much(client: TestClient, fake: FakeModel, monkeypatch: pytest.Monke
     assert len(fake.calls) == 1
 
 
+@pytest.mark.slow
 def test_the_time_limit(engine: Engine, fake: FakeModel) -> None:
     with TestClient(create_app(engine, ServiceConfig(time_limit=0.2))) as client:
         fake.free.clear()

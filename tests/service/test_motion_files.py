@@ -36,6 +36,7 @@ def test_what_cannot_be_finished(client: TestClient, fake: FakeModel, monkeypatc
     assert "these are 31" in refusal(ask({"fps": 62}), 422)
 
 
+@pytest.mark.slow
 def test_finishing_does_not_hold_up_others(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request that takes long to finish runs out of time; what it has not begun is dropped, others are served."""
     begun: list[Motion] = []

@@ -264,6 +264,7 @@ def test_a_closed_engine(client: TestClient, engine: Engine) -> None:
     refusal(client.get("/v1/ready"), 503)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("allowed", [True, False])
 def test_other_origins(allowed: bool, engine: Engine) -> None:
     origin = "https://example.org"
@@ -304,6 +305,7 @@ def reading_client(reader: MotionGPT3) -> Iterator[TestClient]:
     engine.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bvh", "glb", "npz", "npy"])
 def test_every_kind_of_file_is_described(
     kind: str, reading_client: TestClient, reader: MotionGPT3, tmp_path: Path

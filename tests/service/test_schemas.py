@@ -111,6 +111,7 @@ def test_what_is_no_json(content: bytes, client: TestClient) -> None:
     refusal(answer, answer.status_code)
 
 
+@pytest.mark.slow
 def test_a_million_mistakes_are_one_line(client: TestClient) -> None:
     asked = {"motion": {"joints": [[["x"] * 3] * 22] * 12_000}}
     assert "number" in refusal(client.post("/v1/caption", json=asked), 422)

@@ -53,11 +53,13 @@ def test_a_client_that_hangs_up_is_forgotten(engine: Engine, fake: FakeModel) ->
         assert fake.calls == [["run"], ["a person walks"]]
 
 
+@pytest.mark.slow
 def test_a_body_that_never_comes(engine: Engine) -> None:
     with serving(engine, ServiceConfig(time_limit=0.3)) as (url, _), raw(url, "Content-Length: 100", b"{") as slow:
         assert slow.recv(1000).startswith(b"HTTP/1.1 408 ")
 
 
+@pytest.mark.slow
 def test_two_gigabytes(engine: Engine) -> None:
     """The client reads its answer, whether it announces the size or not, and the service never holds the upload."""
     with serving(engine) as (url, _):
@@ -97,6 +99,7 @@ def test_64_clients_lose_nothing() -> None:
         assert engine.queue.length == 0
 
 
+@pytest.mark.slow
 def test_what_runs_is_finished_before_the_end(engine: Engine, fake: FakeModel) -> None:
     with ThreadPoolExecutor(1) as pool, serving(engine) as (url, server):
         fake.free.clear()

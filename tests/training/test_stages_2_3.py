@@ -98,6 +98,7 @@ def moved(module: AlignTraining) -> set[str]:
     return {name for name, p in module.named_parameters() if not torch.equal(p, before[name])}
 
 
+@pytest.mark.slow
 def test_stage_2_leaves_the_text_stream_and_the_vae_alone(make: Callable) -> None:
     module = make()
     found = moved(module)
@@ -120,6 +121,7 @@ def test_stage_3_moves_low_rank_factors_and_special_rows_of_the_text_stream(make
     assert module.model.backbone.embedding.dtype == torch.bfloat16
 
 
+@pytest.mark.slow
 def test_a_whole_text_stream_trains_and_is_written(
     make: Callable, config: Callable[..., AlignConfig], stage1_folder: Path, loud_backbone: Path
 ) -> None:
@@ -157,6 +159,7 @@ def test_a_memorisable_set_is_learned(make: Callable, text: str) -> None:
     assert after["length"] < 0.9 * before["length"]
 
 
+@pytest.mark.slow
 def test_every_trained_parameter_gets_a_gradient(make: Callable) -> None:
     for changes in ({}, STAGE_3, STAGE_3 | {"text": "whole"}):
         module = make(**changes)

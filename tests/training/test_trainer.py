@@ -48,6 +48,7 @@ def weights(module: nn.Module) -> list[Tensor]:
     return [p.detach().clone() for p in module.parameters()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [1, 3, 4, 5])
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(run: Run, killed: Callable, step: int) -> None:
     whole, first, second = Line(run("whole")), Line(run("killed")), Line(run("killed"))

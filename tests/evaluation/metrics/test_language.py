@@ -211,6 +211,7 @@ def test_words_of_a_model(tiny_sentences: Path) -> None:
     torch.testing.assert_close(words["a person walks"].vectors, wanted, atol=1e-5, rtol=1e-5)  # padding is not seen
 
 
+@pytest.mark.slow
 def test_bert_score_agrees_with_torchmetrics() -> None:
     """The score before it is rescaled, with the same folder, layer, tokens and weights of words.
 
