@@ -56,6 +56,7 @@ def test_motions_are_physically_plausible(mini: MotionGPT3) -> None:
         assert motion.joints[0, 0, [0, 2]] == pytest.approx([0, 0], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_batch_changes_nothing(mini: MotionGPT3) -> None:
     together = mini.generate(["a person jumps", "somebody sits down and gets up again"], seconds=3, samples=2, seed=7)
     alone = mini.generate("somebody sits down and gets up again", seconds=3, seed=8)
@@ -63,6 +64,7 @@ def test_a_batch_changes_nothing(mini: MotionGPT3) -> None:
     np.testing.assert_allclose(together[3].joints, alone.joints, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_whole_way_to_a_file_and_back(mini: MotionGPT3, tmp_path: Path) -> None:
     motion = mini.generate("a person kicks with the left leg", seconds=2)
     again = mini.generate("a person kicks with the left leg", seconds=2)

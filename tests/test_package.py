@@ -96,6 +96,7 @@ def test_the_wheel_carries_what_is_not_python(tmp_path: Path) -> None:
     assert "motiongpt3/py.typed" in names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "file", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda path: f"{path.parent.name}-{path.stem}"
 )
@@ -139,6 +140,7 @@ def test_configurations_are_what_the_command_takes(file: Path) -> None:
         assert (ROOT / "configs" / maker).with_suffix(".yaml").is_file()
 
 
+@pytest.mark.slow
 def test_the_paper_s_sizes() -> None:
     """The VAE's 18.0 million parameters and the head's 27.9 million are the official counts."""
     from dataclasses import replace

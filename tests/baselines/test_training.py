@@ -155,6 +155,7 @@ def test_both_networks_see_the_same_batches(config: Callable) -> None:
     assert dual.tokens == single.tokens == codes.tokens
 
 
+@pytest.mark.slow
 def test_the_learning_rate_stays_after_the_warm_up(config: Callable) -> None:
     module = ExperimentTraining(config("constant", steps=8, warmup=4, learning_rate=0.5))
     rates: list[float] = []
@@ -171,6 +172,7 @@ def test_the_learning_rate_stays_after_the_warm_up(config: Callable) -> None:
     assert cosine["lr_scheduler"]["scheduler"].__class__.__name__ == "SequentialLR"
 
 
+@pytest.mark.slow
 def test_validation_does_not_depend_on_when_it_is(config: Callable) -> None:
     module = ExperimentTraining(config("still", learning_rate=0.0, steps=4, validate_every=2))
     fit(module, progress=False)

@@ -108,6 +108,7 @@ def test_guo_s_evaluator_is_asked_for(refused: Refused, packed: Path, tiny_model
     assert "convert the published weights with `motiongpt3 convert evaluator` and name the folder by --eval" in line
 
 
+@pytest.mark.slow
 def test_evaluate_prompts(tiny_model_dir: Path, here: Path, capsys: Capture, refused: Refused) -> None:
     assert main(["evaluate", "prompts", "--model", str(tiny_model_dir), "--seeds", "1", "--json", "new/x.json"]) == 0
     out = capsys.readouterr().out

@@ -39,6 +39,7 @@ def test_several_formats_at_once(clip: Path, tmp_path: Path, capsys: Capture) ->
     assert len(Motion.load(outs[2])) == 40
 
 
+@pytest.mark.slow
 def test_each_option_tells_what_it_changed(mocap_dir: Path, tmp_path: Path, capsys: Capture) -> None:
     clip, out = save(recorded(mocap_dir, "test", 50)[20], tmp_path / "run.npz"), tmp_path / "out.npz"
     for words, measure in (
@@ -114,6 +115,7 @@ def test_info_of_a_model(tiny_model_dir: Path, tiny_backbone: Path, tmp_path: Pa
     assert "cc-by-nc-4.0" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_info_of_bad_files(here: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     joints = np.zeros((40, 22, 3), np.float32)
@@ -141,6 +143,7 @@ def test_info_of_bad_files(here: Path, refused: Refused, monkeypatch: pytest.Mon
     refused("info", "nobody/nothing")
 
 
+@pytest.mark.slow
 def test_files_come_in_the_evaluator_s_order(motions: Path, tiny_evaluator_dir: Path, capsys: Capture) -> None:
     (motions / "more").mkdir()
     Motion.load("walk.npz").mirror().save("more/other.BVH")

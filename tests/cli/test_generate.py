@@ -59,6 +59,7 @@ def test_generate_without_seconds_and_in_another_script(tiny_model_dir: Path, he
     assert err.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
@@ -94,6 +95,7 @@ def test_generate_refuses_before_it_loads_a_model(words: list[str], reason: str,
     assert reason in refused("generate", *words, "--model", "no model is looked for")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
@@ -185,6 +187,7 @@ def walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Motion:
     return motion
 
 
+@pytest.mark.slow
 def test_predict(walk: Motion, tiny_model_dir: Path, capsys: Capture) -> None:
     words = ["predict", "walk.npz", "--seconds", "1.5", "--prompt", "a person jumps", "-o", "a.npz", "-o", "b.bvh"]
     assert main([*words, "--model", str(tiny_model_dir)]) == 0
@@ -199,6 +202,7 @@ def test_predict(walk: Motion, tiny_model_dir: Path, capsys: Capture) -> None:
     np.testing.assert_allclose(given, walk.joints, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_inbetween_with_a_gap_and_with_two_files(walk: Motion, tiny_model_dir: Path, capsys: Capture) -> None:
     model = ["--model", str(tiny_model_dir), "--json"]
     assert main(["inbetween", "walk.npz", "--gap", "1", "1.5", "-o", "a.npz", *model]) == 0
@@ -276,6 +280,7 @@ def test_seconds_after_a_colon() -> None:
     assert timed("one thing: then another") == "one thing: then another"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -466,6 +471,7 @@ def test_what_is_said_first_is_forgotten_first() -> None:
     assert latest([*words, many]) == [many]  # the model refuses it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [

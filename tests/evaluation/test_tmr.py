@@ -227,6 +227,7 @@ def test_a_sentence_has_one_vector_in_any_batch(tiny_sentences: Path) -> None:
     assert (together[0] - together[1]).abs().max() > 1e-3
 
 
+@pytest.mark.slow
 def test_it_is_transformers_bert(tiny_sentences: Path) -> None:
     from transformers import BertModel
 

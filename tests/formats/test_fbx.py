@@ -30,6 +30,7 @@ def program(folder: Path, lines: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_fbx_by_blender(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     folder = tmp_path / "bin"
     folder.mkdir()

@@ -91,6 +91,7 @@ def test_real_motions_are_reached(mocap_dir: Path, tmp_path: Path) -> None:
         assert error.max() < 0.005, motion.name
 
 
+@pytest.mark.slow
 def test_real_motions_are_reached_between_the_frames(mocap_dir: Path, tmp_path: Path) -> None:
     """Halfway between two frames nothing flies about, as bones would whose twist jumps."""
     lively = [recording(mocap_dir, name) for name in ("BN1_dash_childish_001", "BN1_kick_normal_001")]
@@ -129,6 +130,7 @@ def test_awkward_motions_are_sound(tmp_path: Path, name: str) -> None:
         np.testing.assert_allclose(joint_places(glb, glb.times), motion.joints, atol=2e-5 * size)
 
 
+@pytest.mark.slow
 def test_real_files_are_sound(mocap_dir: Path, tmp_path: Path) -> None:
     for motion in recorded(mocap_dir, "test", 8):
         check_soundness(written(motion, tmp_path))

@@ -32,6 +32,7 @@ def heads(picture: np.ndarray) -> int:
     return int((np.diff(wide.astype(int)) == 1).sum())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("frames", "speed", "poses"), [(60, 0.0, 8), (60, 1.5, 8), (200, 3.0, 8), (3, 0.0, 3), (1, 0, 1)]
 )

@@ -56,6 +56,7 @@ def test_motion_does_not_see_the_future_and_text_before_it_does_not_see_motion(f
     assert (model(Tokens.of(other), Tokens.of(motion, start=4))[1] - moves).abs().amax(-1).min() > 1e-3
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     order=st.lists(st.booleans(), min_size=2, max_size=9).filter(lambda o: any(o) and not all(o)),

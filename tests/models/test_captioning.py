@@ -47,6 +47,7 @@ def test_a_motion_is_a_sentence_and_several_are_a_list(reader: MotionGPT3, motio
     assert reader.caption(motions[:1]) == alone[:1]
 
 
+@pytest.mark.slow
 def test_samples_come_motion_by_motion_each_with_its_own_seed(reader: MotionGPT3, motions: list[Motion]) -> None:
     three = reader.caption(motions[:2], samples=3, decoding=replace(DRAWN, seed=4))
     assert len(three) == 6
@@ -105,6 +106,7 @@ def test_logits_with_a_cache_in_a_batch_are_those_of_one_pass_each(
             torch.testing.assert_close(torch.stack([step[line] for step in steps]), whole, atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_caption_is_what_the_model_writes_behind_its_question(reader: MotionGPT3, motions: list[Motion]) -> None:
     """Greedy, by whole passes: prompt, motion, and each word in turn."""
     row = reader.question(build("motion_to_caption", "chatml"))
@@ -120,6 +122,7 @@ def test_a_caption_is_what_the_model_writes_behind_its_question(reader: MotionGP
     assert reader.caption(motions[3]) == sentence(reader.backbone.decode(written))
 
 
+@pytest.mark.slow
 def test_no_special_token_is_written(reader: MotionGPT3, motions: list[Motion], monkeypatch: Any) -> None:
     """However much the model wants to; words behind it would be about a motion that is not there."""
     kept = type(reader.backbone).logits
@@ -133,6 +136,7 @@ def test_no_special_token_is_written(reader: MotionGPT3, motions: list[Motion], 
     assert [reader.caption(motions[0], beams=beams) for beams in (1, 2)] == plain
 
 
+@pytest.mark.slow
 def test_a_long_motion_is_described_in_parts(reader: MotionGPT3) -> None:
     motion = long(250)
     parts = split(motion, reader.config)
@@ -243,6 +247,7 @@ def test_the_fittest_is_kept(reader: MotionGPT3, given_words: EncodedMotions) ->
             assert rerank(reader, mine, texts) == kept
 
 
+@pytest.mark.slow
 def test_of_drawn_captions_the_fittest_is_given(
     reader: MotionGPT3, motions: list[Motion], monkeypatch: pytest.MonkeyPatch
 ) -> None:

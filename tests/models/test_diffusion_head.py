@@ -135,6 +135,7 @@ EPSILON = HeadConfig(objective="epsilon")
 FLOW = HeadConfig(objective="flow")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "sampler", "steps"),
     [(FLOW, "auto", n) for n in (1, 2, 10, 1000)]

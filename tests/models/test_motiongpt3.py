@@ -185,6 +185,7 @@ def test_a_folder_brings_the_model_back_bitwise(model: MotionGPT3, folder: Path)
         assert (folder.parent / "again" / name).read_bytes() == (folder / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_the_language_model_can_be_included_trained_or_not(tiny_backbone: Path, tmp_path: Path) -> None:
     model = build(tiny_backbone)
     with torch.no_grad():

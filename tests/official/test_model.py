@@ -28,6 +28,7 @@ def standing() -> Motion:
     return Motion(pose[None] + 0.01 * np.arange(40)[:, None, None] * np.array([0, 0, 1.0]), 20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", ["official", "default"])
 def test_every_task(official_folder: Path, standing: Motion, profile: Any) -> None:
     model = MotionGPT3.from_pretrained(official_folder, profile=profile)

@@ -111,6 +111,7 @@ def test_settings_of_lightning_are_skipped(tmp_path: Path, monkeypatch: pytest.M
     assert "resolvers.Other" in inner_refusal(saved(path, content, _use_new_zipfile_serialization=zipped))
 
 
+@pytest.mark.slow
 def test_a_bare_pickle_and_other_files(tmp_path: Path) -> None:
     path = tmp_path / "a.ckpt"
     for data in (pickle.dumps(Bomb()), b"", b"P", b"hello " * 99, b"\x00" * 4096):

@@ -63,6 +63,7 @@ def test_walking_forward_goes_to_the_right_and_everything_stays_in_the_picture()
     assert all(not mask[:, [0, -1]].any() and mask.sum() > 200 for mask in masks)
 
 
+@pytest.mark.slow
 def test_the_camera_follows_a_long_way_and_keeps_the_person_large() -> None:
     scene = Scene(person(400, 3.0), 640, 480)
     for index in (0, 200, 399):
@@ -106,6 +107,7 @@ def test_a_fitted_camera_sees_every_point(azimuth: float, pitch: float, seed: in
     assert (seen[:, 1] < 402).all()
 
 
+@pytest.mark.slow
 @given(st.floats(-3.1, 3.1), st.floats(0.1, 0.6), st.floats(5, 300), st.floats(100, 230))
 def test_floor_inverts_projection(azimuth: float, pitch: float, x: float, y: float) -> None:
     camera = Camera((1.0, 0.8, -2.0), azimuth, pitch, 4.0, 400.0, (160.0, 60.0))
@@ -135,6 +137,7 @@ def test_any_caption_can_be_drawn(caption: str) -> None:
     assert same != bool(clean_text(caption)), "only words change the picture"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "caption", ["", "  \n", "x" * 100_000, "\ud800\x00", "يمشي شخص إلى الأمام", "人が歩く" * 99, "🙂"]
 )
@@ -196,6 +199,7 @@ def test_another_skeleton_is_drawn_too() -> None:
     assert near(picture, RIGHT).sum() > 50
 
 
+@pytest.mark.slow
 def test_the_same_frame_twice_is_the_same_picture_in_any_order() -> None:
     scene = Scene(person(30, 2.0, caption="go"), 320, 240)
     first = scene.frame(10)

@@ -47,6 +47,7 @@ def test_triangles_become_the_samples_they_cover() -> None:
     np.testing.assert_allclose(share.sum(-1), 1, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_it_stands_where_the_capsules_do(mocap_dir: Path) -> None:
     motion = recorded(mocap_dir, "test", 3)[1].replace(caption=None)
     bodies = [Scene(motion, 640, 480, body=body).frame(5).astype(int) for body in ("capsules", "mannequin")]

@@ -73,6 +73,7 @@ def test_tasks_that_run_alone_take_settings_and_never_share_them(engine: Engine,
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_settings_reach_the_model(tiny_model_dir: Path) -> None:
     model = MotionGPT3.from_pretrained(tiny_model_dir)
     engine = Engine(model)

@@ -78,6 +78,7 @@ def test_the_time_limit(engine: Engine, fake: FakeModel) -> None:
     assert ["wait"] not in fake.calls
 
 
+@pytest.mark.slow
 def test_the_token(engine: Engine, fake: FakeModel) -> None:
     with TestClient(create_app(engine, ServiceConfig(token="s3cret"))) as client:
         wrong: list[dict[str, str]] = [

@@ -141,6 +141,7 @@ class Mover(FakeModel):
         return Motion(moving(40), 20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "asked"),
     [
@@ -328,6 +329,7 @@ def test_what_is_generated_is_described(reading_client: TestClient, reader: Moti
     assert answer.json()["captions"] == reader.caption([motion], beams=3)
 
 
+@pytest.mark.slow
 def test_one_that_cannot_be_described_spoils_no_other(reading_client: TestClient, reader: MotionGPT3) -> None:
     """Two clients in one batch: the one is answered, the other told why not."""
     motions = [Motion(swinging(60)), standing(5, 0)]

@@ -37,6 +37,7 @@ def raw(url: str, head: str, body: bytes = b"") -> socket.socket:
     return connection
 
 
+@pytest.mark.slow
 def test_a_client_that_hangs_up_is_forgotten(engine: Engine, fake: FakeModel) -> None:
     with serving(engine) as (url, _):
         fake.free.clear()

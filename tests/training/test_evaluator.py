@@ -45,6 +45,7 @@ def make(config: Callable) -> Make:
     return lambda name="run", **changes: EvaluatorTraining(config(name, **changes))
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(make: Make, survives_a_kill: Callable) -> None:
     survives_a_kill(lambda name: make(name, noise=0.1))
 

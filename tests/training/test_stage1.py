@@ -47,6 +47,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     survives_a_kill(lambda name: make(name, **changes))
 
 
+@pytest.mark.slow
 def test_only_the_motion_side_learns(make: Make) -> None:
     module = make()
     before = {name: p.detach().clone() for name, p in module.named_parameters()}
@@ -83,6 +84,7 @@ def test_every_trained_parameter_gets_a_gradient(make: Make) -> None:
     assert all(p.grad is None for p in [*module.model.backbone.parameters(), *module.model.vae.parameters()])
 
 
+@pytest.mark.slow
 def test_the_language_model_is_in_no_checkpoint(make: Make) -> None:
     module = make()
     names = set(module.state_dict())
@@ -131,6 +133,7 @@ def test_the_length_head_is_taught_by_whole_clips_alone(make: Make) -> None:
     assert (frames - batch.frames).max() < 4
 
 
+@pytest.mark.slow
 def test_validation_is_the_same_each_time(make: Make) -> None:
     module = make(learning_rate=0.0, steps=4, validate_every=2)
     logged: list[dict[str, float]] = []
@@ -321,6 +324,7 @@ def test_a_model_can_start_from_another_but_keeps_its_own_vae(
         assert torch.equal(tensor, expected), name
 
 
+@pytest.mark.slow
 def test_starting_from_what_does_not_fit(vae_config: Callable, stage1: Callable, tmp_path: Path) -> None:
     for train, config in ((train_vae, vae_config()), (train_stage1, stage1())):
         with pytest.raises(MotionGPT3Error, match="no model folder"):

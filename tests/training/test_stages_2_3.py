@@ -242,6 +242,7 @@ def test_validation_counts_every_clip_alike(make: Callable, monkeypatch: pytest.
     assert float(logged["val/diffusion"]) == 2.0
 
 
+@pytest.mark.slow
 def test_a_term_that_a_step_lacks_is_not_logged_as_zero(make: Callable) -> None:
     module = make(steps=8, checkpoint_minutes=60.0)
     had: list[set[str]] = []

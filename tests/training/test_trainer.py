@@ -129,6 +129,7 @@ def test_a_finished_run_can_be_resumed_without_change(run: Run) -> None:
     assert all(torch.equal(a, b) for a, b in zip(weights(first), weights(again), strict=True))
 
 
+@pytest.mark.slow
 def test_the_seed_decides(run: Run) -> None:
     results = []
     for seed in (0, 0, 1):

@@ -108,6 +108,7 @@ def test_place_direction_and_height_change_nothing(clips: list[tuple[Motion, str
     assert moved.right_side.thigh == pytest.approx(body.right_side.thigh, abs=0.2)
 
 
+@pytest.mark.slow
 def test_doing_nothing_or_gliding_is_no_action() -> None:
     still = standing()
     assert [name for name in RULES if judge(still, name)] == []

@@ -93,6 +93,7 @@ def test_real_clips_score_high_and_shuffled_ones_low(mocap_dir: Path) -> None:
     assert report.margin >= MARGIN_BAR
 
 
+@pytest.mark.slow
 def test_a_model_that_stands_still_scores_nothing() -> None:
     cases = load_prompts("plain")
     calls = []

@@ -61,6 +61,7 @@ def test_bleu_agrees_with_torchmetrics(corpus: list[tuple[list[str], list[str]]]
     assert bleu([c for c, _ in corpus], [[r] for _, r in corpus], n) == pytest.approx(float(theirs), abs=1e-5)
 
 
+@pytest.mark.slow
 @given(
     corpus=st.lists(st.tuples(words, st.lists(words, min_size=1, max_size=3)), min_size=1, max_size=4),
     n=st.integers(1, 4),
@@ -119,6 +120,7 @@ def test_tokens() -> None:
     assert lower_tokens("A man's  WAVE.\n") == ["a", "man", "s", "wave"]
 
 
+@pytest.mark.slow
 def test_lemmas() -> None:
     assert lemma_tokens("A man's WAVING his left hands, side-ways.") == [
         "a", "man", "s", "wave", "his", "left", "hand", "sideways",
