@@ -16,6 +16,7 @@ import numpy as np
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.motion import Motion, check_fps
+from motiongpt3.motion.upright import Unit, Up
 
 if TYPE_CHECKING:
     from motiongpt3.motion.skeleton import Float64
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
 
 BvhDialect = Literal["ours", "mixamo", "cmu"]
 """The hierarchies in which BVH files are written: ours, Mixamo's and that of CMU's conversions (cgspeed)."""
-Up = Literal["auto", "y", "z", "x", "-y", "-z", "-x"]
-"""Which axis of a file points up."""
-Unit = Literal["auto", "m", "cm", "mm", "in", "ft"]
-"""Of a file's positions."""
 MAX_BYTES = 2**30
 """Larger files are refused: an hour of motion capture as text is smaller."""
 

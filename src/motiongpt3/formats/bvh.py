@@ -23,6 +23,7 @@ from motiongpt3.motion.kinematics import fit_t_pose, pose_joints
 from motiongpt3.motion.motion import MAX_FRAMES, Motion, require_humanml3d
 from motiongpt3.motion.retarget import RestPose, own_rest_pose, to_rig, to_skeleton
 from motiongpt3.motion.skeleton import HUMANML3D, Float64, nearest_above
+from motiongpt3.motion.upright import find_upright, has_leading_t_pose, jumps_at_start, under_floor
 from motiongpt3.serialization import atomic_path
 from motiongpt3.untrusted import read_text
 
@@ -65,11 +66,24 @@ class BvhJoint:
 
 @dataclass
 class Bvh:
-    """A parsed file: the hierarchy, (T, C) channel values (degrees and file units) and seconds per frame."""
+    """A parsed file: the hierarchy, (T, C) channel values (degrees and file units) and seconds per frame.
+
+    `notes` and `doubts` say what was mended, a line each.
+    """
 
     joints: list[BvhJoint]
     values: Float64
     frame_time: float
+    notes: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+
+    def rest(self, names: list[str]) -> Float64:
+        """(N, 3) positions of the named joints where no joint turns, the root at 0, in file units."""
+        places: list[Float64] = []
+        for joint in self.joints:
+            places.append(joint.offset + places[joint.parent] if joint.parent >= 0 else np.zeros(3))
+        index = {joint.name: i for i, joint in enumerate(self.joints)}
+        return np.array([places[index[name]] for name in names])
 
     def positions(self, names: list[str] | None = None) -> Float64:
         """(T, N, 3) world positions of the named joints, or of all, in file units."""
@@ -97,61 +111,133 @@ def read(path: Path, options: ReadOptions) -> Reading:
     """Read a BVH file as the 22 joints, at the file's own frame rate.
 
     Files this module wrote come back as they were. The other dialects (see `motiongpt3.characters.bone_names`) are
-    scaled to metres and given HumanML3D's bone lengths with every bone's direction kept. The cgspeed conversion of CMU
-    puts a T-pose before the recording: that first frame is dropped if it jumps to the second one.
+    turned to y up, scaled to metres and given HumanML3D's bone lengths with every bone's direction kept. A T-pose
+    before the recording, as the cgspeed conversion of CMU has, is dropped. A root without places stands on the floor.
 
     Raises:
         MotionGPT3Error: no BVH, no frames, impossible channels, values missing or not finite, unknown joint names.
     """
-    bvh = parse(read_text(path, MAX_BYTES), path.name)
+    bvh = parse(read_text(path, MAX_BYTES), path.name, options.fps)
     names = [joint.name for joint in bvh.joints]
     dialect = match(names, path.name)
+    sources, notes = dialect.sources(names), list(bvh.notes)
     with np.errstate(all="ignore"):
-        joints = dialect.assemble(bvh.positions(dialect.sources(names)))
+        joints = dialect.assemble(bvh.positions(sources))
     if not np.isfinite(joints).all():
         raise MotionGPT3Error(f"{path.name}: joint positions are too large to compute")
-    if dialect.t_pose_first and _jumps(joints):
+    rest = dialect.assemble(bvh.rest(sources)[None])[0]
+    if dialect is not OWN and ((dialect.t_pose_first and jumps_at_start(joints)) or has_leading_t_pose(joints, rest)):
         joints = joints[1:]
-    placed = joints * _CENTIMETRE if dialect is OWN else to_skeleton(joints)
-    return Reading(Motion(placed, fps=options.fps or snap_fps(1 / bvh.frame_time), name=path.stem))
+        notes.append("the first frame is left out: a T-pose far from the second frame")
+    stands = find_upright(joints, rest, options.up, options.unit, "cm" if dialect is OWN else None)
+    if dialect is OWN:
+        placed = stands.turned(joints) * stands.metres
+    else:
+        placed = to_skeleton(stands.turned(joints)).astype(np.float64)
+    if dialect is not OWN and under_floor(placed):
+        placed -= [0, placed[..., 1].min(), 0]
+        notes.append("the root holds no places: put on the floor, without its way")
+    motion = Motion(placed, fps=options.fps or snap_fps(1 / bvh.frame_time), name=path.stem)
+    return Reading(motion, (*notes, *stands.notes), (*bvh.doubts, *stands.doubts), facts=stands.facts)
 
 
-def _jumps(joints: Float64) -> bool:
-    """Whether the first step is far longer than any of the steps that follow in the first half second."""
-    steps = np.linalg.norm(np.diff(joints[:60] - joints[:60, :1], axis=0), axis=-1).mean(-1)
-    return len(steps) > 2 and bool(steps[0] > 5 * steps[1:].max())
+def parse(text: str, name: str, fps: float | None = None) -> Bvh:
+    """Parse the text of a BVH file.
 
+    What writers get wrong is mended where it is clear what they meant: comments, a DOS end of file, commas for points,
+    a number of frames that is not that of the rows, and frame times as `_frame_time` says.
 
-def parse(text: str, name: str) -> Bvh:
-    """Parse the text of a BVH file; `name` is how errors call it."""
-    keyword = re.search(r"(?<!\S)MOTION(?!\S)", text)
+    Args:
+        text: the file.
+        name: how errors call it.
+        fps: its frame rate, whatever it says itself.
+
+    Raises:
+        MotionGPT3Error: it is no BVH file, or damaged.
+    """
+    text = text.lstrip("\ufeff").rstrip("\x1a\0 \t\r\n")
+    text = _COMMENT.sub("", text) if any(mark in text for mark in ("#", "//", ";")) else text
+    keyword = _MOTION.search(text)
     header, body = (text[: keyword.start()], text[keyword.end() :]) if keyword else ("", "")
-    if not header[:1000].lstrip("\ufeff \t\r\n").startswith("HIERARCHY"):
+    if not header[:1000].lstrip().upper().startswith("HIERARCHY"):
         raise MotionGPT3Error(f"{name} is not a BVH file: it needs a HIERARCHY and a MOTION part")
     if len(header) > MAX_HEADER:
         raise MotionGPT3Error(f"{name}: the HIERARCHY is longer than {MAX_HEADER // 2**20} MB")
-    joints = _hierarchy(header.lstrip("\ufeff").split()[1:], name)
-    found = re.match(r"\s*Frames\s*:\s*(\S+)\s+Frame\s+Time\s*:\s*(\S+)", body, re.IGNORECASE)
+    joints = _hierarchy(_with_points(header).split()[1:], name)
+    found = _TIMING.match(body)
     if not found:
         raise MotionGPT3Error(f"{name}: after MOTION come 'Frames: N' and 'Frame Time: SECONDS'")
-    frames, frame_time = int(_number(found[1], "Frames", name)), _number(found[2], "Frame Time", name)
-    if not 1 <= frames <= MAX_FRAMES:
-        raise MotionGPT3Error(f"{name} holds {frames} frames; 1 to {MAX_FRAMES} are expected")
-    if not 1e-3 <= frame_time <= 1e3:
-        raise MotionGPT3Error(f"{name}: a frame time of {found[2]} seconds is impossible")
+    declared = int(_number(found[1], "Frames", name))
+    if not 1 <= declared <= MAX_FRAMES:
+        raise MotionGPT3Error(f"{name} holds {declared} frames; 1 to {MAX_FRAMES} are expected")
+    frame_time, notes, doubts = _frame_time(_with_points(found[2]), name) if fps is None else (1 / fps, [], [])
     columns = sum(len(joint.channels) for joint in joints)
-    values = np.empty(frames * columns)
-    filled = 0
-    for numbers in _numbers(body, found.end(), name):
-        if filled + len(numbers) > len(values):
-            raise MotionGPT3Error(f"{name} declares {frames} frames of {columns} values but holds more")
-        values[filled : filled + len(numbers)] = numbers
+    if not columns:
+        raise MotionGPT3Error(f"{name}: no joint has CHANNELS")
+    parts, filled = [], 0
+    for numbers in _numbers(_with_points(body[found.end() :]), 0, name):
         filled += len(numbers)
-    if filled < len(values) or not columns:
-        raise MotionGPT3Error(f"{name} declares {frames} frames of {columns} values but holds only {filled} values")
+        if filled > MAX_FRAMES * columns:
+            raise MotionGPT3Error(f"{name} holds more than {MAX_FRAMES} frames")
+        parts.append(numbers)
+    frames, rest = divmod(filled, columns)
+    if rest or not frames:
+        raise MotionGPT3Error(f"{name} declares {declared} frames of {columns} values but holds {filled} values")
+    if frames != declared:
+        told = f"the file declares {declared} frames and holds {frames}: all that is there is read"
+        (notes if abs(frames - declared) == 1 else doubts).append(told)
+    values = np.concatenate(parts)
     if not np.isfinite(values).all():
         raise MotionGPT3Error(f"{name} contains NaN or infinite values")
-    return Bvh(joints, values.reshape(frames, columns), frame_time)
+    return Bvh(joints, values.reshape(frames, columns), frame_time, tuple(notes), tuple(doubts))
+
+
+_COMMENT = re.compile(r"(?<!\S)(?:#|//|;)[^\r\n]*")
+_MOTION = re.compile(r"(?<!\S)MOTION(?!\S|\s*\{)", re.IGNORECASE)
+_TIMING = re.compile(r"\s*Frames\s*:?\s*(\S+)\s+Frame\s*Time\s*:?\s*(\S+)", re.IGNORECASE)
+_POINT = re.compile(r"\d\.\d")
+_USUAL_FPS = (24, 25, 30, 48, 50, 60, 90, 100, 120, 240)
+"""Rates at which people are recorded."""
+_ASSUMED_FPS = 30.0
+"""Of a file that states none: what cameras and most exporters have."""
+
+
+def _with_points(numbers: str) -> str:
+    """Text without commas: they stand for points where there are none, and between numbers otherwise."""
+    if "," not in numbers:
+        return numbers
+    return re.sub(r",(?=\s)", " ", numbers).replace(",", " " if _POINT.search(numbers) else ".")
+
+
+def _frame_time(token: str, name: str) -> tuple[float, list[str], list[str]]:
+    """Seconds per frame of what a file says, with notes and doubts: rounded, in milliseconds, as a rate, or none.
+
+    Raises:
+        MotionGPT3Error: it stands for no frame rate.
+    """
+    value = _number(token, "Frame Time", name)
+    option = "--fps-in says another"
+    if value == 0:
+        return 1 / _ASSUMED_FPS, [], [f"the frame time is 0: {_ASSUMED_FPS:g} fps are assumed; {option}"]
+    if value in _USUAL_FPS:
+        return 1 / value, [], [f"a frame time of {token} is taken as {value:g} fps, not as seconds; {option}"]
+    if 1 < value <= 1000:
+        rate = snap_usual(1000 / value)
+        return 1 / rate, [f"a frame time of {token} is in milliseconds: {rate:g} fps"], []
+    if not 1e-3 <= value <= 1:
+        raise MotionGPT3Error(f"{name}: a frame time of {token} seconds is impossible; say the rate with --fps-in")
+    digits = len(token.partition(".")[2])
+    rounded = [fps for fps in _USUAL_FPS if round(1 / fps, digits) == value]
+    if rounded and digits <= 4 and abs(1 / value - round(1 / value)) > 1e-4 / value:
+        rate = min(rounded, key=lambda fps: abs(fps - 1 / value))
+        return 1 / rate, [f"a frame time of {token} is rounded: {rate} fps"], []
+    return value, [], []
+
+
+def snap_usual(fps: float) -> float:
+    """The usual frame rate that a rounded one stands for; itself where there is none within half a per cent."""
+    nearest = min(_USUAL_FPS, key=lambda usual: abs(usual - fps))
+    return float(nearest) if abs(nearest - fps) < 0.005 * nearest else fps
 
 
 def _numbers(body: str, start: int, name: str) -> Iterator[Float64]:
