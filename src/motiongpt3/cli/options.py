@@ -29,9 +29,10 @@ from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat,
 from tqdm import tqdm
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.formats import ReadOptions, Unit, Up, readable_suffixes, suffix_of, writable_suffixes
+from motiongpt3.formats import ReadOptions, readable_suffixes, suffix_of, writable_suffixes
 from motiongpt3.instructions.prompt import clean_prompt
 from motiongpt3.models.request import DrawOptions
+from motiongpt3.motion.upright import Unit, Up
 
 if TYPE_CHECKING:
     from motiongpt3.formats import Reading
