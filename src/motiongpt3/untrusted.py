@@ -135,6 +135,13 @@ def finite(array: NDArray[Any], where: str) -> NDArray[np.float64]:
     return array.astype(np.float64)
 
 
+_ONE_OF_RESULTS = (
+    " Results of MDM, if you trust the file: python -c \"import numpy as np; d = np.load('{}', allow_pickle=True)"
+    ".item(); np.save('motion.npy', d['motion'][0][..., :d['lengths'][0]])\""
+)
+"""How to take the first motion out of the dictionary that text-to-motion code pickles into an .npy file."""
+
+
 def _array(file: IO[bytes], where: str) -> NDArray[Any]:
     try:
         version = npy.read_magic(file)
@@ -144,7 +151,10 @@ def _array(file: IO[bytes], where: str) -> NDArray[Any]:
         reason = (str(error) or type(error).__name__).splitlines()[0][:100]
         raise MotionGPT3Error(f"{where}: not a complete numpy array: {reason}") from None
     if dtype.hasobject:
-        raise MotionGPT3Error(f"{where} holds Python objects, which are refused; save plain arrays of numbers")
+        raise MotionGPT3Error(
+            f"{where} holds Python objects, which are refused because they can run code; save plain arrays of numbers."
+            + (_ONE_OF_RESULTS.format(where) if shape == () and "," not in where else "")
+        )
     size = math.prod(shape) * dtype.itemsize
     if not 0 <= size <= MAX_ARRAY_BYTES or min(shape, default=0) < 0 or len(shape) > 8 or dtype.kind == "V":
         raise MotionGPT3Error(f"{where} declares {dtype.name} of shape {shape}, which no motion has")

@@ -43,8 +43,8 @@ good = np.ones((3, 22, 3))
 nan = np.where(np.arange(22)[:, None] == 7, np.nan, good)
 HOSTILE = {
     "no joints": ({"poses": good}, "needs an array 'joints'"),
-    "wrong shape": ({"joints": np.ones((3, 21, 3))}, r"shape \(frames, 22, 3\)"),
-    "one dimension": ({"joints": np.ones(3)}, r"shape \(frames, 22, 3\)"),
+    "wrong shape": ({"joints": np.ones((3, 20, 3))}, r"joints \(frames, 22, 3\)"),
+    "one dimension": ({"joints": np.ones(3)}, r"joints \(frames, 22, 3\)"),
     "no frames": ({"joints": np.ones((0, 22, 3))}, "a motion has 1 to"),
     "NaN": ({"joints": nan}, "NaN or infinite"),
     "infinite": ({"joints": nan * np.inf}, "NaN or infinite"),
@@ -156,8 +156,8 @@ def test_features_as_humanml3d_stores_them(parity_file: Callable[[str], Path], t
 @pytest.mark.parametrize(
     ("array", "message"),
     [(np.ones((3, 262)), "are expected"), (np.ones(3), "are expected"), (np.float64(3), "are expected"),
-     (np.ones((3, 21, 3)), "22, 3"), (np.ones((0, 263)), "are expected"), (np.full((3, 263), np.nan), "NaN"),
-     (np.ones((2, 3, 22, 3)), "are expected")],
+     (np.ones((3, 20, 3)), "22, 3"), (np.ones((0, 263)), "0 frames"), (np.full((3, 263), np.nan), "NaN"),
+     (np.ones((2, 3, 22, 3)), "choose one with --animation 1 to 2")],
 )  # fmt: skip
 def test_bad_new_joints_end_in_one_line(tmp_path: Path, array: np.ndarray, message: str) -> None:
     np.save(tmp_path / "bad.npy", array)

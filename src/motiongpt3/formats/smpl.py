@@ -23,6 +23,7 @@ from motiongpt3.motion.kinematics import pose_joints
 from motiongpt3.motion.motion import MAX_FRAMES, Motion, require_humanml3d
 from motiongpt3.motion.retarget import own_rest_pose, to_rig, to_skeleton
 from motiongpt3.motion.skeleton import HUMANML3D, Float64
+from motiongpt3.motion.upright import find_upright
 from motiongpt3.serialization import atomic_path
 from motiongpt3.untrusted import Npz
 
@@ -49,10 +50,14 @@ def read(path: Path, options: ReadOptions) -> Reading:
         MotionGPT3Error: no body model, or arrays missing, of the wrong shape or not finite.
     """
     with Npz(path) as file:
-        rate = next((key for key in ("mocap_framerate", "mocap_frame_rate") if key in file), None)
-        if rate is None:
-            raise MotionGPT3Error(f"{path.name} has poses and trans but no mocap_framerate: it is no AMASS file")
-        poses, trans, fps = file.numbers("poses"), file.numbers("trans"), file.number(rate)
+        rate = next((key for key in ("mocap_framerate", "mocap_frame_rate", "fps") if key in file), None)
+        if rate is None and options.fps is None:
+            raise MotionGPT3Error(
+                f"{path.name} has poses and trans but no mocap_framerate: it is no AMASS file; --fps-in says the rate"
+            )
+        poses = file.numbers("poses") if "poses" in file else _joined(file)
+        trans = file.numbers("trans" if "trans" in file else "transl")
+        fps = options.fps or file.number(rate or "")
         betas = file.numbers("betas").ravel() if "betas" in file else np.zeros(0)
         own = file.numbers(REST) if REST in file else None
         caption, gender = file.text("caption"), file.text("gender") or "neutral"
@@ -67,10 +72,25 @@ def read(path: Path, options: ReadOptions) -> Reading:
     rest = _rest_joints(_model(path, gender), betas) if own is None else own
     turns = roma.rotvec_to_rotmat(torch.from_numpy(poses[:, : 3 * _BODY].reshape(frames, _BODY, 3)))
     offsets = np.concatenate([rest[:1], rest[1:] - rest[list(HUMANML3D.parents[1:])]])
-    posed = pose_joints(turns, torch.from_numpy(offsets), HUMANML3D.parents)[1].numpy()
-    joints = (posed + trans[:, None])[..., [0, 2, 1]] * [-1, 1, 1]
-    placed = to_skeleton(joints) if own is None else joints
-    return Reading(Motion(placed, fps=options.fps or fps, caption=caption, name=path.stem))
+    posed = pose_joints(turns, torch.from_numpy(offsets), HUMANML3D.parents)[1].numpy() + trans[:, None]
+    # Of ours z is up, and so it is of AMASS; poses that others save under the same names are found out.
+    up = "z" if own is not None and options.up == "auto" else options.up
+    stands = find_upright(posed, None, up, options.unit, None if own is None else "m", usual_up="z")
+    joints = posed[..., [0, 2, 1]] * [-1, 1, 1] if stands.up == "z" else stands.turned(posed)
+    motion = Motion(to_skeleton(joints) if own is None else joints, fps=fps, caption=caption, name=path.stem)
+    told = () if stands.up == "z" else stands.notes
+    return Reading(motion, told, stands.doubts, facts=stands.facts)
+
+
+def _joined(file: Npz) -> Float64:
+    """(T, 66) poses of a file that has the root's turn and the body's apart."""
+    root = next((key for key in ("root_orient", "global_orient") if key in file), None)
+    if root is None:
+        raise MotionGPT3Error(f"{file.name} has the poses of the body but no root_orient")
+    parts = [file.numbers(key) for key in (root, "pose_body" if "pose_body" in file else "body_pose")]
+    if any(part.ndim < 2 for part in parts) or len(parts[0]) != len(parts[1]):
+        raise MotionGPT3Error(f"{file.name}: the poses of root {parts[0].shape} and body {parts[1].shape} do not fit")
+    return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)[:, : 3 * _BODY]
 
 
 def _model(path: Path, gender: str) -> Path:

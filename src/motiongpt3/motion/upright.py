@@ -61,6 +61,7 @@ class Upright:
         why: what up and unit were concluded from.
         notes: what was decided and is not usual, one plain line each.
         doubts: what may be otherwise.
+        person: whether the joints have a person's proportions; of others nothing is concluded.
     """
 
     up: str
@@ -70,6 +71,7 @@ class Upright:
     why: str
     notes: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
+    person: bool = True
 
     @property
     def facts(self) -> Mapping[str, str]:
@@ -86,7 +88,12 @@ class Upright:
 
 
 def find_upright(
-    joints: Array, rest: Array | None = None, up: Up = "auto", unit: Unit = "auto", usual: Unit | None = "m"
+    joints: Array,
+    rest: Array | None = None,
+    up: Up = "auto",
+    unit: Unit = "auto",
+    usual: Unit | None = "m",
+    usual_up: Up = "y",
 ) -> Upright:
     """Find axes, hand and unit of a recording from the figure in it.
 
@@ -97,7 +104,9 @@ def find_upright(
         rest: (22, 3) the pose in which all rotations are zero, where the file has one.
         up: what the user says; "auto" finds it.
         unit: what the user says; "auto" finds it.
-        usual: the unit of the format; None where it does not matter, because the figure gets a size of its own.
+        usual: the unit of the format, kept where nothing speaks against it; None where it does not matter, because the
+            figure gets a size of its own.
+        usual_up: the axis that is up in files of the format, taken where nothing speaks for another.
     """
     joints = np.asarray(joints, dtype=np.float64)
     sampled = joints[np.linspace(0, len(joints) - 1, min(len(joints), _MAX_FRAMES)).astype(int)]
@@ -105,10 +114,12 @@ def find_upright(
     notes, doubts = [], []
     axis, why = str(up), "as you said"
     if up == "auto":
-        axis, why, doubt = _find_up(sampled, rest) if person else ("y", "nothing speaks against it", "")
+        axis, why, doubt = str(usual_up), "nothing speaks against it", ""
+        if person:
+            axis, why, doubt = _find_up(sampled, rest, axis)
         if doubt:
             doubts.append(doubt)
-        elif axis != "y":
+        elif axis != usual_up:
             notes.append(f"{axis} is up ({why}): turned to y up")
     turn = _TURNS[axis]
     if person and up == "auto" and _is_mirrored(sampled):
@@ -124,7 +135,7 @@ def find_upright(
         doubts.append(doubt)
     elif unit == "auto" and name != usual and usual:
         notes.append(f"positions are in {name}, not in {usual} (thigh and shin are {_legs(sampled):.3g} long)")
-    return Upright(axis, name, turn, metres, why, tuple(notes), tuple(doubts))
+    return Upright(axis, name, turn, metres, why, tuple(notes), tuple(doubts), person)
 
 
 _MAX_FRAMES = 500
@@ -187,32 +198,32 @@ def _degrees(one: Array, other: Array) -> float:
     return float(np.degrees(np.arccos((one * other).sum(-1).clip(-1, 1))).mean())
 
 
-def _find_up(joints: Float64, rest: Array | None) -> tuple[str, str, str]:
+def _find_up(joints: Float64, rest: Array | None, usual: str) -> tuple[str, str, str]:
     """The axis that points up, what says so, and a doubt.
 
     The rest pose and the clip weigh alike, the floor less: a person lies on it with every part over it, and stands on
-    it with the feet. y, as nearly all files have it, is taken where nothing speaks for another axis.
+    it with the feet. The usual axis is taken where nothing speaks for another one.
     """
     size = _size(joints)
     standing = (joints[:, _NECK] - joints[:, _ANKLES].mean(1)) / size
     clip = _axis(standing.mean(0)) if np.linalg.norm(standing.mean(0)) > _STANDS else None
     resting = _rest_axis(rest) if rest is not None else None
-    points = dict.fromkeys(axis for axis in (resting, "y", clip) if axis)
+    points = dict.fromkeys(axis for axis in (resting, usual, clip) if axis)
     scores = {}
     for axis in points:
         lowest = _lowest(joints, _TURNS[axis][1])
         floor = 1.5 if _UNDER < lowest < _OVER else -1.0 if lowest <= _UNDER else 0.0
-        scores[axis] = 0.5 * (axis == "y") + 2.0 * (axis == resting) + 2.0 * (axis == clip) + floor
+        scores[axis] = 0.5 * (axis == usual) + 2.0 * (axis == resting) + 2.0 * (axis == clip) + floor
     found = max(scores, key=lambda axis: scores[axis])
     part = float(np.mean(standing @ _TURNS[clip or found][1] > _STANDS * 0.8))
     seen = f"the figure is upright along {clip} in {100 * part:.0f} % of the frames" if clip else "it stands in no way"
     says = f"{seen}; rest pose: {resting}" if resting else seen
     if clip and found != clip:
-        what = "lies, or is upside down" if found == "y" else "lies"
+        what = "lies, or is upside down" if found == usual else "lies"
         return found, says, f"{seen}, but {found} is taken as up, so it {what}; if it should stand: --up {clip}"
-    if found != "y" and found != resting:
+    if found not in (usual, resting):
         lies = "the floor and the motion, not the rest pose, say so" if resting else "only the motion says so"
-        return found, says, f"{says}: turned to stand, {lies}; if it should lie: --up {resting or 'y'}"
+        return found, says, f"{says}: turned to stand, {lies}; if it should lie: --up {resting or usual}"
     return found, says, ""
 
 
