@@ -91,7 +91,7 @@ def test_a_robot_gets_a_head_over_its_shoulders() -> None:
 
 
 def test_a_batch_is_chosen_from(tmp_path: Path) -> None:
-    path = saved(np.stack([WALK, WALK + [0, 0, 1]]), tmp_path)
+    path = saved(np.stack([WALK, WALK + np.float32([0, 0, 1])]), tmp_path)
     with pytest.raises(MotionGPT3Error, match="holds 2 motions of 24 frames: choose one with --animation 1 to 2"):
         load(path)
     np.testing.assert_allclose(load(path, animation="2").joints, WALK + np.float32([0, 0, 1]))
