@@ -37,13 +37,30 @@ def test_what_is_saved_can_be_loaded(tmp_path: Path, suffix: str) -> None:
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
-@pytest.mark.parametrize("name", ["clip.fbx", "clip", "clip.mp4", ".bvh"])
+@pytest.mark.parametrize("name", ["clip.xyz", "clip", "clip.mp4", ".bvh"])
 def test_unknown_suffixes_are_listed_when_reading(tmp_path: Path, name: str) -> None:
     with pytest.raises(MotionGPT3Error, match=r"readable are \.npz, \.npy, \.bvh, \.amc, \.glb$"):
         formats.load(tmp_path / name)
 
 
-@pytest.mark.parametrize("name", ["clip.fbx", "clip", "clip.amc"])
+@pytest.mark.parametrize(
+    ("name", "way_on"),
+    [
+        ("a.fbx", "import_scene.fbx"), ("a.c3d", "markers, not joints"), ("a.trc", "markers, not joints"),
+        ("a.pkl", "numpy.save"), ("a.asf", "give the .amc"), ("a.usdz", "usd_import"),
+    ],
+)  # fmt: skip
+def test_formats_that_others_read_name_the_way_on(name: str, way_on: str) -> None:
+    with pytest.raises(MotionGPT3Error, match=way_on):
+        formats.load(name)
+
+
+def test_fbx_is_written_by_blender() -> None:
+    with pytest.raises(MotionGPT3Error, match=r"motiongpt3 export MOTION --fbx clip\.fbx"):
+        formats.save(invented(), "clip.fbx")
+
+
+@pytest.mark.parametrize("name", ["clip.xyz", "clip", "clip.amc"])
 def test_unknown_suffixes_are_listed_when_writing(tmp_path: Path, name: str) -> None:
     with pytest.raises(MotionGPT3Error, match=r"writable are .*\.mp4"):
         formats.save(invented(), tmp_path / name)

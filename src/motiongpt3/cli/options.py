@@ -29,7 +29,7 @@ from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat,
 from tqdm import tqdm
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.formats import ReadOptions, readable_suffixes, suffix_of, writable_suffixes
+from motiongpt3.formats import ReadOptions, check_writable, readable_suffixes, writable_suffixes
 from motiongpt3.instructions.prompt import clean_prompt
 from motiongpt3.models.request import DrawOptions
 from motiongpt3.motion.upright import Unit, Up
@@ -443,11 +443,8 @@ def check_prompts(prompts: Sequence[str]) -> None:
 
 def writable(out: str) -> Path:
     """The path; MotionGPT3Error if its format cannot be written."""
-    path = Path(out)
-    if suffix_of(path) not in writable_suffixes():
-        known = ", ".join(writable_suffixes())
-        raise MotionGPT3Error(f"cannot write {path.suffix or 'a file without suffix'}: {path}; writable are {known}")
-    return path
+    check_writable(Path(out))
+    return Path(out)
 
 
 @contextmanager

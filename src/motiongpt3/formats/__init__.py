@@ -45,6 +45,28 @@ _WRITERS = {
     ".png": "png.write",
 }
 """{suffix: module.function}."""
+_BY_BLENDER = (
+    'Blender makes a GLB of it: blender -b --python-expr "import bpy; '
+    "bpy.ops.wm.read_factory_settings(use_empty=True); bpy.ops.{}(filepath='IN'); "
+    "bpy.ops.export_scene.gltf(filepath='OUT.glb')\""
+)
+_WAYS_ON = {
+    ".asf": "it is a skeleton without motion; give the .amc file that goes with it",
+    ".fbx": _BY_BLENDER.format("import_scene.fbx"),
+    ".dae": _BY_BLENDER.format("wm.collada_import"),
+    **dict.fromkeys((".usd", ".usda", ".usdc", ".usdz"), _BY_BLENDER.format("wm.usd_import")),
+    ".c3d": "it holds markers, not joints: solve a skeleton from them (MotionBuilder, Mokka, MoSh++) and give its BVH",
+    ".trc": "it holds markers, not joints: solve a skeleton from them (OpenSim, Pose2Sim) and give its BVH",
+    ".mot": "it holds joint angles of an OpenSim model: give a BVH of the model's motion",
+    **dict.fromkeys(
+        (".pkl", ".pickle", ".pt", ".pth"),
+        "such files can run code: open it where you trust it, and save the joints, (frames, 22, 3), with numpy.save",
+    ),
+    ".h5": "save its joints, (frames, 22, 3), with numpy.save",
+    ".csv": "save its joints, (frames, 22, 3), with numpy.save",
+    ".json": "save its joints, (frames, 22, 3), with numpy.save",
+}
+"""{suffix: what makes a readable file of it}."""
 
 
 @dataclass(frozen=True)
@@ -127,12 +149,9 @@ def read(path: str | Path, options: ReadOptions | None = None) -> Reading:
     """
     source = Path(path)
     suffix = source.suffix.lower()
-    if suffix == ".asf":
-        raise MotionGPT3Error(f"{source.name} is a skeleton without motion; give the .amc file that goes with it")
     if suffix not in _READERS:
-        raise MotionGPT3Error(
-            f"cannot read {suffix or 'a file without suffix'}: {source}; readable are {', '.join(_READERS)}"
-        )
+        way_on = _WAYS_ON.get(suffix, f"readable are {', '.join(_READERS)}")
+        raise MotionGPT3Error(f"cannot read {suffix or 'a file without suffix'}: {source}; {way_on}")
     try:
         if source.is_dir():
             raise MotionGPT3Error(f"{source} is a folder; give a file")
@@ -165,16 +184,22 @@ def save(motion: Motion, path: str | Path, bvh_dialect: BvhDialect = "ours", bod
     """
     target = Path(path)
     suffix = suffix_of(target)
-    if suffix not in _WRITERS:
-        raise MotionGPT3Error(
-            f"cannot write {target.suffix or 'a file without suffix'}: {target}; writable are {', '.join(_WRITERS)}"
-        )
+    check_writable(target)
     if target.is_dir():
         raise MotionGPT3Error(f"{target} is a folder; give a file name")
     drawn = suffix in (".mp4", ".gif", ".png")
     options = {"body": body} if drawn else {"dialect": bvh_dialect} if suffix == ".bvh" else {}
     _function(_WRITERS[suffix])(motion, target, **options)
     return target
+
+
+def check_writable(path: Path) -> None:
+    """MotionGPT3Error for a file whose format cannot be written, with what writes it where that is known."""
+    if suffix_of(path) not in _WRITERS:
+        way_on = f"writable are {', '.join(_WRITERS)}"
+        if path.suffix.lower() == ".fbx":
+            way_on = f"`motiongpt3 export MOTION --fbx {path.name}` does it with Blender"
+        raise MotionGPT3Error(f"cannot write {path.suffix or 'a file without suffix'}: {path}; {way_on}")
 
 
 def suffix_of(path: Path) -> str:

@@ -20,6 +20,7 @@ from motiongpt3.motion.kinematics import forward
 from motiongpt3.motion.motion import MAX_FRAMES, Motion
 from motiongpt3.motion.retarget import to_skeleton
 from motiongpt3.motion.skeleton import Float64
+from motiongpt3.motion.upright import LEFT_OUT, find_upright, has_leading_t_pose
 from motiongpt3.untrusted import read_text
 
 CMU_FPS = 120.0
@@ -82,10 +83,21 @@ def read(path: Path, options: ReadOptions) -> Reading:
     values = parse_amc(read_text(path, MAX_BYTES), skeleton, path.name)
     names = [bone.name for bone in skeleton.bones]
     dialect = match(names, asf.name)
-    joints = dialect.assemble(bone_ends(skeleton, values, dialect.sources(names))) * skeleton.metres_per_unit
+    sources = dialect.sources(names)
+    joints = dialect.assemble(bone_ends(skeleton, values, sources)) * skeleton.metres_per_unit
     if not np.isfinite(joints).all():
         raise MotionGPT3Error(f"{path.name}: joint positions are too large to compute")
-    return Reading(Motion(to_skeleton(joints), fps=options.fps or CMU_FPS, name=path.stem))
+    still = {bone: np.zeros((1, *angles.shape[1:])) for bone, angles in values.items()}
+    rest = dialect.assemble(bone_ends(skeleton, still, sources))[0]
+    stands = find_upright(joints, rest, options.up, options.unit, None)
+    notes = list(stands.notes)
+    if has_leading_t_pose(joints, rest):
+        joints = joints[1:]
+        notes.append(LEFT_OUT)
+    if options.fps is None:
+        notes.append(f"AMC files state no frame rate: CMU's {CMU_FPS:g} fps are taken; --fps-in says another")
+    motion = Motion(to_skeleton(stands.turned(joints)), fps=options.fps or CMU_FPS, name=path.stem)
+    return Reading(motion, tuple(notes), stands.doubts, facts=stands.facts)
 
 
 def find_asf(amc: Path) -> Path:

@@ -23,7 +23,7 @@ from motiongpt3.motion.kinematics import fit_t_pose, pose_joints
 from motiongpt3.motion.motion import MAX_FRAMES, Motion, require_humanml3d
 from motiongpt3.motion.retarget import RestPose, own_rest_pose, to_rig, to_skeleton
 from motiongpt3.motion.skeleton import HUMANML3D, Float64, nearest_above
-from motiongpt3.motion.upright import find_upright, has_leading_t_pose, jumps_at_start, under_floor
+from motiongpt3.motion.upright import LEFT_OUT, find_upright, has_leading_t_pose, jumps_at_start, under_floor
 from motiongpt3.serialization import atomic_path
 from motiongpt3.untrusted import read_text
 
@@ -125,16 +125,16 @@ def read(path: Path, options: ReadOptions) -> Reading:
         joints = dialect.assemble(bvh.positions(sources))
     if not np.isfinite(joints).all():
         raise MotionGPT3Error(f"{path.name}: joint positions are too large to compute")
-    rest = dialect.assemble(bvh.rest(sources)[None])[0]
-    if dialect is not OWN and ((dialect.t_pose_first and jumps_at_start(joints)) or has_leading_t_pose(joints, rest)):
+    rest, ours = dialect.assemble(bvh.rest(sources)[None])[0], dialect is OWN
+    if not ours and ((dialect.t_pose_first and jumps_at_start(joints)) or has_leading_t_pose(joints, rest)):
         joints = joints[1:]
-        notes.append("the first frame is left out: a T-pose far from the second frame")
-    stands = find_upright(joints, rest, options.up, options.unit, "cm" if dialect is OWN else None)
-    if dialect is OWN:
+        notes.append(LEFT_OUT)
+    stands = find_upright(joints, rest, options.up, options.unit, "cm" if ours else None, trusted=ours)
+    if ours:
         placed = stands.turned(joints) * stands.metres
     else:
         placed = to_skeleton(stands.turned(joints)).astype(np.float64)
-    if dialect is not OWN and under_floor(placed):
+    if not ours and under_floor(placed):
         placed -= [0, placed[..., 1].min(), 0]
         notes.append("the root holds no places: put on the floor, without its way")
     motion = Motion(placed, fps=options.fps or snap_fps(1 / bvh.frame_time), name=path.stem)

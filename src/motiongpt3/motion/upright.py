@@ -46,6 +46,8 @@ _JUMP = 5.0
 the recording. That of cgspeed's files is 20 to 1,000 times as far."""
 _POSED_JUMP = 2.0
 """The same where the first frame is known to be a T-pose: nobody who starts from one goes fastest in the first step."""
+LEFT_OUT = "the first frame is left out: a T-pose far from the second frame"
+"""What readers say where `has_leading_t_pose`."""
 _NECK, _ANKLES, _HIPS = HUMANML3D.index("neck"), [7, 8], list(HUMANML3D.hips)
 
 
@@ -94,6 +96,7 @@ def find_upright(
     unit: Unit = "auto",
     usual: Unit | None = "m",
     usual_up: Up = "y",
+    trusted: bool = False,
 ) -> Upright:
     """Find axes, hand and unit of a recording from the figure in it.
 
@@ -107,6 +110,8 @@ def find_upright(
         usual: the unit of the format, kept where nothing speaks against it; None where it does not matter, because the
             figure gets a size of its own.
         usual_up: the axis that is up in files of the format, taken where nothing speaks for another.
+        trusted: whether the file is known to keep to the format: its hand is not doubted, and a size that fits no unit
+            is left as it is.
     """
     joints = np.asarray(joints, dtype=np.float64)
     sampled = joints[np.linspace(0, len(joints) - 1, min(len(joints), _MAX_FRAMES)).astype(int)]
@@ -122,7 +127,7 @@ def find_upright(
         elif axis != usual_up:
             notes.append(f"{axis} is up ({why}): turned to y up")
     turn = _TURNS[axis]
-    if person and up == "auto" and _is_mirrored(sampled):
+    if person and up == "auto" and not trusted and _is_mirrored(sampled):
         turn = np.diag([-1.0, 1, 1]) @ turn
         doubts.append(
             "left and right are exchanged, as in left-handed axes (knees and toes point backward): mirrored along x; "
@@ -131,7 +136,9 @@ def find_upright(
     name, metres, doubt = str(unit), METRES.get(unit, 1.0), ""
     if unit == "auto":
         name, metres, doubt = _find_unit(sampled, usual or "m") if person else (usual or "m", METRES[usual or "m"], "")
-    if doubt and usual:
+    if doubt and trusted:
+        name, metres = str(usual), METRES[usual or "m"]
+    elif doubt and usual:
         doubts.append(doubt)
     elif unit == "auto" and name != usual and usual:
         notes.append(f"positions are in {name}, not in {usual} (thigh and shin are {_legs(sampled):.3g} long)")
