@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clips import invented, recorded
+from people import person
 
 from motiongpt3.cli.main import main
 from motiongpt3.evaluation.tmr import load_evaluator
@@ -56,11 +57,68 @@ def test_each_option_tells_what_it_changed(mocap_dir: Path, tmp_path: Path, caps
     assert Motion.load(out).fps == 60
 
 
+def test_export_cuts(clip: Path, tmp_path: Path) -> None:
+    """Trim, speed, mirror, ground: each as Python does it, in this order."""
+    motion, out = Motion.load(clip), tmp_path / "out.npz"
+
+    def made(*words: str) -> Motion:
+        assert main(["export", str(clip), "-o", str(out), *words]) == 0
+        return Motion.load(out)
+
+    np.testing.assert_array_equal(made("--trim", "0.5:1").joints, motion.joints[10:20])
+    np.testing.assert_array_equal(made("--trim", ":0.5").joints, motion.joints[:10])
+    np.testing.assert_array_equal(made("--trim", "1.5:").joints, motion.joints[30:])
+    np.testing.assert_array_equal(made("--mirror").joints, motion.mirror().joints)
+    np.testing.assert_allclose(made("--ground").joints, motion.joints - [0, motion.joints[..., 1].min(), 0], atol=1e-6)
+    np.testing.assert_array_equal(made("--speed", "2").joints, motion.joints[::2])
+    assert made("--speed", "0.5").fps == motion.fps
+    together = made("--ground", "--mirror", "--speed", "2", "--trim", "0.5:1")
+    wanted = motion[10:20].mirror().joints[::2]
+    np.testing.assert_allclose(together.joints, wanted - [0, wanted[..., 1].min(), 0], atol=1e-6)
+
+
+def test_npy_files_keep_the_speed(clip: Path, tmp_path: Path, capsys: Capture) -> None:
+    fast = save(Motion.load(clip).replace(fps=120), tmp_path / "fast.npz")
+    out = tmp_path / "out.npy"
+    assert main(["export", str(fast), "-o", str(out), "--json"]) == 0
+    said = capsys.readouterr()
+    assert "note: out.npy: npy files state no frame rate: resampled from 120 to 20 fps" in said.err
+    assert json.loads(said.out)["files"][0]["frames"] == 7
+    assert Motion.load(out).seconds == pytest.approx(40 / 120, abs=0.05)
+    np.testing.assert_allclose(Motion.load(out).joints, Motion.load(clip).joints[::6], atol=1e-6)
+
+
+def test_how_a_file_was_read_is_told(tmp_path: Path, capsys: Capture) -> None:
+    np.save(tmp_path / "z.npy", person(30, speed=1.0)[..., [0, 2, 1]] * [1, -1, 1] * 100)
+    file, out = str(tmp_path / "z.npy"), str(tmp_path / "out.npz")
+    assert main(["export", file, "-o", out, "--fps-in", "60"]) == 0
+    said = capsys.readouterr().err
+    assert "note: z.npy: positions are in cm, not in m" in said
+    assert "--up y" in said
+    np.testing.assert_allclose(Motion.load(out).joints, person(30, speed=1.0), atol=1e-5)
+    assert Motion.load(out).fps == 60
+    assert main(["info", file, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["up"].startswith("z (")
+    assert facts["unit"] == "cm"
+    assert len(facts["notes"]) == 2
+    assert main(["info", file, "--up", "z", "--unit", "cm"]) == 0
+    assert "note" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
         ([], "nothing to write"),
-        (["-o", "x.fbx"], "cannot write .fbx"),
+        (["-o", "x.fbx"], "--fbx x.fbx"),
+        (["-o", "x.npz", "--trim", "5"], "--trim is A:B in seconds"),
+        (["-o", "x.npz", "--trim", ":"], "--trim is A:B in seconds"),
+        (["-o", "x.npz", "--trim", "1:0.5"], "no frame of these"),
+        (["-o", "x.npz", "--trim", "9" * 400 + ":"], "no frame of these"),
+        (["-o", "x.npz", "--speed", "0"], "above 0"),
+        (["-o", "x.npz", "--speed", "1e9"], "fps must be"),
+        (["-o", "x.npz", "--up", "w"], "up"),
+        (["-o", "x.npz", "--fps-in", "0"], "above 0"),
         (["-o", "x.npz", "--fps", "-1"], "above 0"),
         (["-o", "x.npz", "--smooth", "9"], "seconds in"),
         (["-o", "x.npz", "-o", "x.npz"], "given twice"),

@@ -94,6 +94,17 @@ def test_a_person_who_lies_down_is_not_z_up(write_mocap: Callable, walk: Callabl
     assert not [p for p in check(write_mocap(tmp_path / "in", clips)) if p.severity == "error"]
 
 
+def test_clips_that_all_stand_along_z_are_z_up(write_mocap: Callable, walk: Callable, tmp_path: Path) -> None:
+    """Put on the floor as if they lay there, each could lie; most people stand."""
+    clips = []
+    for seed in range(4):
+        lying = walk(30 + seed, seed=seed)[..., [0, 2, 1]] * np.array([1, -1, 1])
+        lying = lying - lying[:1, :1] * np.array([1, 0, 1])
+        clips.append((lying - [0, lying[..., 1].min(), 0]).astype(np.float32))
+    errors = [p.reason for p in check(write_mocap(tmp_path / "in", clips)) if p.severity == "error"]
+    assert "4 of 4 clips stand along z, so z is up; y should be" in errors
+
+
 def test_a_motion_in_two_splits_leaks(write_mocap: Callable, walk: Callable, tmp_path: Path) -> None:
     clips = [walk(24, seed=i) for i in range(5)]
     clips[3] = clips[0].copy()

@@ -12,6 +12,7 @@ from motiongpt3.data.clips import PackedClips
 from motiongpt3.data.prepare import prepare
 from motiongpt3.data.sources import SourceClip, open_source, parse_caption_line, read_numbers
 from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.motion.motion import Motion
 
 
 @pytest.mark.parametrize("broken", ["pickle", "truncated", "missing key", "wrong shape", "fps"])
@@ -59,6 +60,30 @@ def test_recordings_are_resampled_and_put_in_place(tmp_path: Path, samples_dir: 
         assert abs(joints[..., 1].min()) < 1e-4
         assert np.abs(joints[0, 0, [0, 2]]).max() < 1e-4
         assert 1.2 < joints[0, 15, 1] < 1.9
+
+
+def test_every_readable_file_is_taken_and_every_other_one_named(tmp_path: Path, walk: Callable) -> None:
+    folder = tmp_path / "in"
+    (folder / "more").mkdir(parents=True)
+    for name in ("a.bvh", "b.glb", "c.npz", "more/d.npy"):
+        Motion(walk(40), caption=f"in {name}").save(folder / name)
+    (folder / "a.txt").write_text("a person walks.\n")
+    np.save(folder / "z.npy", walk(40)[..., [0, 2, 1]] * [1, -1, 1])
+    for name in ("lonely.txt", "README.md", "e.fbx", "f.c3d"):
+        (folder / name).write_text("x")
+    np.save(folder / "odd.npy", np.ones((3, 3)))
+    done = prepare(folder, tmp_path / "out")
+    packed = PackedClips.open(tmp_path / "out")
+    assert {clip.id: clip.captions for clip in packed.clips} == {
+        "a": ("a person walks.",), "b": ("in b.glb",), "c": ("in c.npz",), "more_d": (), "z": (),
+    }  # fmt: skip
+    for index in range(len(packed.clips)):
+        np.testing.assert_allclose(packed.clip_joints(index), walk(40), atol=0.002)
+    reasons = {problem.file: problem.reason for problem in done.problems}
+    assert set(reasons) == {"lonely.txt", "README.md", "e.fbx", "f.c3d", "odd.npy", "z.npy"}
+    assert {problem.file for problem in done.skipped} == {"e.fbx", "f.c3d", "odd.npy"}
+    assert "import_scene.fbx" in reasons["e.fbx"]
+    assert "--up y" in reasons["z.npy"]
 
 
 def test_clips_are_read_to_the_number(write_mocap: Callable, walk: Callable, tmp_path: Path) -> None:

@@ -10,13 +10,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from people import person
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.formats import ReadingWarning, ReadOptions, load, read
 from motiongpt3.formats.arrays import _ORDERS, read_array
 from motiongpt3.motion.features import joints_to_features
 from motiongpt3.motion.skeleton import HUMANML3D
-from tests.helpers.people import person
 
 WALK = person(24, speed=1.0, arm=0.5)
 LAYOUTS = {

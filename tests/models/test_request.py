@@ -53,7 +53,7 @@ def test_parts_of_a_composition_may_be_longer_than_the_model_makes() -> None:
         ({"prompt": []}, "no prompt"),
         ({"seconds": 0}, "at most 3"),
         ({"seconds": -1}, "at most 3"),
-        ({"seconds": 3.01}, "at most 3"),
+        ({"seconds": 3.01}, "at most 3, not 3.01; longer motions are made of several prompts: compose"),
         ({"seconds": float("nan")}, "at most 3"),
         ({"seconds": float("inf")}, "at most 3"),
         ({"prompt": ["a", "b"], "seconds": [1]}, "list of 1 for 2 prompts"),

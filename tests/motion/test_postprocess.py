@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clips import invented, recorded
+from people import person
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.contacts import find_contacts, slides
 from motiongpt3.motion.motion import Motion
-from motiongpt3.motion.poses import bone_vectors
+from motiongpt3.motion.poses import bone_vectors, rotate
 from motiongpt3.motion.postprocess import UNITS, changes, postprocess, report, smoothed, without_path
 from motiongpt3.motion.quality import jitter
 
@@ -28,6 +29,17 @@ def test_in_place_takes_the_way_and_keeps_the_steps(mocap_dir: Path) -> None:
     np.testing.assert_allclose(lengths(there), lengths(motion), atol=1e-5)
     cycle = postprocess(motion, loop=True, in_place=True)
     assert np.abs(cycle.joints[-1] - cycle.joints[0]).max() < 0.02
+
+
+@pytest.mark.parametrize("turn", [0.4, 2.4, -3.0, 6.3])
+def test_a_turning_cycle_in_place_ends_as_it_began(turn: float) -> None:
+    """A walk in an arc, by radians over the clip; what makes whole rounds goes on turning."""
+    walk = person(80, speed=0.8).astype(np.float64)
+    yaw = turn * np.linspace(0, 1, len(walk))[:, None]
+    motion = Motion(rotate(walk - walk[:1, :1] * [1, 0, 1], yaw))
+    cycle = postprocess(motion, loop=True, in_place=True)
+    assert np.abs(cycle.joints[-1] - cycle.joints[0]).max() < 0.001
+    np.testing.assert_allclose(lengths(cycle).mean(0), lengths(motion).mean(0), atol=0.002)
 
 
 def test_in_place_leaves_a_squat_alone(mocap_dir: Path) -> None:

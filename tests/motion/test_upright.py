@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from clips import invented, recorded
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from people import person, standing
 
 from motiongpt3.motion.upright import METRES, find_upright, has_leading_t_pose, is_person, under_floor
-from tests.helpers.clips import invented, recorded
-from tests.helpers.people import person, standing
 
 TURNS = {
     "y": lambda x, y, z: (x, y, z),

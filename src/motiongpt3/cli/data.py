@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-from motiongpt3.cli.options import Arg, CountArg, FolderArg, PackedArg, SeedArg, output_files, tell
+from motiongpt3.cli.options import Arg, CountArg, FolderArg, PackedArg, ReadingOptions, SeedArg, output_files, tell
 from motiongpt3.errors import MotionGPT3Error
 
 LicensesArg = list[Annotated[str, Arg("NAME")]]
@@ -21,13 +21,15 @@ def prepare(
     licenses: LicensesArg | None = None,
     layout: bool = True,
     overwrite: bool = False,
+    reading: ReadingOptions,
     json: bool = False,
 ) -> None:
     """Turn a folder of recordings and captions into the HumanML3D layout and one packed file that training reads. Bad
     clips are skipped and reported; the result appears when it is complete or not at all.
 
     Args:
-        source: joints.npz with clips.jsonl, a HumanML3D folder, or BVH or AMC files with captions in .txt beside them
+        source: joints.npz with clips.jsonl, a HumanML3D folder, or motion files ({readable}) with captions in .txt
+            beside them or within
         out: folder to make
         licenses: keep only clips under these licences
         layout: also write the HumanML3D layout, not only the packed file
@@ -36,13 +38,14 @@ def prepare(
 
     Examples:
       motiongpt3 data prepare mocap data/mocap
-      motiongpt3 data prepare my_bvh_files data/mine --no-layout
+      motiongpt3 data prepare my_files data/mine --no-layout
+      motiongpt3 data prepare dances data/dances --up z --fps-in 60
       motiongpt3 data prepare mocap data/free --licenses CC0-1.0 MIT PDDL-1.0 CMU-free-use
     """
     from motiongpt3.data.prepare import prepare
 
     _check_folder(source)
-    done = prepare(source, out, licenses=licenses, layout=layout, overwrite=overwrite)
+    done = prepare(source, out, licenses=licenses, layout=layout, overwrite=overwrite, reading=reading.options())
     facts = {"folder": str(done.folder), "clips": done.clips, "frames": done.frames, "left_out": done.left_out}
     splits = ", ".join(f"{count} {split}" for split, count in done.clips.items())
     for problem in () if json else done.problems:

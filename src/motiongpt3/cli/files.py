@@ -15,6 +15,7 @@ from tqdm import tqdm
 from motiongpt3.cli.options import (
     Arg,
     CountArg,
+    CutOptions,
     FileArg,
     FileOptions,
     ModelOptions,
@@ -27,6 +28,7 @@ from motiongpt3.cli.options import (
     table,
     tell,
     writable,
+    written_entry,
 )
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.formats import read, save, suffix_of
@@ -42,10 +44,11 @@ def export(
     json: bool = False,
     fbx: FileArg | None = None,
     reading: ReadingOptions,
+    cut: CutOptions,
     files: FileOptions,
     postprocess: PostprocessOptions,
 ) -> None:
-    """Write a motion file in other formats, finished if asked.
+    """Write a motion file in other formats, cut and finished if asked.
 
     Args:
         motion: the file to read: {readable}
@@ -56,6 +59,7 @@ def export(
     Examples:
       motiongpt3 export walk.npz -o walk.glb -o walk.mp4
       motiongpt3 export walk.bvh --fix-feet --loop --in-place --fps 30 -o cycle.bvh --bvh-dialect mixamo
+      motiongpt3 export walk.npz --trim 1.5:4 --mirror --speed 1.2 --ground -o part.bvh
       motiongpt3 export walk.npz -o walk.smpl.npz          SMPL-shaped poses, as in AMASS
       motiongpt3 export walk.npz --fbx walk.fbx            by Blender, where it is installed
     """
@@ -67,7 +71,7 @@ def export(
 
     blender = find_blender() if fbx else None
     with output_files(*outs, fbx or None):
-        raw = reading.load(motion)
+        raw = cut.apply(reading.load(motion))
         made = postprocess.apply(raw)
         written = [_written(save(made, path, **vars(files)), made) for path in outs]
         if fbx and blender:
@@ -81,7 +85,7 @@ def export(
 
 
 def _written(file: str | Path, motion: Motion) -> dict[str, Any]:
-    entry = {"file": str(file), "frames": len(motion), "seconds": motion.seconds}
+    entry = written_entry(file, motion)
     if suffix_of(Path(file)) == ".smpl.npz":
         from motiongpt3.formats.smpl import smpl_poses
 

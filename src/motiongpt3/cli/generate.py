@@ -31,6 +31,7 @@ from motiongpt3.cli.options import (
     output_files,
     tell,
     writable,
+    written_entry,
 )
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.formats import load, save, suffix_of
@@ -81,8 +82,8 @@ def generate(
             asked = {"prompt": prompts[prompt], "seed": draw.seed + sample}
             changed = options.postprocess.changes([raw[number]], [motion])
             for path in (_numbered(file, prompt, sample, alone) for file in output.out):
-                entry = {"file": str(save(motion, path, **vars(options.files))), **asked}
-                written.append({**entry, "frames": len(motion), "seconds": motion.seconds, **changed})
+                entry = written_entry(save(motion, path, **vars(options.files)), motion)
+                written.append({"file": entry["file"], **asked, **entry, **changed})
     lines = [f"{entry['file']}: {entry['frames']} frames, {entry['seconds']:.2f} s" for entry in written]
     tell(output.json, written, *lines, *options.postprocess.table(options.postprocess.changes(raw, motions)))
 
@@ -250,13 +251,9 @@ def _write(
     changed = options.postprocess.changes([drawn], [motion])
     written = []
     for out in outs:
-        entry = {
-            "file": str(save(motion, out, **vars(options.files))),
-            "frames": len(motion),
-            "seconds": motion.seconds,
-        }
+        entry = written_entry(save(motion, out, **vars(options.files)), motion)
         before = {"drawn": {"frames": len(drawn), "fps": drawn.fps}} if options.postprocess else {}
-        written.append({**entry, "fps": motion.fps, **parts, **before, **changed})
+        written.append({**entry, **parts, **before, **changed})
     told = ", ".join(f"{count} {name}" for name, count in parts.items() if isinstance(count, int))
     told += " before finishing" if told and options.postprocess else ""
     told += f"; the model read the last {parts['read_seconds']:g} s" if "read_seconds" in parts else ""

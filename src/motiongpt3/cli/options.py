@@ -371,6 +371,47 @@ class FileOptions:
 
 
 @dataclass(frozen=True)
+class CutOptions:
+    """What is made of a motion before it is finished, in this order."""
+
+    trim: Annotated[str | None, Arg("A:B")] = None
+    """only the seconds from A to B; either may be left out"""
+    speed: Annotated[float | None, Arg("X", PositiveFloat)] = None
+    """how many times as fast; the frame rate stays"""
+    mirror: bool = False
+    """left and right swapped, in the caption too"""
+    ground: bool = False
+    """moved up or down until the lowest joint is on the floor"""
+
+    def apply(self, motion: Motion) -> Motion:
+        """The motion as asked; itself if nothing is.
+
+        Raises:
+            MotionGPT3Error: a part that is none, or a speed that no frame rate can have.
+        """
+        if self.trim is not None:
+            motion = _trimmed(motion, self.trim)
+        if self.speed is not None:
+            from motiongpt3.motion.resample import resampled
+
+            motion = resampled(motion.replace(fps=motion.fps * self.speed), motion.fps)
+        motion = motion.mirror() if self.mirror else motion
+        return motion.replace(joints=motion.joints - [0, motion.joints[..., 1].min(), 0]) if self.ground else motion
+
+
+def _trimmed(motion: Motion, part: str) -> Motion:
+    """The frames of "A:B" seconds."""
+    found = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)?\s*:\s*(\d+\.?\d*|\.\d+)?\s*", part)
+    if not found or found[1] == found[2]:
+        raise MotionGPT3Error(f"--trim is A:B in seconds, such as 1.5:4 or :4, not {part[:40]!r}")
+    start, end = float(found[1] or 0), float(found[2] or motion.seconds)
+    frames = motion.joints[round(min(start, 1e6) * motion.fps) : round(min(end, 1e6) * motion.fps)]
+    if not len(frames):
+        raise MotionGPT3Error(f"--trim {part.strip()}: no frame of these {motion.seconds:.2f} s lies in it")
+    return motion.replace(joints=frames)
+
+
+@dataclass(frozen=True)
 class PostprocessOptions:
     """What makes a motion ready for use; numbers out of range are refused here, before anything is drawn."""
 
@@ -433,9 +474,20 @@ class DrawingOptions:
 # -------------------------------------------------------------------------------------------------- input and output
 
 
+_FILE_NAME = re.compile(
+    r"\S+\.(?:csv|tsv|txt|jsonl?|ya?ml|xlsx?|bvh|glb|gltf|np[yz]|fbx|mp4|gif|png|amc)", re.IGNORECASE
+)
+"""What is no sentence but the name of a file, there or not."""
+
+
 def check_prompts(prompts: Sequence[str]) -> None:
-    """MotionGPT3Error for a prompt that is empty, endless or not text."""
+    """MotionGPT3Error for a prompt that is empty, endless, not text, or a file."""
     for prompt in prompts:
+        if _FILE_NAME.fullmatch(prompt) or (len(prompt) < 255 and "\0" not in prompt and Path(prompt).is_file()):
+            raise MotionGPT3Error(
+                f"{prompt[:80]!r} is a file, not a prompt: give what it says, a sentence in quotes each, such as "
+                '"a person walks" "a person sits down"'
+            )
         if any("\ud800" <= letter <= "\udfff" for letter in prompt):
             raise MotionGPT3Error(f"the prompt {prompt[:40]!r} is not valid UTF-8 text")
         clean_prompt(prompt)
@@ -481,6 +533,17 @@ def output_files(*files: Path | str | None) -> Iterator[list[Path]]:
         for folder in made:
             if sys.exc_info()[0] is not None and not any(folder.iterdir()):
                 folder.rmdir()
+
+
+def written_entry(file: str | Path, motion: Motion) -> dict[str, Any]:
+    """File, frames, seconds and rate of a motion that was written; what the format changed is told on stderr."""
+    from motiongpt3.formats import as_written
+
+    kept = as_written(motion, file)
+    if kept is not motion:
+        told = f"npy files state no frame rate: resampled from {motion.fps:g} to {kept.fps:g} fps"
+        print(f"note: {Path(file).name}: {told}", file=sys.stderr)
+    return {"file": str(file), "frames": len(kept), "seconds": kept.seconds, "fps": kept.fps}
 
 
 def write_json(file: str | Path, content: Any, indent: int = 2) -> None:

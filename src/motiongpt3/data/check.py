@@ -7,6 +7,7 @@ folders as well: names, captions, splits that leak, statistics, and features tha
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +30,7 @@ from motiongpt3.data.sources import (
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.features import feature_size, features_to_joints
 from motiongpt3.motion.skeleton import HUMANML3D, Float32, Float64
+from motiongpt3.motion.upright import find_upright, standing_axis
 
 MAX_SPEED = 20.0
 """Metres per second; a joint that is faster has jumped (a thrown ball leaves the hand at 15 to 25)."""
@@ -87,8 +89,8 @@ def joint_problems(file: str, joints: Float32, fps: float = 20.0) -> list[Proble
     size = float(np.median(bones.sum(-1)) / HUMANML3D.bone_lengths.sum())
     if not 0.5 < size < 2:
         return [Problem(file, f"bones are {size:.3g} times the usual length{_unit(size)}")]
-    if _z_up(values):
-        return [Problem(file, "z is up; y should be: turn the joints by -90 degrees about x")]
+    if (up := find_upright(values).up) != "y":
+        return [Problem(file, f"{up} is up; y should be: `motiongpt3 export --up {up}` turns it")]
     return [Problem(file, reason, "warning") for reason in _oddities(values, fps)]
 
 
@@ -97,15 +99,6 @@ def _unit(size: float) -> str:
         if 0.5 < size / factor < 2:
             return f": the unit is probably {name}, not metres"
     return ""
-
-
-def _z_up(joints: Float64) -> bool:
-    """A body upright along z with its feet near z = 0; one that lies along z starts with its pelvis there."""
-    neck = joints[:, HUMANML3D.names.index("neck")]
-    ankles = joints[:, [HUMANML3D.contacts[0], HUMANML3D.contacts[2]]].mean(1)
-    upright = np.abs(neck - ankles) / np.maximum(np.linalg.norm(neck - ankles, axis=-1, keepdims=True), 1e-9)
-    floor = np.abs(np.percentile(joints[..., 2].min(1), 10))
-    return bool(np.median(upright[:, 2]) > 0.8 and floor < 0.2 and np.median(joints[:, 0, 2]) > 0.5)
 
 
 def _oddities(joints: Float64, fps: float) -> Iterable[str]:
@@ -219,6 +212,7 @@ class _Examination:
                 leak = f"{name} mirrors {name[1:]} of {where[name[1:]]}.txt: the split leaks"
                 yield Problem(f"{split}.txt", leak)
         moments: list[tuple[str, str, int, Float32]] = []
+        axes: Counter[str | None] = Counter()
         totals = Statistics()
         for name, split in self.bar(where.items(), "checking files"):
             yield from self._text(name)
@@ -241,7 +235,9 @@ class _Examination:
                     joints = features_to_joints(torch.from_numpy(features)).numpy()
                 yield from joint_problems(file, joints, self.fps)
                 moments.append((name, split, len(joints), _moments(joints)))
+                axes[standing_axis(joints)] += 1
         yield from _duplicates(self.folder.name, moments)
+        yield from _standing_along(self.folder.name, axes)
         try:
             stored = read_numbers(self.folder / "Mean.npy"), read_numbers(self.folder / "Std.npy")
             yield from _check_statistics("Mean.npy, Std.npy", stored, totals)
@@ -260,6 +256,7 @@ class _Examination:
         """Every clip; returns the split of each that was read, by its id, and the statistics of sound features."""
         seen: dict[str, str] = {}
         moments: list[tuple[str, str, int, Float32]] = []
+        axes: Counter[str | None] = Counter()
         totals = Statistics()
         for item in items:
             if isinstance(item, Problem):
@@ -277,7 +274,9 @@ class _Examination:
                 if features is not None:
                     totals.add(features, clip.split)
                 moments.append((clip.id, clip.split, len(joints), _moments(joints)))
+                axes[standing_axis(joints)] += 1
         yield from _duplicates(file, moments)
+        yield from _standing_along(file, axes)
         return seen, totals
 
     def _split_names(self, split: str) -> list[str]:
@@ -297,6 +296,13 @@ class _Examination:
             yield Problem(file, str(error))
         else:
             yield from _check_captions(file, captions)
+
+
+def _standing_along(file: str, axes: Counter[str | None]) -> Iterator[Problem]:
+    """An error if most clips stand along another axis than y. One of them could lie; most people stand."""
+    for axis, count in axes.items():
+        if axis not in (None, "y") and count > axes.total() / 2:
+            yield Problem(file, f"{count} of {axes.total()} clips stand along {axis}, so {axis} is up; y should be")
 
 
 def _feature_problem(file: str, features: Float32, joints: Float32 | None) -> Problem | None:

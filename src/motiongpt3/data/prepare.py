@@ -16,6 +16,7 @@ from motiongpt3.data.check import joint_problems
 from motiongpt3.data.clips import PACKED_NAME, SPLITS, Clip, PackedClips
 from motiongpt3.data.sources import CLIP_NAME, Problem, SourceClip, open_source
 from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.formats import ReadOptions
 from motiongpt3.motion.features import joints_to_features
 from motiongpt3.motion.skeleton import Float32
 from motiongpt3.serialization import atomic_folder
@@ -55,6 +56,7 @@ def prepare(
     fps: float = 20.0,
     overwrite: bool = False,
     progress: bool | None = None,
+    reading: ReadOptions | None = None,
 ) -> PrepareReport:
     """Make a data set: the HumanML3D layout and one packed, memory-mapped file.
 
@@ -71,6 +73,7 @@ def prepare(
         fps: frames per second of the result.
         overwrite: replace `out` if it exists.
         progress: show a progress bar; None shows it on a terminal.
+        reading: axes, unit, rate and names of recordings, where told.
 
     Raises:
         MotionGPT3Error: the source is no data set or has no usable clip, `out` exists or cannot be written.
@@ -78,7 +81,7 @@ def prepare(
     report = PrepareReport(Path(out))
     if report.folder.exists() and not overwrite and not (report.folder.is_dir() and not any(report.folder.iterdir())):
         raise MotionGPT3Error(f"{out} exists; choose another folder or allow to overwrite it")
-    opened = open_source(source, fps)
+    opened = open_source(source, fps, reading)
     disable = None if progress is None else not progress
     bar = tqdm(opened.items, desc="preparing", unit="clip", total=opened.total, disable=disable)
 

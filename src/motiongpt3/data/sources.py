@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -21,11 +21,10 @@ import torch
 
 from motiongpt3.data.clips import SPLITS, Clip
 from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.formats import WAYS_ON, ReadOptions, read, readable_suffixes
 from motiongpt3.motion.features import canonicalise, feature_size, features_to_joints
 from motiongpt3.motion.skeleton import HUMANML3D, Array, Float32
 
-RECORDINGS = (".bvh", ".amc")
-"""Suffixes of recordings that are searched for."""
 MAX_ARCHIVE_BYTES = 8 << 30
 """Of an unpacked archive; the largest public collection has 5 GB."""
 MAX_TEXT_BYTES = 1 << 29
@@ -77,12 +76,17 @@ class Source:
     items: Iterator[SourceClip | Problem]
 
 
-def open_source(folder: str | Path, fps: float = 20.0) -> Source:
+def open_source(folder: str | Path, fps: float = 20.0, reading: ReadOptions | None = None) -> Source:
     """Recognise a folder.
 
     * mocap: `joints.npz` (root (N, 3) metres, offsets (N, J, 3) integers, metres_per_unit, fps) and `clips.jsonl`;
     * humanml3d: `new_joint_vecs/*.npy`, `texts/*.txt`, `train.txt`, `val.txt`, `test.txt`;
-    * recordings: BVH or ASF/AMC files at any depth, captions in a .txt of the same name.
+    * recordings: motion files of any readable format at any depth, captions in a .txt of the same name, or in the file.
+
+    Args:
+        folder: what to read.
+        fps: frames per second of the clips.
+        reading: axes, unit, rate and names of recordings, where told.
 
     Raises:
         MotionGPT3Error: it is none of these, or what holds for all clips cannot be read.
@@ -92,11 +96,13 @@ def open_source(folder: str | Path, fps: float = 20.0) -> Source:
         return _mocap(path, fps)
     if (path / "new_joint_vecs").is_dir():
         return _humanml3d(path, fps)
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in RECORDINGS) if path.is_dir() else []
-    if files:
-        return Source(len(files), _recordings(path, files, fps))
+    files = sorted(file for file in path.rglob("*") if not file.is_dir()) if path.is_dir() else []
+    recordings = [file for file in files if file.suffix.lower() in readable_suffixes()]
+    if recordings:
+        return Source(len(recordings), chain(_left_out(path, files), _recordings(path, recordings, fps, reading)))
     raise MotionGPT3Error(
-        f"{path} holds no data set: expected joints.npz with clips.jsonl, new_joint_vecs/, or BVH/AMC files"
+        f"{path} holds no data set: expected joints.npz with clips.jsonl, new_joint_vecs/, or motion files "
+        f"({', '.join(readable_suffixes())})"
     )
 
 
@@ -242,9 +248,22 @@ def _humanml3d_clips(folder: Path, names: list[tuple[str, str]], fps: float) -> 
             yield SourceClip(f"new_joint_vecs/{name}.npy", clip, joints, part)
 
 
-def _recordings(folder: Path, files: list[Path], fps: float) -> Iterator[SourceClip | Problem]:
-    from motiongpt3.formats import load
+def _left_out(folder: Path, files: list[Path]) -> Iterator[Problem]:
+    """Files of a folder of recordings that are none: motions of other formats, captions of nothing, anything else."""
+    motions = {file.with_suffix("") for file in files if file.suffix.lower() in readable_suffixes()}
+    for file in files:
+        name, suffix = str(file.relative_to(folder)), file.suffix.lower()
+        if suffix in WAYS_ON and suffix not in (".asf", ".json", ".csv"):
+            yield Problem(name, f"is not read: {WAYS_ON[suffix]}")
+        elif suffix == ".txt" and file.with_suffix("") not in motions:
+            yield Problem(name, "captions without a motion of this name", "warning")
+        elif suffix not in (*readable_suffixes(), ".txt", ".asf"):
+            yield Problem(name, "is no motion file", "warning")
 
+
+def _recordings(
+    folder: Path, files: list[Path], fps: float, reading: ReadOptions | None
+) -> Iterator[SourceClip | Problem]:
     groups = {file: file.parent if file.parent != folder else file for file in files}
     by_hash = {group: _hashed_split(str(group.relative_to(folder))) for group in set(groups.values())}
     if len(by_hash) < 20:
@@ -252,15 +271,20 @@ def _recordings(folder: Path, files: list[Path], fps: float) -> Iterator[SourceC
     for file in files:
         name = file.relative_to(folder)
         try:
-            motion = load(file).resample(fps)
+            found = read(file, reading)
+            motion = found.motion.resample(fps)
             if motion.skeleton != HUMANML3D:
                 raise MotionGPT3Error(f"has {len(motion.skeleton)} joints, not {len(HUMANML3D)}")
             joints = canonicalise(torch.from_numpy(motion.joints.copy())).numpy()
             text = file.with_suffix(".txt")
-            captions = [parse_caption_line(line)[0] for line in read_text_lines(text)] if text.is_file() else []
+            captions = [motion.caption] if motion.caption else []
+            if text.is_file():
+                captions = [parse_caption_line(line)[0] for line in read_text_lines(text)]
         except MotionGPT3Error as error:
             yield Problem(str(name), str(error))
         else:
+            for doubt in found.doubts:
+                yield Problem(str(name), doubt, "warning")
             clip_id = "_".join(name.with_suffix("").parts).replace(" ", "_")
             safe = (False,) * len(captions)
             clip = Clip(clip_id, by_hash[groups[file]], 0, len(joints), tuple(captions), safe, folder.name)

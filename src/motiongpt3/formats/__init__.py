@@ -27,6 +27,9 @@ BvhDialect = Literal["ours", "mixamo", "cmu"]
 MAX_BYTES = 2**30
 """Larger files are refused: an hour of motion capture as text is smaller."""
 
+NPY_FPS = 20.0
+"""HumanML3D's frame rate, at which .npy files are written and read."""
+
 _READERS = {
     ".npz": "npz.read",  # .smpl.npz and AMASS, too: it knows such files by their arrays
     ".npy": "npz.read_humanml3d",
@@ -50,7 +53,7 @@ _BY_BLENDER = (
     "bpy.ops.wm.read_factory_settings(use_empty=True); bpy.ops.{}(filepath='IN'); "
     "bpy.ops.export_scene.gltf(filepath='OUT.glb')\""
 )
-_WAYS_ON = {
+WAYS_ON = {
     ".asf": "it is a skeleton without motion; give the .amc file that goes with it",
     ".fbx": _BY_BLENDER.format("import_scene.fbx"),
     ".dae": _BY_BLENDER.format("wm.collada_import"),
@@ -150,7 +153,7 @@ def read(path: str | Path, options: ReadOptions | None = None) -> Reading:
     source = Path(path)
     suffix = source.suffix.lower()
     if suffix not in _READERS:
-        way_on = _WAYS_ON.get(suffix, f"readable are {', '.join(_READERS)}")
+        way_on = WAYS_ON.get(suffix, f"readable are {', '.join(_READERS)}")
         raise MotionGPT3Error(f"cannot read {suffix or 'a file without suffix'}: {source}; {way_on}")
     try:
         if source.is_dir():
@@ -171,7 +174,7 @@ def read(path: str | Path, options: ReadOptions | None = None) -> Reading:
 def save(motion: Motion, path: str | Path, bvh_dialect: BvhDialect = "ours", body: Body = "capsules") -> Path:
     """Write a motion; the suffix decides the format (`writable_suffixes`). Returns the path.
 
-    A reader sees the old file or the new one, never half of it.
+    A reader sees the old file or the new one, never half of it. An .npy file gets 20 frames per second (`as_written`).
 
     Args:
         motion: what to write.
@@ -191,6 +194,15 @@ def save(motion: Motion, path: str | Path, bvh_dialect: BvhDialect = "ours", bod
     options = {"body": body} if drawn else {"dialect": bvh_dialect} if suffix == ".bvh" else {}
     _function(_WRITERS[suffix])(motion, target, **options)
     return target
+
+
+def as_written(motion: Motion, path: str | Path) -> Motion:
+    """What a file holds of a motion: an .npy file, which states no rate, has 20 frames per second."""
+    if Path(path).suffix.lower() != ".npy" or motion.fps == NPY_FPS:
+        return motion
+    from motiongpt3.motion.resample import resampled
+
+    return resampled(motion, NPY_FPS)
 
 
 def check_writable(path: Path) -> None:

@@ -10,14 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.formats import Reading, ReadOptions
+from motiongpt3.formats import NPY_FPS, Reading, ReadOptions
 from motiongpt3.motion.motion import MAX_FRAMES, Motion
 from motiongpt3.motion.retarget import to_skeleton
 from motiongpt3.motion.skeleton import HUMANML3D, Float64, Skeleton
 from motiongpt3.motion.upright import find_upright, is_person, under_floor
 
-FPS = 20.0
-"""HumanML3D's frame rate; arrays do not state one."""
 KIT_FPS = 12.5
 """That of KIT-ML as text-to-motion papers use it."""
 FEATURES, KIT_FEATURES = 263, 251
@@ -137,7 +135,7 @@ def read_array(
     if stands.person and under_floor(placed):
         placed = placed - [0, placed[..., 1].min(), 0]
         notes.append("the pelvis never moves and the feet are under 0: put on the floor, without its way")
-    rates = (options.fps, fps, KIT_FPS if count == len(_KIT) else FPS)
+    rates = (options.fps, fps, KIT_FPS if count == len(_KIT) else NPY_FPS)
     found = Motion(placed, fps=next(rate for rate in rates if rate is not None), **texts)
     return Reading(found, (*notes, *stands.notes), stands.doubts, facts=stands.facts)
 

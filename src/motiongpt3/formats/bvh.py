@@ -130,10 +130,8 @@ def read(path: Path, options: ReadOptions) -> Reading:
         joints = joints[1:]
         notes.append(LEFT_OUT)
     stands = find_upright(joints, rest, options.up, options.unit, "cm" if ours else None, trusted=ours)
-    if ours:
-        placed = stands.turned(joints) * stands.metres
-    else:
-        placed = to_skeleton(stands.turned(joints)).astype(np.float64)
+    turned = stands.turned(joints)
+    placed = turned * stands.metres if ours else to_skeleton(turned).astype(np.float64)
     if not ours and under_floor(placed):
         placed -= [0, placed[..., 1].min(), 0]
         notes.append("the root holds no places: put on the floor, without its way")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.formats import Reading, ReadOptions
+from motiongpt3.formats import Reading, ReadOptions, as_written
 from motiongpt3.formats.arrays import read_array
 from motiongpt3.motion.motion import Motion, require_humanml3d
 from motiongpt3.serialization import atomic_path
@@ -68,7 +68,7 @@ def read_humanml3d(path: Path, options: ReadOptions) -> Reading:
 
 
 def write_humanml3d(motion: Motion, path: Path) -> None:
-    """Write the joints (T, 22, 3) as float32. The frame rate is not stored: resample to 20 first."""
+    """Write the joints (T, 22, 3) as float32, at 20 frames per second: the file does not state its rate."""
     require_humanml3d(motion, "npy")
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.save(file, motion.joints, allow_pickle=False)
+        np.save(file, as_written(motion, path).joints, allow_pickle=False)

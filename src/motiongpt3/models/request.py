@@ -111,7 +111,8 @@ def _frames(config: MotionGPT3Config, caption: str, seconds: Any) -> int | None:
         seconds, name = parse_length(caption, config.fps), f"the seconds in the prompt {caption[:60]!r}"
     if seconds is None:
         return None
-    return max(round(check_seconds(seconds, config.max_seconds, name) * config.fps), 1)
+    longer = "longer motions are made of several prompts: compose"
+    return max(round(check_seconds(seconds, config.max_seconds, name, longer) * config.fps), 1)
 
 
 def check_draw(config: MotionGPT3Config, draw: DrawOptions) -> DrawOptions:
@@ -136,11 +137,12 @@ def check_seed(seed: Any) -> int:
     return number
 
 
-def check_seconds(seconds: float, most: float, name: str = "seconds") -> float:
-    """A duration as a float; MotionGPT3Error unless it is a number above 0 and at most `most`."""
+def check_seconds(seconds: float, most: float, name: str = "seconds", way_on: str = "") -> float:
+    """A duration as a float; MotionGPT3Error unless it is a number above 0 and at most `most`, where more has a way."""
     seconds = _number(name, seconds)
     if not (math.isfinite(seconds) and 0 < seconds <= most):
-        raise MotionGPT3Error(f"{name} must be more than 0 and at most {most:g}, not {seconds:g}")
+        more = f"; {way_on}" if way_on and seconds > most else ""
+        raise MotionGPT3Error(f"{name} must be more than 0 and at most {most:g}, not {seconds:g}{more}")
     return seconds
 
 

@@ -17,7 +17,7 @@ from motiongpt3.motion.kinematics import set_bone_lengths
 from motiongpt3.motion.loop import closed, in_sight_of, kinks, tiled
 from motiongpt3.motion.loop import loop as make_loop
 from motiongpt3.motion.motion import Motion, check_fps
-from motiongpt3.motion.poses import bone_lengths
+from motiongpt3.motion.poses import bone_lengths, rotate, wrapped, yaw_of
 from motiongpt3.motion.resample import resampled
 from motiongpt3.motion.signals import averaged, gaussian
 from motiongpt3.motion.skeleton import HUMANML3D
@@ -99,8 +99,9 @@ def smoothed(motion: Motion, seconds: float) -> Motion:
 def without_path(motion: Motion, cycle: bool = False) -> Motion:
     """The motion on the spot: without the way of the feet, averaged over time with the lower one counting more.
 
-    A person who squats stays as they are, and one who walks keeps the swaying of the pelvis. Heights and
-    headings stay; the first frame has the pelvis above the origin, and so has the last of a `cycle`.
+    A person who squats stays as they are, and one who walks keeps the swaying of the pelvis. Heights stay, and so do
+    headings; the first frame has the pelvis above the origin, and so has the last of a `cycle`. What a cycle turns,
+    but for whole rounds, is turned back evenly, so that its last pose is its first.
     """
     joints = motion.joints.astype(np.float64)
     feet = joints[:, list(motion.skeleton.contacts[1::2])]
@@ -110,7 +111,12 @@ def without_path(motion: Motion, cycle: bool = False) -> Motion:
     way += joints[0, 0] - way[0]
     if cycle:
         way += np.linspace(0, 1, len(way))[:, None] * (joints[-1, 0] - way[-1])
-    return motion.replace(joints=joints - way[:, None] * [1, 0, 1])
+    still = joints - way[:, None] * [1, 0, 1]
+    if cycle:
+        origin = still[0, 0] * [1, 0, 1]
+        turn = wrapped(yaw_of(still[-1]) - yaw_of(still[0]))
+        still = rotate(still - origin, -turn * np.linspace(0, 1, len(still))[:, None]) + origin
+    return motion.replace(joints=still)
 
 
 def _lock_feet_in_loop(motion: Motion) -> Motion:

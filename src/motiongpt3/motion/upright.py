@@ -211,9 +211,7 @@ def _find_up(joints: Float64, rest: Array | None, usual: str) -> tuple[str, str,
     The rest pose and the clip weigh alike, the floor less: a person lies on it with every part over it, and stands on
     it with the feet. The usual axis is taken where nothing speaks for another one.
     """
-    size = _size(joints)
-    standing = (joints[:, _NECK] - joints[:, _ANKLES].mean(1)) / size
-    clip = _axis(standing.mean(0)) if np.linalg.norm(standing.mean(0)) > _STANDS else None
+    standing, clip = _standing(joints), standing_axis(joints)
     resting = _rest_axis(rest) if rest is not None else None
     points = dict.fromkeys(axis for axis in (resting, usual, clip) if axis)
     scores = {}
@@ -232,6 +230,17 @@ def _find_up(joints: Float64, rest: Array | None, usual: str) -> tuple[str, str,
         lies = "the floor and the motion, not the rest pose, say so" if resting else "only the motion says so"
         return found, says, f"{says}: turned to stand, {lies}; if it should lie: --up {resting or usual}"
     return found, says, ""
+
+
+def standing_axis(joints: Array) -> str | None:
+    """The axis along which a body's neck is over its ankles through a clip (T, 22, 3); None where it is no axis."""
+    mean = _standing(joints).mean(0)
+    return _axis(mean) if np.linalg.norm(mean) > _STANDS else None
+
+
+def _standing(joints: Array) -> Float64:
+    """(T, 3) from the ankles to the neck, in parts of the body's size."""
+    return np.asarray((joints[:, _NECK] - joints[:, _ANKLES].mean(1)) / max(_size(joints), 1e-9), dtype=np.float64)
 
 
 _STANDS = 0.35
