@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from bvh_text import HABITS, rewritten
 from clips import aligned_error, invented, recorded, recording
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from people import person
 
 from motiongpt3.characters.bone_names import match
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.formats import BvhDialect, load, save
-from motiongpt3.formats.bvh import parse
+from motiongpt3.formats import BvhDialect, Reading, ReadOptions, load, read, save
+from motiongpt3.formats.bvh import Bvh, parse
 from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.poses import bone_vectors
 from motiongpt3.motion.skeleton import HUMANML3D
@@ -296,3 +300,128 @@ def test_dialects_have_their_programs_names(tmp_path: Path) -> None:
     assert {"mixamorig:Hips", "mixamorig:LeftToeBase"} <= set(names["mixamo"])
     with pytest.raises(MotionGPT3Error, match="ours, mixamo, cmu"):
         save(motion, tmp_path / "clip.bvh", bvh_dialect="unreal")  # type: ignore[arg-type]
+
+
+TURNS = {
+    "y": np.eye(3),
+    "z": np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]),
+    "-z": np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]),
+    "x": np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]]),
+    "-x": np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]),
+    "-y": np.array([[1.0, 0, 0], [0, -1, 0], [0, 0, -1]]),
+}
+"""From our axes to those of a file, by the one that is up in it."""
+
+
+@pytest.fixture(scope="module")
+def walking(tmp_path_factory: pytest.TempPathFactory) -> Bvh:
+    """A walk as Mixamo names it."""
+    path = tmp_path_factory.mktemp("recording") / "walk.bvh"
+    save(Motion(person(40, speed=1.0, arm=0.5), fps=30), path, bvh_dialect="mixamo")
+    return parse(path.read_text(), "walk")
+
+
+def as_read(text: str, folder: Path, **options: Any) -> Reading:
+    (folder / "clip.bvh").write_bytes(text.encode())
+    return read(folder / "clip.bvh", ReadOptions(**options))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    up=st.sampled_from(sorted(TURNS)),
+    scale=st.sampled_from([1.0, 0.01, 10.0, 1 / 2.54, 0.17]),
+    order=st.sampled_from(["ZXY", "XYZ", "ZYX", "YXZ"]),
+    habit=st.sampled_from(sorted(HABITS)),
+)
+def test_other_axes_units_and_habits_hold_the_same_motion(
+    walking: Bvh, tmp_path: Path, up: str, scale: float, order: str, habit: str
+) -> None:
+    wanted = as_read(rewritten(walking), tmp_path).motion
+    found = as_read(HABITS[habit](rewritten(walking, TURNS[up], scale, order)), tmp_path)
+    np.testing.assert_allclose(found.motion.joints, wanted.joints, atol=0.003)
+    assert found.motion.fps == 30
+    assert not found.doubts or habit == "a frame too few"
+    assert found.facts["up"].startswith(f"{up} (")
+    assert any("turned to y up" in note for note in found.notes) == (up != "y")
+
+
+def test_a_rest_pose_of_other_axes_than_the_motion(walking: Bvh, tmp_path: Path) -> None:
+    """As converters of body models write it: z up places and a root that turns the rest pose, which is y up."""
+    found = as_read(rewritten(walking, root=TURNS["z"]), tmp_path)
+    np.testing.assert_allclose(found.motion.joints, as_read(rewritten(walking), tmp_path).motion.joints, atol=0.003)
+    assert "--up y" in found.doubts[0]
+
+
+@pytest.mark.parametrize("up", ["y", "z", "-x"])
+def test_a_person_who_lies_stays_lying(walking: Bvh, tmp_path: Path, up: str) -> None:
+    """Steps in the air, on the back: what was ahead is above."""
+    values = walking.values.copy()
+    values[:, :3] = 0, 0, 45  # legs swing as low
+    lying = rewritten(replace(walking, values=values), TURNS[up], root=TURNS["-z"])
+    found = as_read(lying, tmp_path)
+    assert np.ptp(found.motion.joints[..., 1]) < 1.2
+    assert found.facts["up"].startswith(f"{up} (")
+    standing = as_read(lying, tmp_path, up={"y": "-z", "z": "y", "-x": "-z"}[up])
+    assert np.ptp(standing.motion.joints[..., 1]) > 1.3
+
+
+@pytest.mark.parametrize(
+    ("said", "fps", "told"),
+    [
+        ("0.0333333", 30, ""), ("0.033", 30, "rounded"), ("0.0167", 60, "rounded"), ("0.008333", 120, ""),
+        ("0.04", 25, ""), ("0.042", 24, "rounded"), ("33.333", 30, "milliseconds"), ("16.67", 60, "milliseconds"),
+        ("8.3333", 120, "milliseconds"), ("41.67", 24, "milliseconds"), ("40", 25, "milliseconds"),
+        ("30", 30, "taken as 30 fps"), ("120", 120, "taken as 120 fps"), ("0", 30, "30 fps are assumed"),
+        ("0.000000", 30, "30 fps are assumed"), ("0,0333333", 30, ""), ("1", 1, ""), ("0.1", 10, ""),
+    ],
+)  # fmt: skip
+def test_frame_times(walking: Bvh, tmp_path: Path, said: str, fps: float, told: str) -> None:
+    text = rewritten(walking).replace("Frame Time: 0.033333", f"Frame Time: {said}")
+    reading = as_read(text, tmp_path)
+    assert reading.motion.fps == pytest.approx(fps, rel=1e-3)
+    notes = " ".join((*reading.notes, *reading.doubts))
+    assert told in notes if told else not notes
+    assert as_read(text, tmp_path, fps=50).motion.fps == 50
+
+
+@pytest.mark.parametrize("said", ["-0.03", "0.00001", "5000"])
+def test_frame_times_that_are_none_name_the_option(walking: Bvh, tmp_path: Path, said: str) -> None:
+    text = rewritten(walking).replace("Frame Time: 0.033333", f"Frame Time: {said}")
+    with pytest.raises(MotionGPT3Error, match="--fps-in"):
+        as_read(text, tmp_path)
+    assert as_read(text, tmp_path, fps=50).motion.fps == 50
+
+
+def test_a_root_without_places_stands_on_the_floor(walking: Bvh, tmp_path: Path) -> None:
+    wanted = as_read(rewritten(walking), tmp_path).motion.joints
+    values = walking.values.copy()
+    values[:, :3] = 0
+    for up in ("y", "z"):
+        reading = as_read(rewritten(replace(walking, values=values), TURNS[up]), tmp_path)
+        joints = reading.motion.joints
+        assert joints[..., 1].min() == pytest.approx(0, abs=1e-6)
+        np.testing.assert_allclose(joints - joints[:, :1], wanted - wanted[:, :1], atol=0.003)
+        assert any("without its way" in note for note in reading.notes)
+
+
+def test_a_leading_t_pose_is_left_out_of_any_dialect(walking: Bvh, tmp_path: Path) -> None:
+    still = np.zeros_like(walking.values[:1])
+    still[:, :3] = walking.values[0, :3]
+    frames = np.arange(len(walking.values))
+    slow = np.stack([np.interp(np.arange(0, len(frames), 0.25), frames, column) for column in walking.values.T], 1)
+    text = rewritten(replace(walking, values=np.concatenate([still, slow]), frame_time=1 / 120))
+    reading = as_read(text, tmp_path)
+    wanted = as_read(rewritten(replace(walking, values=slow, frame_time=1 / 120)), tmp_path)
+    assert not wanted.notes
+    np.testing.assert_allclose(reading.motion.joints, wanted.motion.joints, atol=1e-6)
+    assert "left out" in " ".join(reading.notes)
+
+
+def test_a_blender_export_of_our_own_file_stands_again(tmp_path: Path) -> None:
+    """Its exporter writes z up, in the units of the scene."""
+    motion = Motion(person(30, speed=1.0), fps=30)
+    bvh = parse(save(motion, tmp_path / "own.bvh").read_text(), "own")
+    helpers = {i for i, joint in enumerate(bvh.joints) if not joint.is_end and len(joint.channels) < 3}
+    assert not helpers
+    found = as_read(rewritten(bvh, TURNS["z"], 0.01), tmp_path)
+    np.testing.assert_allclose(found.motion.joints, motion.joints, atol=0.003)
