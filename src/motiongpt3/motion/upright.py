@@ -57,7 +57,7 @@ class Upright:
 
     Attributes:
         up: the axis of the file that points up.
-        unit: the unit of the file, as `METRES` has it; or "legs of 14.8" where none fits.
+        unit: the unit of the file, as `METRES` has it; or how long the legs are, where none fits or none is needed.
         turn: (3, 3) from the file's axes to ours.
         metres: per unit of the file.
         why: what up and unit were concluded from.
@@ -133,14 +133,14 @@ def find_upright(
             "left and right are exchanged, as in left-handed axes (knees and toes point backward): mirrored along x; "
             f"--up {axis} keeps it as it is"
         )
-    name, metres, doubt = str(unit), METRES.get(unit, 1.0), ""
+    name, metres, doubt = str(unit), METRES[unit if unit != "auto" else usual or "m"], ""
     if unit == "auto":
-        name, metres, doubt = _find_unit(sampled, usual or "m") if person else (usual or "m", METRES[usual or "m"], "")
-    if doubt and trusted:
-        name, metres = str(usual), METRES[usual or "m"]
-    elif doubt and usual:
+        name = usual or f"any (thigh and shin are {_legs(sampled):.3g} long, and get a person's size)"
+        if person and usual:
+            name, metres, doubt = _find_unit(sampled, usual, trusted)
+    if doubt:
         doubts.append(doubt)
-    elif unit == "auto" and name != usual and usual:
+    elif unit == "auto" and usual and name != usual:
         notes.append(f"positions are in {name}, not in {usual} (thigh and shin are {_legs(sampled):.3g} long)")
     return Upright(axis, name, turn, metres, why, tuple(notes), tuple(doubts), person)
 
@@ -278,12 +278,12 @@ def _is_mirrored(joints: Float64) -> bool:
     return bool(np.median(toes) < -0.3 and np.mean(np.array(toes) < 0) > 0.7 and np.mean(knees) < 0)
 
 
-def _find_unit(joints: Float64, usual: str) -> tuple[str, float, str]:
+def _find_unit(joints: Float64, usual: str, trusted: bool) -> tuple[str, float, str]:
     """The unit, metres per unit, and a doubt."""
     legs = _legs(joints)
     fitting = [name for name, metres in METRES.items() if _SMALL < legs * metres / _LEG < _TALL]
-    if _SMALL / 2 < legs * METRES[usual] / _LEG < 2 * _TALL:  # of the usual unit dwarfs and giants are believed
-        return usual, METRES[usual], ""
+    if _SMALL / 2 < legs * METRES[usual] / _LEG < 2 * _TALL or (trusted and not fitting):
+        return usual, METRES[usual], ""  # of the usual unit dwarfs and giants are believed
     if not fitting:
         doubt = f"legs are {legs:.3g} units long, which fits no unit: scaled to {_LEG:.2f} m; --unit says which it is"
         return f"legs of {legs:.3g}", _LEG / legs, doubt
