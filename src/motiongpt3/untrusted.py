@@ -135,11 +135,12 @@ def finite(array: NDArray[Any], where: str) -> NDArray[np.float64]:
     return array.astype(np.float64)
 
 
+_IF_TRUSTED = " If you trust the file: python -c \"import numpy as np; d = np.load('{}', allow_pickle=True)"
 _ONE_OF_RESULTS = (
-    " Results of MDM, if you trust the file: python -c \"import numpy as np; d = np.load('{}', allow_pickle=True)"
-    ".item(); np.save('motion.npy', d['motion'][0][..., :d['lengths'][0]])\""
+    f"{_IF_TRUSTED}.item(); np.save('motion.npy', d['motion'][0][..., :d['lengths'][0]])\"",
+    f"{_IF_TRUSTED}; np.save('motion.npy', d[0])\"",
 )
-"""How to take the first motion out of the dictionary that text-to-motion code pickles into an .npy file."""
+"""How to take the first motion out of a pickled dictionary, as MDM's results are, or out of a pickled list."""
 
 
 def _array(file: IO[bytes], where: str) -> NDArray[Any]:
@@ -153,7 +154,7 @@ def _array(file: IO[bytes], where: str) -> NDArray[Any]:
     if dtype.hasobject:
         raise MotionGPT3Error(
             f"{where} holds Python objects, which are refused because they can run code; save plain arrays of numbers."
-            + (_ONE_OF_RESULTS.format(where) if shape == () and "," not in where else "")
+            + ("" if "," in where else _ONE_OF_RESULTS[min(len(shape), 1)].format(where))
         )
     size = math.prod(shape) * dtype.itemsize
     if not 0 <= size <= MAX_ARRAY_BYTES or min(shape, default=0) < 0 or len(shape) > 8 or dtype.kind == "V":

@@ -369,7 +369,10 @@ def test_a_person_who_lies_stays_lying(walking: Bvh, tmp_path: Path, up: str) ->
     ("said", "fps", "told"),
     [
         ("0.0333333", 30, ""), ("0.033", 30, "rounded"), ("0.0167", 60, "rounded"), ("0.008333", 120, ""),
-        ("0.04", 25, ""), ("0.042", 24, "rounded"), ("33.333", 30, "milliseconds"), ("16.67", 60, "milliseconds"),
+        ("0.04", 25, ""), ("0.042", 24, "rounded"), ("0.016", 60, "rounded"), ("0.008", 120, "rounded"),
+        ("0.03", 30, "rounded"), ("0.00833", 120, "rounded"), ("33", 30, "milliseconds"), ("17", 60, "milliseconds"),
+        ("8", 120, "milliseconds"), ("0.05", 20, ""), ("0.01", 100, ""), ("0.02", 50, ""), ("0.0166667", 60, ""),
+        ("0.008342", 119.875, ""), ("33.333", 30, "milliseconds"), ("16.67", 60, "milliseconds"),
         ("8.3333", 120, "milliseconds"), ("41.67", 24, "milliseconds"), ("40", 25, "milliseconds"),
         ("30", 30, "taken as 30 fps"), ("120", 120, "taken as 120 fps"), ("0", 30, "30 fps are assumed"),
         ("0.000000", 30, "30 fps are assumed"), ("0,0333333", 30, ""), ("1", 1, ""), ("0.1", 10, ""),
@@ -415,6 +418,8 @@ def test_a_leading_t_pose_is_left_out_of_any_dialect(walking: Bvh, tmp_path: Pat
     assert not wanted.notes
     np.testing.assert_allclose(reading.motion.joints, wanted.motion.joints, atol=1e-6)
     assert "left out" in " ".join(reading.notes)
+    fast = replace(walking, values=np.concatenate([still, walking.values[::3]]), frame_time=1 / 10)
+    assert len(as_read(rewritten(fast), tmp_path).motion) == len(walking.values[::3])
 
 
 def test_a_blender_export_of_our_own_file_stands_again(tmp_path: Path) -> None:

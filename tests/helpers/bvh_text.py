@@ -73,6 +73,7 @@ HABITS = {
     "byte order mark": lambda text: "\ufeff" + text,
     "tabs": lambda text: text.replace(" ", "\t"),
     "comments": lambda text: "# by hand\n// twice\n" + text.replace("MOTION", "# moves\nMOTION ; here it moves"),
+    "a line before": lambda text: "Written by a program, 3 May\n\n" + text,
     "small letters": lambda text: text.replace("HIERARCHY", "Hierarchy").replace("MOTION", "Motion"),
     "capitals": lambda text: text.replace("Frames:", "FRAMES :").replace("Frame Time:", "FRAME TIME:"),
     "a frame too few": lambda text: text.replace("Frames: ", "Frames: 1"),

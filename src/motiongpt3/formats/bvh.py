@@ -31,6 +31,8 @@ MAX_BYTES = 256 * 2**20
 """The longest file of the datasets we read has 60 MB."""
 MAX_HEADER = 2**21
 """Characters of the HIERARCHY; that of a hundred joints has 10,000."""
+MAX_PREAMBLE = 2000
+"""Characters before and with the word HIERARCHY; some writers say there who they are."""
 MAX_JOINTS = 1000
 """Rigs with fingers and a face have 200."""
 _CENTIMETRE = 0.01
@@ -157,11 +159,12 @@ def parse(text: str, name: str, fps: float | None = None) -> Bvh:
     text = _COMMENT.sub("", text) if any(mark in text for mark in ("#", "//", ";")) else text
     keyword = _MOTION.search(text)
     header, body = (text[: keyword.start()], text[keyword.end() :]) if keyword else ("", "")
-    if not header[:1000].lstrip().upper().startswith("HIERARCHY"):
+    begins = _HIERARCHY.search(header[:MAX_PREAMBLE])
+    if not begins:
         raise MotionGPT3Error(f"{name} is not a BVH file: it needs a HIERARCHY and a MOTION part")
     if len(header) > MAX_HEADER:
         raise MotionGPT3Error(f"{name}: the HIERARCHY is longer than {MAX_HEADER // 2**20} MB")
-    joints = _hierarchy(_with_points(header).split()[1:], name)
+    joints = _hierarchy(_with_points(header[begins.end() :]).split(), name)
     found = _TIMING.match(body)
     if not found:
         raise MotionGPT3Error(f"{name}: after MOTION come 'Frames: N' and 'Frame Time: SECONDS'")
@@ -191,11 +194,14 @@ def parse(text: str, name: str, fps: float | None = None) -> Bvh:
 
 
 _COMMENT = re.compile(r"(?<!\S)(?:#|//|;)[^\r\n]*")
+_HIERARCHY = re.compile(r"^\s*HIERARCHY(?!\S)", re.IGNORECASE | re.MULTILINE)
 _MOTION = re.compile(r"(?<!\S)MOTION(?!\S|\s*\{)", re.IGNORECASE)
 _TIMING = re.compile(r"\s*Frames\s*:?\s*(\S+)\s+Frame\s*Time\s*:?\s*(\S+)", re.IGNORECASE)
 _POINT = re.compile(r"\d\.\d")
 _USUAL_FPS = (24, 25, 30, 48, 50, 60, 90, 100, 120, 240)
 """Rates at which people are recorded."""
+_EXACT_DIGITS = 6
+"""With as many decimals a frame time tells the rate; with fewer it is rounded or cut, and stands for a usual one."""
 _ASSUMED_FPS = 30.0
 """Of a file that states none: what cameras and most exporters have."""
 
@@ -220,22 +226,24 @@ def _frame_time(token: str, name: str) -> tuple[float, list[str], list[str]]:
     if value in _USUAL_FPS:
         return 1 / value, [], [f"a frame time of {token} is taken as {value:g} fps, not as seconds; {option}"]
     if 1 < value <= 1000:
-        rate = snap_usual(1000 / value)
+        rate = _usual(token, 1000) or snap_fps(1000 / value)
         return 1 / rate, [f"a frame time of {token} is in milliseconds: {rate:g} fps"], []
     if not 1e-3 <= value <= 1:
         raise MotionGPT3Error(f"{name}: a frame time of {token} seconds is impossible; say the rate with --fps-in")
-    digits = len(token.partition(".")[2])
-    rounded = [fps for fps in _USUAL_FPS if round(1 / fps, digits) == value]
-    if rounded and digits <= 4 and abs(1 / value - round(1 / value)) > 1e-4 / value:
-        rate = min(rounded, key=lambda fps: abs(fps - 1 / value))
-        return 1 / rate, [f"a frame time of {token} is rounded: {rate} fps"], []
+    usual = _usual(token, 1)
+    if usual and abs(1 / value - usual) > 1e-4 * usual:
+        return 1 / usual, [f"a frame time of {token} is rounded: {usual:g} fps"], []
     return value, [], []
 
 
-def snap_usual(fps: float) -> float:
-    """The usual frame rate that a rounded one stands for; itself where there is none within half a per cent."""
-    nearest = min(_USUAL_FPS, key=lambda usual: abs(usual - fps))
-    return float(nearest) if abs(nearest - fps) < 0.005 * nearest else fps
+def _usual(token: str, second: float) -> float | None:
+    """The usual rate whose frame time, in parts of a `second`, is the rounded or cut one that a file says."""
+    value, digits = float(token), len(token.partition(".")[2])
+    if digits >= _EXACT_DIGITS:
+        return None
+    unit = 10.0**-digits
+    near = [fps for fps in _USUAL_FPS if -unit / 2 - 1e-9 <= second / fps - value < unit - 1e-9]
+    return float(min(near, key=lambda fps: abs(second / fps - value))) if near else None
 
 
 def _numbers(body: str, start: int, name: str) -> Iterator[Float64]:

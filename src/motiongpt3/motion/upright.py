@@ -41,6 +41,8 @@ _UNDER, _OVER = -0.12, 0.15
 are 2 to 10 cm high; recordings sink and float some more."""
 _T_POSE = 15.0
 """Degrees that the bones of a T-pose differ from it on average, at most; actors hold it to about 10."""
+_EXACT = 1.0
+"""Degrees within which a pose is the rest pose itself, which no actor holds."""
 _JUMP = 5.0
 """How many times as far as any step of the half second after it the first step goes, where the first frame is none of
 the recording. That of cgspeed's files is 20 to 1,000 times as far."""
@@ -177,10 +179,15 @@ def has_leading_t_pose(joints: Array, rest: Array | None = None) -> bool:
         joints: (T, 22, 3) in any axes and unit.
         rest: (22, 3) the file's rest pose.
     """
+    if len(joints) < 2:
+        return False
+    pose, turned = _bones(joints[0]), _bones(joints[1])
+    resting = _degrees(pose, _bones(rest)) if rest is not None else 180.0
+    if resting < _EXACT and _degrees(pose, turned) > _T_POSE:
+        return True
     if not jumps_at_start(joints, _POSED_JUMP):
         return False
-    pose = _bones(joints[0])
-    if rest is not None and _degrees(pose, _bones(rest)) < _T_POSE:
+    if resting < _T_POSE:
         return True
     left, top = (directions(vector) for vector in (pose[0] - pose[1], joints[0, _NECK] - joints[0, 0]))
     ways = {"l_elbow": left, "l_wrist": left, "r_elbow": -left, "r_wrist": -left}
