@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-RUN = ("characters", "chat", "continue", "formats", "generate", "instructions")
+RUN = ("characters", "chat", "continue", "control", "formats", "generate", "instructions")
 """Pages of docs/ with something to run; the others tell of hours of training, services and other people's files."""
 PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in RUN)]
 BLOCK = re.compile(r"^<!-- test -->\s*\n```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

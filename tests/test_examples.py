@@ -18,6 +18,7 @@ MAKES = {
     "04_ask_the_service": ["served.bvh"],
     "05_take_it_away": ["cycle.bvh", "cycle.glb", "cycle.png", "cycle.smpl.npz", "hero.glb"],
     "06_open_the_app": [],
+    "07_direct_it": ["directed.bvh", "directed.png"],
 }
 
 

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from motiongpt3.control import constraints
     from motiongpt3.errors import MotionGPT3Error
     from motiongpt3.models.motiongpt3 import MotionGPT3
     from motiongpt3.models.vae import MotionVAE
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from motiongpt3.motion.skeleton import HUMANML3D, Skeleton
 
 __version__ = "0.1.0"
-__all__ = ["HUMANML3D", "Motion", "MotionGPT3", "MotionGPT3Error", "MotionVAE", "Skeleton"]
+__all__ = ["HUMANML3D", "Motion", "MotionGPT3", "MotionGPT3Error", "MotionVAE", "Skeleton", "constraints"]
 
 _HOMES = {
     "HUMANML3D": "motiongpt3.motion.skeleton",
@@ -27,10 +28,12 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Load a public name on first use: torch and transformers take seconds to import."""
+    if name == "constraints":
+        return import_module("motiongpt3.control.constraints")
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), *_HOMES, "constraints"])

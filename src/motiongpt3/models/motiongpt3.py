@@ -17,8 +17,10 @@ import torch
 from huggingface_hub import HfApi, ModelHubMixin
 from torch import nn
 
+from motiongpt3.control.constraints import AnyConstraint, check_constraints
+from motiongpt3.control.report import ConstrainedMotion
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.models import captioning, completion
+from motiongpt3.models import captioning, completion, constrained
 from motiongpt3.models.backbone import (
     SETTINGS,
     TOKENIZER,
@@ -236,8 +238,21 @@ class MotionGPT3(Network, Pretrained):
         prompt: str,
         seconds: float | Sequence[float | None] | None = ...,
         samples: Literal[1] = ...,
+        constraints: tuple[()] = ...,
+        best_effort: bool = ...,
         **draw: Unpack[DrawKeywords],
     ) -> Motion: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: str,
+        seconds: float | Sequence[float | None] | None = ...,
+        samples: Literal[1] = ...,
+        constraints: Sequence[AnyConstraint] = ...,
+        best_effort: bool = ...,
+        **draw: Unpack[DrawKeywords],
+    ) -> ConstrainedMotion: ...
 
     @overload
     def generate(
@@ -245,6 +260,8 @@ class MotionGPT3(Network, Pretrained):
         prompt: str | Sequence[str],
         seconds: float | Sequence[float | None] | None = ...,
         samples: int = ...,
+        constraints: Sequence[AnyConstraint] = ...,
+        best_effort: bool = ...,
         **draw: Unpack[DrawKeywords],
     ) -> Motion | list[Motion]: ...
 
@@ -254,6 +271,8 @@ class MotionGPT3(Network, Pretrained):
         prompt: str | Sequence[str],
         seconds: float | Sequence[float | None] | None = None,
         samples: int = 1,
+        constraints: Sequence[AnyConstraint] = (),
+        best_effort: bool = False,
         **draw: Unpack[DrawKeywords],
     ) -> Motion | list[Motion]:
         """Motions that do what the prompts say.
@@ -264,18 +283,27 @@ class MotionGPT3(Network, Pretrained):
                 "with 80 frames"), and lets the model decide where there are none. One for
                 all prompts, or one for each.
             samples: motions per prompt. Sample k is drawn with seed + k, whatever else is drawn with it.
+            constraints: what is held in every motion, see `motiongpt3.constraints`; each motion then is a
+                `ConstrainedMotion` and has a `constraint_report`.
+            best_effort: meet what can be met of the constraints and report the rest, instead of refusing it.
             draw: seed, guidance, steps and progress: see `DrawOptions`. One seed for all prompts, or one for each.
 
         Returns:
             A Motion for one prompt and one sample, else a flat list, prompt by prompt.
 
         Raises:
-            MotionGPT3Error: an empty or endless prompt, or a number out of range.
+            MotionGPT3Error: an empty or endless prompt, a number out of range, or constraints that cannot be met.
         """
         if not isinstance(prompt, str | Sequence):
             raise MotionGPT3Error(f"the prompt must be a sentence or a list of them, not {type(prompt).__name__}")
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         requests, options = check_generate(self.config, prompts, seconds, samples, DrawOptions(**draw))
+        check_constraints(constraints)
+        if constraints:
+            held = [
+                constrained.draw(self, each, constraints, options, best_effort) for each in options.progress(requests)
+            ]
+            return held[0] if isinstance(prompt, str) and len(held) == 1 else [*held]
         groups = ([n for n, r in enumerate(requests) if (r.frames is None) is decide] for decide in (False, True))
         batches = [group[i : i + BATCH] for group in groups for i in range(0, len(group), BATCH)]
         made: dict[int, Motion] = {}

@@ -92,10 +92,11 @@ class Motion:
         mine, theirs = ((motion.fps, motion.caption, motion.skeleton) for motion in (self, other))
         return mine == theirs and np.array_equal(self.joints, other.joints)
 
-    def __getitem__(self, frames: slice) -> Motion:
-        """The frames of a slice, as a motion."""
+    def __getitem__(self, frames: slice | int) -> Motion:
+        """The frames of a slice, or one frame, as a motion."""
         if not isinstance(frames, slice):
-            raise TypeError("a motion is cut with a slice: motion[10:50]")
+            frame = range(len(self))[frames]
+            frames = slice(frame, frame + 1)
         return self.replace(joints=self.joints[frames])
 
     def __repr__(self) -> str:
