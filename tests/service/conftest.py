@@ -5,9 +5,10 @@ from collections.abc import Iterator
 import pytest
 from engine_fixtures import engine, fake
 from fastapi.testclient import TestClient
+from service_requests import asking
 
 from motiongpt3.service.engine import Engine
-from motiongpt3.service.server import ServiceConfig, create_app
+from motiongpt3.service.server import ServiceConfig
 
 __all__ = ["engine", "fake"]
 
@@ -15,5 +16,5 @@ __all__ = ["engine", "fake"]
 @pytest.fixture
 def client(engine: Engine) -> Iterator[TestClient]:
     """Asks a service on `engine`; a defect is an answer with status 500."""
-    with TestClient(create_app(engine, ServiceConfig(name="fake")), raise_server_exceptions=False) as client:
+    with asking(engine, ServiceConfig(name="fake"), raise_server_exceptions=False) as client:
         yield client

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from fake_model import FakeModel
 from fastapi.testclient import TestClient
-from service_requests import WALK, refusal
+from service_requests import WALK, asking, refusal
 
 from motiongpt3.service import middleware as guard
 from motiongpt3.service import routes
 from motiongpt3.service.engine import Engine
-from motiongpt3.service.server import ServiceConfig, create_app
+from motiongpt3.service.server import ServiceConfig
 
 
 def test_metrics(client: TestClient) -> None:
@@ -53,8 +53,7 @@ def test_too_much(client: TestClient, fake: FakeModel, monkeypatch: pytest.Monke
     chunked = {"Content-Type": "application/json"}
     refusal(client.post("/v1/generate", content=endless(), headers=chunked), 413)
     assert routes.body_limits()["/v1/caption"] > 20_000_000 * 4 / 3
-    monkeypatch.setattr("motiongpt3.service.routes.MAX_UPLOAD", 100)
-    data = base64.b64encode(bytes(101)).decode()
+    data = base64.b64encode(bytes(20_000_001)).decode()
     refusal(client.post("/v1/caption", json={"motion": {"format": "bvh", "data": data}}), 413)
     monkeypatch.setattr(guard, "HELD_LIMIT", 10)
     assert refusal(held := client.post("/v1/generate", json=WALK), 429)
@@ -66,7 +65,7 @@ def test_too_much(client: TestClient, fake: FakeModel, monkeypatch: pytest.Monke
 
 @pytest.mark.slow
 def test_the_time_limit(engine: Engine, fake: FakeModel) -> None:
-    with TestClient(create_app(engine, ServiceConfig(time_limit=0.2))) as client:
+    with asking(engine, ServiceConfig(time_limit=0.2)) as client:
         fake.free.clear()
         running = client.post("/v1/generate", json=WALK)
         assert "too long" in refusal(running, 503)
@@ -80,7 +79,7 @@ def test_the_time_limit(engine: Engine, fake: FakeModel) -> None:
 
 @pytest.mark.slow
 def test_the_token(engine: Engine, fake: FakeModel) -> None:
-    with TestClient(create_app(engine, ServiceConfig(token="s3cret"))) as client:
+    with asking(engine, ServiceConfig(token="s3cret")) as client:
         wrong: list[dict[str, str]] = [
             {},
             {"Authorization": "Bearer"},

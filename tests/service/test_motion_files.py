@@ -12,13 +12,13 @@ import pytest
 from fake_model import FakeModel, standing
 from fastapi.testclient import TestClient
 from moving_model import swinging
-from service_requests import WALK, as_file, refusal
+from service_requests import WALK, as_file, asking, refusal
 
 from motiongpt3 import Motion, MotionGPT3Error
 from motiongpt3.motion.postprocess import report
 from motiongpt3.service.engine import Engine
 from motiongpt3.service.motion_files import check_frames, from_bytes, postprocessed, to_bytes
-from motiongpt3.service.server import ServiceConfig, create_app
+from motiongpt3.service.server import ServiceConfig
 
 
 @pytest.mark.slow
@@ -48,7 +48,7 @@ def test_finishing_does_not_hold_up_others(engine: Engine, monkeypatch: pytest.M
         return motion
 
     monkeypatch.setattr("motiongpt3.service.motion_files.postprocess", slowly)
-    with TestClient(create_app(engine, ServiceConfig(time_limit=0.5))) as client:
+    with asking(engine, ServiceConfig(time_limit=0.5)) as client:
         try:
             asked = {"prompt": ["walk"] * 5, "seconds": 1, "finish": {"fix_feet": True}}
             assert "too long" in refusal(client.post("/v1/generate", json=asked), 503)

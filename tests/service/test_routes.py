@@ -16,13 +16,14 @@ from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from moving_model import swinging
-from service_requests import COMPOSE, INBETWEEN, POSE, PREDICT, WALK, as_file, refusal
+from service_requests import COMPOSE, INBETWEEN, POSE, PREDICT, WALK, as_file, asking, refusal
 
 from motiongpt3 import Motion, MotionGPT3
 from motiongpt3.motion.postprocess import changes, postprocess
+from motiongpt3.service.access import Access
 from motiongpt3.service.engine import BatchQueue, Engine
 from motiongpt3.service.routes import NotAcceptable, media_type
-from motiongpt3.service.server import ServiceConfig, create_app
+from motiongpt3.service.server import ServiceConfig
 
 FILES = {"application/x-npz": "npz", "application/x-bvh": "bvh", "model/gltf-binary": "glb"}
 
@@ -153,7 +154,7 @@ class Mover(FakeModel):
 )
 def test_finish(path: str, asked: dict[str, Any]) -> None:
     """The service finishes as Python does, and not at all unless it is asked."""
-    with TestClient(create_app(Engine(Mover()))) as client:
+    with asking(Engine(Mover())) as client:
 
         def ask(**more: Any) -> list[dict[str, Any]]:
             answer = client.post(f"/v1/{path}", json=asked | more)
@@ -183,7 +184,7 @@ def test_finish(path: str, asked: dict[str, Any]) -> None:
 
 
 def test_a_finished_file(tmp_path: Path) -> None:
-    with TestClient(create_app(Engine(Mover()))) as client:
+    with asking(Engine(Mover())) as client:
         asked = {"motion": MOVING, "seconds": 1, "finish": {"fps": 30, "in_place": True}}
         answer = client.post("/v1/predict", json=asked, headers={"Accept": "application/x-npz"})
     (tmp_path / "a.npz").write_bytes(answer.content)
@@ -214,7 +215,7 @@ def test_state(client: TestClient, engine: Engine, fake: FakeModel) -> None:
 
 
 def test_only_what_the_model_can_do() -> None:
-    with TestClient(create_app(Engine(TextOnly()))) as client:
+    with asking(Engine(TextOnly())) as client:
         assert client.get("/v1/model").json()["tasks"] == ["generate"]
         assert client.post("/v1/generate", json=WALK).status_code == 200
         assert client.post("/v1/compose", json={"parts": [{"prompt": "walk"}]}).status_code == 404
@@ -269,24 +270,34 @@ def test_a_closed_engine(client: TestClient, engine: Engine) -> None:
 @pytest.mark.parametrize("allowed", [True, False])
 def test_other_origins(allowed: bool, engine: Engine) -> None:
     origin = "https://example.org"
-    config = ServiceConfig(token="x", cors_origins=(origin,) if allowed else ())
-    with TestClient(create_app(engine, config)) as client:
-        asking = {"Origin": origin, "Access-Control-Request-Method": "POST"}
-        asking["Access-Control-Request-Headers"] = "authorization,content-type"
-        before = client.options("/v1/generate", headers=asking)
+    config = ServiceConfig(token="x", access=Access(origins=(origin,) if allowed else ()))
+    with asking(engine, config) as client:
+        asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+        asked["Access-Control-Request-Headers"] = "authorization,content-type"
+        before = client.options("/v1/generate", headers=asked)
         assert before.headers.get("access-control-allow-origin") == (origin if allowed else None)
         for headers in ({"Origin": origin}, {"Origin": origin, "Authorization": "Bearer x"}):
             answer = client.post("/v1/generate", json=WALK, headers=headers)
             assert answer.headers.get("access-control-allow-origin") == (origin if allowed else None)
         other = client.get("/v1/health", headers={"Origin": "https://evil.example"})
+        assert "may not ask" in refusal(other, 403)
         assert "access-control-allow-origin" not in other.headers
+        assert (client.get("/v1/health", headers={"Host": "example.org"}).status_code == 200) == allowed
+
+
+def test_another_name(client: TestClient, fake: FakeModel) -> None:
+    """A site that gives its own name the address 127.0.0.1 gets nothing."""
+    for path in ("/v1/health", "/docs", "/openapi.json"):
+        assert "name" in refusal(client.get(path, headers={"Host": "rebound.example:8000"}), 403)
+    refusal(client.post("/v1/generate", json=WALK, headers={"Host": "rebound.example"}), 403)
+    assert fake.calls == []
 
 
 def test_batches_come_from_several_requests(fake: FakeModel) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     engine = Engine(fake, BatchQueue(batch=8, wait=10))
-    with TestClient(create_app(engine)) as client, ThreadPoolExecutor(8) as pool:
+    with asking(engine) as client, ThreadPoolExecutor(8) as pool:
         ask: Callable[[int], Any] = lambda k: client.post("/v1/generate", json={**WALK, "seed": k}).json()  # noqa: E731
         for k, answer in enumerate(pool.map(ask, range(8))):
             assert answer["motions"][0]["joints"][0][0][0] == k
@@ -301,7 +312,7 @@ def reader(tiny_reader_dir: Path) -> MotionGPT3:
 @pytest.fixture(scope="module")
 def reading_client(reader: MotionGPT3) -> Iterator[TestClient]:
     engine = Engine(reader, BatchQueue(batch=4, wait=0.2))
-    with TestClient(create_app(engine), raise_server_exceptions=False) as reading_client:
+    with asking(engine, raise_server_exceptions=False) as reading_client:
         yield reading_client
     engine.close()
 
@@ -342,7 +353,7 @@ def test_one_that_cannot_be_described_spoils_no_other(reading_client: TestClient
 
 def test_a_model_of_stage_1_has_no_such_path(tiny_model_dir: Path) -> None:
     engine = Engine(MotionGPT3.from_pretrained(tiny_model_dir))
-    with TestClient(create_app(engine)) as reading_client:
+    with asking(engine) as reading_client:
         assert "caption" not in reading_client.get("/v1/model").json()["tasks"]
         assert reading_client.post("/v1/caption", json={}).status_code == 404
     engine.close()

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx2 as httpx
 import pytest
 import schemathesis
 from fake_model import FakeModel
 from hypothesis import HealthCheck, Phase, given, settings
-from live_server import serving, until
+from live_server import raw, serving, until
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -26,15 +24,6 @@ from service_requests import WALK
 
 from motiongpt3.service.engine import BatchQueue, Engine
 from motiongpt3.service.server import ServiceConfig
-
-
-def raw(url: str, head: str, body: bytes = b"") -> socket.socket:
-    """A connection that has sent the beginning of a request to generate."""
-    place = urlsplit(url)
-    connection = socket.create_connection((place.hostname, place.port), timeout=300)
-    lines = ["POST /v1/generate HTTP/1.1", "Host: localhost", "Content-Type: application/json", head]
-    connection.sendall("\r\n".join([*lines, "", ""]).encode() + body)
-    return connection
 
 
 @pytest.mark.slow

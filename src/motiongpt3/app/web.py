@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import http
 import io
 import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
+from typing import Any
+from unittest.mock import patch
 
 import viser
+import websockets.asyncio.server
+from websockets.asyncio.server import ServerConnection
+from websockets.http11 import Request, Response
 
 from motiongpt3.app.controls import add_choice, add_playback
 from motiongpt3.app.page import Page
 from motiongpt3.app.panels import add_panels
 from motiongpt3.app.uploads import refuse_large_uploads
+from motiongpt3.service.access import Access
 from motiongpt3.service.engine import Engine
 
 
@@ -21,6 +29,29 @@ class _Server(viser.ViserServer):
 
     def request_share_url(self, verbose: bool = True) -> str | None:
         return None
+
+
+@contextmanager
+def _checking(access: Access) -> Iterator[None]:
+    """A viser server that is started within checks who asks before it answers.
+
+    viser has no way to say so, and foreign pages could open its websocket: it starts `websockets`' server, and what
+    that asks about each request (`process_request`) is wrapped here.
+    """
+    serve = websockets.asyncio.server.serve
+
+    def guarded(*arguments: Any, process_request: Callable[..., Any], **options: Any) -> Any:
+        def check(connection: ServerConnection, request: Request) -> Response | None:
+            host, origin = (next(iter(request.headers.get_all(name)), None) for name in ("Host", "Origin"))
+            refusal = access.refusal(host, origin)
+            if refusal is not None:
+                return connection.respond(http.HTTPStatus.FORBIDDEN, f"{refusal}\n")
+            return process_request(connection, request)  # type: ignore[no-any-return]
+
+        return serve(*arguments, process_request=check, **options)
+
+    with patch.object(websockets.asyncio.server, "serve", guarded):
+        yield
 
 
 class WebApp:
@@ -37,14 +68,22 @@ class WebApp:
         host: address to listen on.
         port: where it is taken, the next free one is used; see `url`.
         name: what the model is called.
+        access: the names that it answers to and the pages that may open it; None: those of `host`.
     """
 
-    def __init__(self, engine: Engine, host: str = "127.0.0.1", port: int = 8080, name: str = "mini") -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        host: str = "127.0.0.1",
+        port: int = 8080,
+        name: str = "mini",
+        access: Access | None = None,
+    ) -> None:
         self._engine = engine
         self._workshop = ThreadPoolExecutor(max_workers=1, thread_name_prefix="motiongpt3-workshop")
         self._pages: dict[int, Page] = {}
         self._lock = threading.Lock()
-        with redirect_stdout(io.StringIO()):  # it announces itself; commands do that here
+        with redirect_stdout(io.StringIO()), _checking(access or Access(host)):  # it announces itself, commands do too
             self._server = _Server(host=host, port=port, label=f"motiongpt3 · {name}", verbose=False)
         self._server.scene.set_up_direction("+y")
         self._server.gui.configure_theme(show_logo=False, show_share_button=False, brand_color=(62, 108, 176))

@@ -8,7 +8,7 @@ import re
 import socket
 import threading
 from ipaddress import ip_address
-from typing import Annotated, Any
+from typing import Annotated
 
 from jsonargparse.typing import NonNegativeFloat, PositiveInt
 
@@ -19,6 +19,7 @@ TOKEN = "MOTIONGPT3_TOKEN"
 """Environment variable with the token that clients must send."""
 AddressArg = Annotated[str, Arg("ADDRESS")]
 PortArg = Annotated[int, Arg("N")]
+OriginsArg = Annotated[list[str], Arg("ORIGIN", repeat=True)]
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ def serve(
     wait_ms: Annotated[float, Arg("W", NonNegativeFloat)] = 10.0,
     queue: CountArg = 256,
     time_limit: SecondsArg = 60.0,
-    cors_origin: Annotated[list[str] | None, Arg("ORIGIN", repeat=True)] = None,
+    allow_origin: OriginsArg | None = None,
     model: ModelOptions,
 ) -> None:
     """Serve a model over HTTP. If MOTIONGPT3_TOKEN is set, clients must send it.
@@ -43,7 +44,8 @@ def serve(
         wait_ms: how long a motion waits for others to join
         queue: most motions that wait, 64 or more
         time_limit: seconds a request may take
-        cors_origin: web pages of this origin, such as https://example.org, may call the service; may be repeated
+        allow_origin: web pages of this origin, such as https://example.org, may call the service, and it answers to
+            that name; may be repeated
 
     Examples:
       motiongpt3 serve
@@ -54,26 +56,25 @@ def serve(
     if token is not None and not re.fullmatch("[!-~]+", token):
         raise MotionGPT3Error(f"{TOKEN} must be one word of plain letters, digits and signs")
 
-    import uvicorn
-
+    from motiongpt3.service.access import Access
+    from motiongpt3.service.connections import MessageLimit, Server
     from motiongpt3.service.engine import BatchQueue, Engine
     from motiongpt3.service.schemas import MAX_MOTIONS
     from motiongpt3.service.server import ServiceConfig, create_app
 
     if queue < MAX_MOTIONS:
         raise MotionGPT3Error(f"--queue must be at least {MAX_MOTIONS}, the motions of one request")
+    access = Access(host, tuple(allow_origin or ()))
     with _listen(host, port) as listener:
         network = model.load()
         network.generate("a person stands")  # the first one is slow
         engine = Engine(network, BatchQueue(batch, wait_ms / 1000, queue))
-        config = ServiceConfig(model.name, time_limit, token, tuple(cors_origin or ()))
-        quiet: Any = {"log_level": "warning", "access_log": False, "server_header": False}
-        shutdown = round(time_limit) + 5
-        application = create_app(engine, config)
-        server = uvicorn.Server(uvicorn.Config(application, timeout_graceful_shutdown=shutdown, **quiet))
+        server = Server(create_app(engine, ServiceConfig(model.name, time_limit, token, access)), time_limit)
         host, port = listener.getsockname()[:2]
         if token is None and not ip_address(host).is_loopback:
             logger.warning(f"anyone who reaches {host} can use this service; set {TOKEN} to change that")
+        for name in ("uvicorn.error", "asyncio"):
+            logging.getLogger(name).addFilter(MessageLimit())
         print(f"http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
         try:
             server.run(sockets=[listener])
@@ -81,12 +82,19 @@ def serve(
             engine.close(finish=False)
 
 
-def app(*, host: AddressArg = "127.0.0.1", port: PortArg = 8080, model: ModelOptions) -> None:
+def app(
+    *,
+    host: AddressArg = "127.0.0.1",
+    port: PortArg = 8080,
+    allow_origin: OriginsArg | None = None,
+    model: ModelOptions,
+) -> None:
     """Make, watch and export motions in a browser.
 
     Args:
         host: address to listen on
         port: port to listen on; 0: a free one
+        allow_origin: the address of a proxy in front of the app, such as https://example.org; may be repeated
 
     Examples:
       motiongpt3 app
@@ -94,14 +102,19 @@ def app(*, host: AddressArg = "127.0.0.1", port: PortArg = 8080, model: ModelOpt
       motiongpt3 app --model my_model --device cuda --port 0
     """
     from motiongpt3.app.web import WebApp
+    from motiongpt3.service.access import Access
+    from motiongpt3.service.connections import MessageLimit
     from motiongpt3.service.engine import Engine
 
+    access = Access(host, tuple(allow_origin or ()))
     with _listen(host, port) as listener:
         host, port = listener.getsockname()[:2]
         network = model.load()
         network.generate("a person stands")  # the first one is slow
     engine = Engine(network)
-    web = WebApp(engine, host, port, model.name)
+    for name in ("websockets.server", "asyncio"):
+        logging.getLogger(name).addFilter(MessageLimit())
+    web = WebApp(engine, host, port, model.name, access)
     if not ip_address(host).is_loopback:
         logger.warning(f"anyone who reaches {host} can use this app; it has no passwords")
     print(web.url, flush=True)

@@ -1,4 +1,4 @@
-"""What stands before every request: the token, the size of the body, the time it may take, and a count of it."""
+"""What stands before every request: who may ask, the size of the body, the time it may take, and a count of it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ import asyncio
 import hmac
 import json
 import time
-from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from motiongpt3.service.access import Access
+
 BODY_LIMIT = 1_000_000
 """Bytes of the body of a request without a motion: 64 prompts need less, however they are escaped."""
 HELD_LIMIT = 256_000_000
 """Bytes of all bodies that are in memory at once."""
+MAX_REQUESTS = 256
+"""Requests that are worked on at once: as many as the queue's default lets wait."""
 OPEN = ("/v1/health", "/v1/ready", "/docs", "/openapi.json")
 """Paths that need no token; nor do those below /docs/."""
 _LINGER_SECONDS, _LINGER_BYTES = 2.0, 64_000_000
@@ -42,26 +46,36 @@ class _Body:
 class Guard:
     """ASGI middleware that refuses or stops what should not go on.
 
-    Refused are requests without the token (401), with too large a body (413), with a body that is no JSON (415) or
-    when the bodies in memory are too many (429). Stopped are those that take too long, while they arrive (408) or are
-    worked on (503), and those whose client has hung up: their task is cancelled, and with it the job it waits for.
-    The body is read before the application sees the request.
+    Refused are requests to another name or from a foreign page (403), without the token (401), with too large a body
+    (413), with a body that is no JSON (415) or when the bodies in memory or the requests in work are too many (429).
+    Stopped are those that take too long, while they arrive (408) or are worked on (503), and those whose client has
+    hung up: their task is cancelled, and with it the job it waits for. The body is read before the application sees
+    the request.
 
     Args:
         app: what answers.
         time_limit: seconds of a request, reading its body included.
         token: what clients must send as `Authorization: Bearer TOKEN`; None: nothing.
         body_limits: bytes by path, where they are not BODY_LIMIT.
+        access: the names of the service and the pages that may ask it; None: any.
     """
 
     def __init__(
-        self, app: ASGIApp, time_limit: float, token: str | None = None, body_limits: Mapping[str, int] | None = None
+        self,
+        app: ASGIApp,
+        time_limit: float,
+        token: str | None = None,
+        body_limits: Mapping[str, int] | None = None,
+        access: Access | None = None,
     ) -> None:
-        self.app, self.time_limit, self.token = app, time_limit, token
+        self.app, self.time_limit, self.token, self.access = app, time_limit, token, access
         self.body_limits = dict(body_limits or {})
-        self._held = 0
+        self._held = self._working = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket" and self._stranger(dict(scope["headers"])) is not None:
+            await send({"type": "websocket.close", "code": 1008})  # before it is accepted: a refusal with status 403
+            return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -74,15 +88,18 @@ class Guard:
                     await self._read(scope, receive, body)
             except TimeoutError:
                 raise _Refusal(408, "the request took too long to arrive") from None
-            await self._answer(scope, receive, send, body, deadline)
+            with self._place(scope):
+                await self._answer(scope, receive, send, body, deadline)
         except _Refusal as refusal:
             await _refuse(refusal, receive, send, linger=not body.complete)
         finally:
             self._held -= len(body)
 
     def _check(self, scope: Scope) -> None:
-        headers = {name: value for name, value in scope["headers"]}
+        headers = dict(scope["headers"])
         path = scope["path"]
+        if (stranger := self._stranger(headers)) is not None:
+            raise _Refusal(403, stranger)
         if self.token is not None and path not in OPEN and not path.startswith("/docs/"):
             scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
             if scheme.lower() != b"bearer" or not hmac.compare_digest(given.strip(), self.token.encode()):
@@ -96,6 +113,24 @@ class Guard:
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length[:20]) > self._limit(path):
             raise self._too_large(path)
+
+    def _stranger(self, headers: Mapping[bytes, bytes]) -> str | None:
+        """Why whoever sends these headers is not answered."""
+        if self.access is None:
+            return None
+        host, origin = (headers[name].decode("latin-1") if name in headers else None for name in (b"host", b"origin"))
+        return self.access.refusal(host, origin)
+
+    @contextmanager
+    def _place(self, scope: Scope) -> Iterator[None]:
+        """A request's place among those in work. What only looks (GET) is done at once and always has one."""
+        if self._working >= MAX_REQUESTS and scope["method"] == "POST":
+            raise _Refusal(429, "too many requests at once", **{"Retry-After": "5"})
+        self._working += 1
+        try:
+            yield
+        finally:
+            self._working -= 1
 
     def _limit(self, path: str) -> int:
         return self.body_limits.get(path, BODY_LIMIT)

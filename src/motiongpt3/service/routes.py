@@ -3,40 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import json
 import re
-from collections.abc import Sequence
-from typing import Annotated, Any, TypeVar
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import numpy as np
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Header, Request, Response
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.motion import Motion
 from motiongpt3.service.engine import Engine, Job
 from motiongpt3.service.middleware import BODY_LIMIT, CONTENT_TYPE, Metrics
-from motiongpt3.service.motion_files import (
-    MAX_SECONDS,
-    MAX_UPLOAD,
-    Postprocessed,
-    Postprocessor,
-    check_length,
-    from_bytes,
-    to_bytes,
-)
+from motiongpt3.service.motion_files import MAX_SECONDS, MAX_UPLOAD, Postprocessed, Postprocessor, to_bytes
+from motiongpt3.service.reading import Readers, parse
 from motiongpt3.service.schemas import (
     MAX_MOTIONS,
     CaptionRequest,
     Captions,
     ComposeRequest,
     Error,
-    File,
     Finish,
     GenerateRequest,
     InbetweenRequest,
-    Joints,
     ModelInfo,
     Motions,
     PredictRequest,
@@ -50,10 +41,6 @@ FILES = {"application/x-npz": "npz", "application/x-bvh": "bvh", "model/gltf-bin
 
 class NotAcceptable(Exception):
     """The client accepts nothing that the service can give."""
-
-
-class TooLarge(Exception):
-    """An upload is larger than MAX_UPLOAD."""
 
 
 def media_type(accept: str | None) -> str:
@@ -81,47 +68,30 @@ def _wishes(accept: str) -> dict[str, float]:
     return {kind: quality for kind, quality in wishes.items() if quality > 0}
 
 
-def read_motion(given: Joints | File) -> Motion:
-    """The motion that a client gave.
-
-    Raises:
-        TooLarge: the file has more than MAX_UPLOAD bytes.
-        MotionGPT3Error: it is no base64, no such file, or longer than MAX_SECONDS.
-    """
-    if isinstance(given, Joints):
-        with np.errstate(over="ignore"):  # such numbers are refused
-            motion = Motion(given.joints, given.fps)
-        check_length(motion)
-        return motion
-    try:
-        data = base64.b64decode(given.data, validate=True)
-    except (binascii.Error, ValueError):
-        raise MotionGPT3Error("data is not base64") from None
-    if len(data) > MAX_UPLOAD:
-        raise TooLarge(f"a motion file has at most {MAX_UPLOAD // 10**6} MB")
-    return from_bytes(data, given.format)
-
-
 def as_json(made: Sequence[Postprocessed], seeds: Sequence[int]) -> bytes:
     """The `Motions` answer: positions in metres to six decimals, and what finishing changed."""
-    return json.dumps(
-        {
-            "motions": [
-                {
-                    "caption": motion.caption,
-                    "seed": seed,
-                    "frames": len(motion),
-                    "fps": motion.fps,
-                    "seconds": motion.seconds,
-                    "joints": motion.joints.astype(np.float64).round(6).tolist(),
-                    "finish": changes,
-                }
-                for (motion, changes), seed in zip(made, seeds, strict=True)
-            ]
-        },
-        separators=(",", ":"),
-        allow_nan=False,
-    ).encode()
+    return b"".join(_pieces(made, seeds))
+
+
+_FRAMES = 100
+"""Frames that are written at once: some milliseconds, for which no other thread of the service runs."""
+
+
+def _pieces(made: Sequence[Postprocessed], seeds: Sequence[int]) -> Iterator[bytes]:
+    for number, ((motion, changes), seed) in enumerate(zip(made, seeds, strict=True)):
+        facts: dict[str, Any] = {"caption": motion.caption, "seed": seed, "frames": len(motion), "fps": motion.fps}
+        facts |= {"seconds": motion.seconds, "finish": changes}
+        yield b'{"motions":[' if number == 0 else b","
+        yield _dumps(facts)[:-1] + b',"joints":['
+        for first in range(0, len(motion), _FRAMES):
+            joints = motion.joints[first : first + _FRAMES].astype(np.float64).round(6).tolist()
+            yield (b"," if first else b"") + _dumps(joints)[1:-1]
+        yield b"]}"
+    yield b"]}"
+
+
+def _dumps(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
 
 
 R = TypeVar("R")
@@ -193,15 +163,66 @@ def state_routes(engine: Engine, name: str, metrics: Metrics) -> APIRouter:
     return router
 
 
-def task_routes(engine: Engine) -> APIRouter:
-    """What the model can do."""
-    router = APIRouter(prefix="/v1", tags=["tasks"])
-    reading = asyncio.Semaphore(2)  # a hostile file may take memory and time: few at once
-    postprocessor = Postprocessor()
+class BodyReader:
+    """Reads the bodies of requests beside the event loop.
 
-    async def given(*motions: Joints | File) -> list[Motion]:
-        async with reading:
-            return [await asyncio.to_thread(read_motion, motion) for motion in motions]
+    Those with motions are read in processes, few at once: a place is free again when its process has done its work,
+    whether or not the client is still there.
+    """
+
+    def __init__(self, readers: Readers) -> None:
+        self._readers = readers
+        self._places = asyncio.Semaphore(readers.workers)
+
+    async def read(self, kind: type[BaseModel], request: Request) -> BaseModel:
+        """A request's body as `kind`; raises what `reading.parse` does."""
+        if not any(field.annotation is Motion for field in kind.model_fields.values()):
+            return await asyncio.to_thread(parse, kind, await request.body())
+        await self._places.acquire()
+        try:
+            reading = self._readers.submit(kind, await request.body())
+        except BaseException:
+            self._places.release()
+            raise
+        loop = asyncio.get_running_loop()
+        reading.add_done_callback(lambda _: loop.call_soon_threadsafe(self._places.release))
+        return await asyncio.wrap_future(reading)
+
+    def route(self) -> type[APIRoute]:
+        """Routes whose request is read so; all else is FastAPI's."""
+        read = self.read
+
+        class Route(APIRoute):
+            def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+                answer = super().get_route_handler()
+                kind = get_type_hints(self.endpoint)["asked"]
+
+                async def handler(request: Request) -> Response:
+                    return await answer(_Read(request, await read(kind, request)))
+
+                return handler
+
+        return Route
+
+
+class _Read(Request):
+    """A request whose body has been read and checked."""
+
+    def __init__(self, request: Request, asked: BaseModel) -> None:
+        super().__init__(request.scope, request.receive)
+        self._asked = asked
+
+    async def body(self) -> bytes:
+        return b"{}"  # it is there
+
+    async def json(self) -> Any:
+        return self._asked
+
+
+def task_routes(engine: Engine, readers: Readers) -> APIRouter:
+    """What the model can do."""
+    router = APIRouter(prefix="/v1", tags=["tasks"], route_class=BodyReader(readers).route())
+    postprocessor = Postprocessor()
 
     async def answer(job: Job[Motion], kind: str, seeds: Sequence[int], wishes: Finish | None) -> Response:
         asked = wishes.model_dump() if wishes is not None else {}
@@ -226,8 +247,7 @@ def task_routes(engine: Engine) -> APIRouter:
         @router.post("/caption", responses=_ERRORS)
         async def caption(asked: CaptionRequest) -> Captions:
             """Sentences about a motion."""
-            motions = await given(asked.motion)
-            job = engine.caption(motions, asked.samples, asked.beams, asked.seed, asked.candidates)
+            job = engine.caption([asked.motion], asked.samples, asked.beams, asked.seed, asked.candidates)
             return Captions(captions=(await _wait(job))[0])
 
     if "predict" in engine.tasks:
@@ -236,8 +256,7 @@ def task_routes(engine: Engine) -> APIRouter:
         async def predict(asked: PredictRequest, accept: Accept = None) -> Response:
             """The motion as it was, unless finished, and how it goes on."""
             kind = _kind(accept)
-            (motion,) = await given(asked.motion)
-            job = engine.predict(motion, asked.seconds, asked.prompt, **vars(asked.draw_options))
+            job = engine.predict(asked.motion, asked.seconds, asked.prompt, **vars(asked.draw_options))
             return await answer(job, kind, [asked.seed], asked.finish)
 
     if "inbetween" in engine.tasks:
@@ -246,8 +265,8 @@ def task_routes(engine: Engine) -> APIRouter:
         async def inbetween(asked: InbetweenRequest, accept: Accept = None) -> Response:
             """The first motion, what leads to the second, and the second: as they were, unless finished."""
             kind = _kind(accept)
-            start, end = await given(asked.start, asked.end)
-            job = engine.inbetween(start, end, asked.seconds, asked.prompt, **vars(asked.draw_options))
+            drawing = vars(asked.draw_options)
+            job = engine.inbetween(asked.start, asked.end, asked.seconds, asked.prompt, **drawing)
             return await answer(job, kind, [asked.seed], asked.finish)
 
     if "compose" in engine.tasks:

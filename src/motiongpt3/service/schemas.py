@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from docstring_parser import parse_from_object
-from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    FailFast,
+    Field,
+    GetPydanticSchema,
+    Tag,
+    create_model,
+)
+from pydantic_core import core_schema
 
+from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.models.request import DrawOptions
+from motiongpt3.motion.motion import Motion
 from motiongpt3.motion.postprocess import MAX_SMOOTH_SECONDS, UNITS, Report
 from motiongpt3.motion.quality import Quality
-from motiongpt3.service.motion_files import MAX_FPS, MAX_PROMPT, MAX_SECONDS, MAX_UPLOAD
+from motiongpt3.service.motion_files import MAX_FPS, MAX_PROMPT, MAX_SECONDS, MAX_UPLOAD, check_length, from_bytes
+from motiongpt3.service.reading import TooLarge
 
 MAX_MOTIONS = 64
 """Motions of one request."""
@@ -61,7 +78,38 @@ Prompts = Annotated[list[Prompt], Field(min_length=1, max_length=MAX_MOTIONS)]
 PromptOrPrompts = Annotated[
     Annotated[Prompt, Tag("sentence")] | Annotated[Prompts, Tag("list")], Discriminator(_number)
 ]
-MotionIn = Annotated[Annotated[Joints, Tag("joints")] | Annotated[File, Tag("file")], Discriminator(_kind)]
+_Given = Annotated[Annotated[Joints, Tag("joints")] | Annotated[File, Tag("file")], Discriminator(_kind)]
+
+
+def read_motion(given: Joints | File) -> Motion:
+    """The motion that a client gave.
+
+    Raises:
+        TooLarge: the file has more than MAX_UPLOAD bytes.
+        MotionGPT3Error: it is no base64, no such file, or longer than MAX_SECONDS.
+    """
+    if isinstance(given, Joints):
+        with np.errstate(over="ignore"):  # such numbers are refused
+            motion = Motion(given.joints, given.fps)
+        check_length(motion)
+        return motion
+    try:
+        data = base64.b64decode(given.data, validate=True)
+    except (binascii.Error, ValueError):
+        raise MotionGPT3Error("data is not base64") from None
+    if len(data) > MAX_UPLOAD:
+        raise TooLarge(f"a motion file has at most {MAX_UPLOAD // 10**6} MB")
+    return from_bytes(data, given.format)
+
+
+def _read(value: Any, check: Callable[[Any], Joints | File]) -> Motion:
+    return value if isinstance(value, Motion) else read_motion(check(value))
+
+
+MotionIn = Annotated[
+    Motion, GetPydanticSchema(lambda _, handler: core_schema.no_info_wrap_validator_function(_read, handler(_Given)))
+]
+"""A motion, given as `Joints` or as a `File`."""
 
 
 class Finish(_Strict):

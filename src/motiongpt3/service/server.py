@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil
 from typing import Any
 
@@ -19,9 +19,11 @@ from starlette.middleware.cors import CORSMiddleware
 
 from motiongpt3 import __version__
 from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.service.access import Access
 from motiongpt3.service.engine import Busy, Closed, Engine
 from motiongpt3.service.middleware import CountRequests, Guard, Metrics
-from motiongpt3.service.routes import NotAcceptable, TooLarge, body_limits, state_routes, task_routes
+from motiongpt3.service.reading import Readers, TooLarge, describe
+from motiongpt3.service.routes import NotAcceptable, body_limits, state_routes, task_routes
 
 DESCRIPTION = """Motions from sentences, and sentences from motions.
 
@@ -39,13 +41,20 @@ class ServiceConfig:
     """Seconds that a request may take, waiting included."""
     token: str | None = None
     """Bearer token that clients must send; None: none."""
-    cors_origins: tuple[str, ...] = ()
-    """Web pages of these origins may call the service from a browser."""
+    access: Access = field(default_factory=Access)
+    """The names that it answers to and the web pages that may call it from a browser."""
 
 
-def create_app(engine: Engine, config: ServiceConfig | None = None) -> FastAPI:
-    """The application. It has routes for the tasks that the engine's model can do, and closes the engine at its end."""
+def create_app(engine: Engine, config: ServiceConfig | None = None, readers: Readers | None = None) -> FastAPI:
+    """The application. It has routes for the tasks that the engine's model can do.
+
+    Args:
+        engine: the model behind its queue; closed at the application's end.
+        config: how the service behaves.
+        readers: what reads requests with motions; the caller closes them. None: its own.
+    """
     config = config or ServiceConfig()
+    reading = Readers() if readers is None else readers
     metrics = Metrics(lambda: engine.queue.length)
     engine.queue.observe = metrics.observe_batch
 
@@ -53,6 +62,8 @@ def create_app(engine: Engine, config: ServiceConfig | None = None) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         await asyncio.to_thread(engine.close, False)
+        if readers is None:
+            await asyncio.to_thread(reading.close)
 
     app = FastAPIOffline(
         redoc_url=None,
@@ -65,13 +76,15 @@ def create_app(engine: Engine, config: ServiceConfig | None = None) -> FastAPI:
         swagger_ui_parameters={"validatorUrl": None},  # its default asks another host
     )
     app.include_router(state_routes(engine, config.name, metrics))
-    app.include_router(task_routes(engine))
+    app.include_router(task_routes(engine, reading))
     paths = frozenset(app.openapi()["paths"])
-    app.add_middleware(Guard, time_limit=config.time_limit, token=config.token, body_limits=body_limits())
-    if config.cors_origins:
+    app.add_middleware(
+        Guard, time_limit=config.time_limit, token=config.token, body_limits=body_limits(), access=config.access
+    )
+    if config.access.origins:
         app.add_middleware(
             CORSMiddleware,
-            allow_origins=config.cors_origins,
+            allow_origins=config.access.origins,
             allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Content-Type"],
         )
@@ -85,18 +98,9 @@ def _error(status: int, detail: str, headers: dict[str, str] | None = None) -> J
     return JSONResponse({"detail": " ".join(detail.split())[:500]}, status, headers)
 
 
-def _invalid(error: RequestValidationError) -> str:
-    """What is wrong with a request, at the first place where something is."""
-    first = error.errors()[0]
-    if first["type"] == "json_invalid":
-        return "the body is not JSON"
-    place = ".".join(str(part) for part in first["loc"][1:])
-    return f"{place}: {first['msg']}" if place else first["msg"]
-
-
 _ANSWERS: dict[type[Exception], Callable[[Any], JSONResponse]] = {
     MotionGPT3Error: lambda error: _error(422, str(error)),
-    RequestValidationError: lambda error: _error(422, _invalid(error)),
+    RequestValidationError: lambda error: _error(422, describe(error.errors(), skip=1)),
     HTTPException: lambda error: _error(error.status_code, str(error.detail), error.headers),
     TooLarge: lambda error: _error(413, str(error)),
     NotAcceptable: lambda error: _error(406, str(error)),
