@@ -161,7 +161,7 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=round(time_limit) + 5,
             )
         )
-        self.server_state = State(limit or min(MAX_CONNECTIONS, files // 2))
+        self.server_state: State = State(limit or min(MAX_CONNECTIONS, files // 2))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take those who have connected, and end when they are answered."""
