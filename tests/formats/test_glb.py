@@ -16,12 +16,13 @@ from glb_reader import Glb, parse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from npm import in_node
+from people import person
 from rigs import names_of, rig
 
 from motiongpt3.characters.bone_names import KNOWN_RIGS, OWN_HELPERS
 from motiongpt3.cli.main import main
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.formats import bvh, load, save
+from motiongpt3.formats import bvh, load, read, save
 from motiongpt3.formats.glb import load_character, write_character
 from motiongpt3.motion.contacts import find_contacts
 from motiongpt3.motion.foot_lock import lock_feet
@@ -478,3 +479,19 @@ def test_info_tells_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     path.write_bytes(path.read_bytes()[:-9])
     assert main(["info", str(path)]) == 2
     assert re.fullmatch(r"[^\n]*cut short[^\n]*\n", capsys.readouterr().err)
+
+
+def test_a_careless_exporters_axes_and_unit(tmp_path: Path) -> None:
+    """z up and centimetres by a node above the figure, as of a scene that was not converted."""
+    motion = Motion(person(30, speed=1.0), fps=30)
+
+    def wrapped(document: dict[str, Any]) -> None:
+        half = np.sqrt(0.5)
+        document["nodes"].append({"rotation": [half, 0, 0, half], "scale": [100, 100, 100], "children": [0]})
+        document["scenes"][0]["nodes"] = [len(document["nodes"]) - 1]
+
+    reading = read(changed(tmp_path, wrapped, motion))
+    np.testing.assert_allclose(reading.motion.joints, motion.joints, atol=1e-5)
+    assert reading.facts["up"].startswith("z (")
+    assert reading.facts["unit"] == "cm"
+    assert len(reading.notes) == 2

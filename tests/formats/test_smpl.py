@@ -11,7 +11,7 @@ import torch
 from clips import invented, recorded
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.formats import load, save, writable_suffixes
+from motiongpt3.formats import ReadingWarning, load, save, writable_suffixes
 from motiongpt3.formats.smpl import VARIABLE, smpl_poses
 from motiongpt3.motion.poses import bone_vectors
 from motiongpt3.motion.skeleton import HUMANML3D
@@ -143,6 +143,34 @@ def test_poses_become_joints_with_y_up(tmp_path: Path, monkeypatch: pytest.Monke
     np.testing.assert_allclose(motion.joints[-1, 0] - motion.joints[0, 0], [-0.3, 0, 0.6], atol=1e-4)
     forearm, facing = pose[1, 20] - pose[1, 18], np.cross(pose[1, 1] - pose[1, 2], [0, 1, 0])
     assert forearm @ facing / np.linalg.norm(facing) == pytest.approx(HUMANML3D.bone_lengths[20], abs=1e-4)
+
+
+def test_files_of_smpl_x_and_of_other_writers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AMASS's `stageii` files, root and body apart, no rate, y up."""
+    body_model(tmp_path / "model.npz")
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "model.npz"))
+    poses, trans = np.zeros((4, 165)), np.linspace([0, 0, 0.95], [0.3, 0.6, 0.95], 4)
+    poses[:, :3] = [np.pi / 2, 0, 0]
+    clip(tmp_path / "a.npz", poses=poses, trans=trans)
+    wanted = load(tmp_path / "a.npz").joints
+    clip(tmp_path / "b.npz", poses=poses, trans=trans, mocap_framerate=None, mocap_frame_rate=30.0)
+    apart = {"poses": None, "root_orient": poses[:, :3], "pose_body": poses[:, 3:66]}
+    clip(tmp_path / "c.npz", trans=trans, **apart)
+    for file, fps in (("b.npz", 30), ("c.npz", 120)):
+        assert load(tmp_path / file).fps == fps
+        np.testing.assert_array_equal(load(tmp_path / file).joints, wanted)
+    clip(tmp_path / "d.npz", poses=poses, trans=trans, mocap_framerate=None)
+    with pytest.raises(MotionGPT3Error, match="--fps-in"):
+        load(tmp_path / "d.npz")
+    assert load(tmp_path / "d.npz", fps=60).fps == 60
+    clip(tmp_path / "e.npz", poses=np.zeros((4, 165)), trans=trans[:, [0, 2, 1]] * [1, 1, -1])
+    with pytest.warns(ReadingWarning, match="--up z"):
+        joints = load(tmp_path / "e.npz").joints
+    assert joints[0, 15, 1] > joints[0, 0, 1] > joints[0, 7, 1]
+    np.testing.assert_allclose(joints[..., 1], wanted[..., 1], atol=1e-4)
+    clip(tmp_path / "f.npz", trans=trans, **(apart | {"root_orient": None}))
+    with pytest.raises(MotionGPT3Error, match="no root_orient"):
+        load(tmp_path / "f.npz")
 
 
 @pytest.mark.parametrize(
