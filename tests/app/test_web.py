@@ -10,12 +10,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx2 as httpx
 import numpy as np
 import pytest
+import viser
 from browser import HEIGHT, WIDTH, chromium
 from fake_model import TextOnly
 from moving_model import MovingModel, swinging
 from PIL import Image
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+from websockets.typing import Origin, Subprotocol
 
 from motiongpt3 import Motion
 from motiongpt3.service.engine import Engine
@@ -416,3 +421,16 @@ def test_tasks_that_are_missing_are_not_shown(visit: Callable[..., Any]) -> None
         page = visit(app.url)
         names = [found.inner_text() for found in page.get_by_role("tab").all()]
     assert set(names) == {"Generate", "Export", "Playback", "View"}
+
+
+def test_other_names_and_foreign_pages_get_nothing(app: Any) -> None:
+    """Neither the page nor its websocket (DNS rebinding)."""
+    place = urlsplit(app.url).netloc
+    right, spoken = {"Host": place, "Origin": app.url}, Subprotocol(f"viser-v{viser.__version__}")
+    for wrong in ({**right, "Host": "rebound.example"}, {**right, "Origin": "https://evil.example"}):
+        assert httpx.get(app.url, headers=wrong).status_code == 403
+    assert httpx.get(app.url, headers=right).status_code == 200
+    with pytest.raises(InvalidStatus, match="403"):
+        connect(f"ws://{place}", origin=Origin("https://evil.example"), subprotocols=[spoken])
+    with connect(f"ws://{place}", origin=Origin(app.url), subprotocols=[spoken]) as page:
+        assert page.recv(timeout=300)

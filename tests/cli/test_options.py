@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from jsonargparse.typing import PositiveInt
 
-from motiongpt3.cli.options import Arg, output_files, run_command, table
+from motiongpt3.cli.options import Arg, bar, output_files, run_command, table
 from motiongpt3.errors import MotionGPT3Error
 
 Capture = pytest.CaptureFixture[str]
@@ -145,3 +145,13 @@ def test_a_folder_made_for_nothing_goes_again(tmp_path: Path) -> None:
 
 def test_columns() -> None:
     assert table(["name", "x"], [["a", 1.5], ["longer", "-"]]) == "name        x\na       1.500\nlonger      -"
+
+
+def test_long_work_says_how_far_it_is_where_there_is_no_bar(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert list(bar("reading", "batch")(range(2))) == [0, 1]
+    assert capsys.readouterr().err == "", "short work"
+    monkeypatch.setattr("motiongpt3.cli.options.LINE_SECONDS", -1)
+    assert list(bar("reading", "batch")(range(2))) == [0, 1]
+    assert capsys.readouterr().err == "motiongpt3: reading: 0 of 2\nmotiongpt3: reading: 1 of 2\n"

@@ -55,8 +55,16 @@ class FakeModel:
         return [standing(round((s or 1) * FPS), number).replace(caption=words) for words, s, number in each]
 
     def caption(
-        self, motions: list[Motion], samples: int, beams: int, seed: int, candidates: int | None = None
+        self,
+        motions: list[Motion],
+        samples: int,
+        beams: int,
+        seed: int,
+        candidates: int | None = None,
+        progress: Windows = iter,
     ) -> list[str]:
+        for _ in progress(range(round(motions[0].seconds / 10))) if motions[0].seconds > 10 else ():
+            self._work(["a part"])
         self._work([f"{len(m)} frames" for m in motions])
         kept = f", of {candidates}" if candidates else ""
         return [f"{len(m)} frames, {seed + k}{kept}" for m in motions for k in range(samples)]

@@ -129,6 +129,23 @@ def test_windows_are_progress_and_chances_to_stop(engine: Engine, fake: FakeMode
     assert fake.calls == [["walk"], ["run"]]
 
 
+def test_parts_of_a_long_motion_are_progress_and_chances_to_stop(engine: Engine, fake: FakeModel) -> None:
+    seen: list[tuple[int, int]] = []
+    long = standing(600, 1)
+    found = engine.caption([long], on_progress=lambda *numbers: seen.append(numbers)).result(300)
+    assert found == [["600 frames, 0"]]
+    assert seen == [(0, 3), (1, 3), (2, 3), (1, 1)]
+    fake.free.clear()
+    fake.calls.clear()
+    job = engine.caption([long, long])
+    while not fake.calls:
+        pass
+    assert job.cancel()
+    fake.free.set()
+    assert engine.caption([standing(5, 1)]).result(300) == [["5 frames, 0"]]
+    assert fake.calls == [["a part"], ["5 frames"]]
+
+
 def test_what_a_model_cannot_do() -> None:
     engine = Engine(TextOnly())
     try:

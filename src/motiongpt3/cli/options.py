@@ -15,6 +15,7 @@ import re
 import sys
 import tempfile
 import textwrap
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
@@ -555,8 +556,21 @@ def write_json(file: str | Path, content: Any, indent: int = 2) -> None:
 
 
 def bar(doing: str, unit: str) -> Callable[[Sequence[Any]], Iterator[Any]]:
-    """What shows the progress through a list, where stderr is a terminal."""
-    return lambda items: iter(tqdm(items, doing, unit=unit, disable=None))
+    """What shows the progress through a list: a bar, or a line now and then where stderr is no terminal."""
+
+    def through(items: Sequence[Any]) -> Iterator[Any]:
+        said = time.monotonic()
+        for number, item in enumerate(tqdm(items, doing, unit=unit, disable=None)):
+            if time.monotonic() - said > LINE_SECONDS and not sys.stderr.isatty():
+                said = time.monotonic()
+                print(f"motiongpt3: {doing}: {number} of {len(items)}", file=sys.stderr, flush=True)
+            yield item
+
+    return through
+
+
+LINE_SECONDS = 10
+"""Between two lines that tell how far something is: short work says nothing in a log, long work not much."""
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str | float]]) -> str:

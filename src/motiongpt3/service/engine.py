@@ -13,10 +13,12 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, Unpack
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.models.request import DrawKeywords, DrawOptions, check_draw, check_generate, check_seed
+from motiongpt3.models.request import Progress as Watch
 from motiongpt3.motion.motion import Motion
 
 logger = logging.getLogger(__name__)
@@ -321,13 +323,19 @@ class Engine:
         candidates: int | None = None,
         on_progress: Progress | None = None,
     ) -> Job[list[str]]:
-        """The captions of each motion; raises as `generate` does, and MotionGPT3Error without such a task."""
+        """The captions of each motion; raises as `generate` does, and MotionGPT3Error without such a task.
+
+        Motions longer than the model reads at once are described part by part: one by one, and stopped between two
+        parts when the job is cancelled.
+        """
         task = self._task("caption")
 
-        def describe(motions: Sequence[Motion]) -> list[list[str]]:
-            flat = task(list(motions), samples=samples, beams=beams, seed=seed, candidates=candidates)
+        def describe(motions: Sequence[Motion], **progress: Any) -> list[list[str]]:
+            flat = task(list(motions), samples=samples, beams=beams, seed=seed, candidates=candidates, **progress)
             return [list(flat[i : i + samples]) for i in range(0, len(flat), samples)]
 
+        if any(motion.seconds > self.model.config.max_seconds for motion in motions):
+            return self._watched(motions, lambda watch: partial(describe, progress=watch), on_progress)
         return self.queue.submit(motions, describe, ("caption", samples, beams, seed, candidates), on_progress)
 
     def predict(
@@ -370,20 +378,26 @@ class Engine:
         draw = check_draw(self.model.config, draw)
         check_seed(draw.seed)
         task = self._task(name)
-        jobs: list[Job[Motion]] = []
 
-        def watch(windows: Sequence[Any]) -> Iterator[Any]:
-            for number, window in enumerate(windows):
+        def work(watch: Watch) -> Work[Motion]:
+            return lambda _: [task(*arguments, **options, **vars(replace(draw, progress=watch)))]
+
+        return self._watched([None], work, on_progress)
+
+    def _watched(self, items: Sequence[Any], work: Callable[[Watch], Work[R]], on_progress: Progress | None) -> Job[R]:
+        """Queue items whose work goes through a list: between two parts of it, it tells how far it is, or stops."""
+        jobs: list[Job[R]] = []
+
+        def watch(parts: Sequence[Any]) -> Iterator[Any]:
+            for number, part in enumerate(parts):
                 if jobs and jobs[0].cancelled():
                     raise CancelledError
-                if on_progress is not None:
-                    on_progress(number, len(windows))
-                yield window
+                if on_progress is not None and len(items) == 1:
+                    on_progress(number, len(parts))
+                yield part
 
-        options |= vars(replace(draw, progress=watch))
-        job = self.queue.submit([None], lambda _: [task(*arguments, **options)], None, on_progress)
-        jobs.append(job)
-        return job
+        jobs.append(self.queue.submit(items, work(watch), None, on_progress))
+        return jobs[0]
 
     def _task(self, name: str) -> Callable[..., Any]:
         if name not in self.tasks:
