@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from motiongpt3.control import constraints
+    from motiongpt3 import control as constraints
     from motiongpt3.errors import MotionGPT3Error
     from motiongpt3.models.motiongpt3 import MotionGPT3
     from motiongpt3.models.vae import MotionVAE
@@ -29,7 +29,7 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     """Load a public name on first use: torch and transformers take seconds to import."""
     if name == "constraints":
-        return import_module("motiongpt3.control.constraints")
+        return import_module("motiongpt3.control")
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -44,16 +44,21 @@ def read_text(path: Path, limit: int) -> str:
     return data.decode("utf-8", errors="replace")
 
 
-def json_object(data: bytes, name: str) -> dict[str, Any]:
-    """The object of a JSON text; raises MotionGPT3Error when it is another value, damaged, too deep or has a NaN."""
+def json_value(data: bytes, name: str) -> Any:
+    """The value of a JSON text; raises MotionGPT3Error when it is damaged, too deep or has a NaN."""
 
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is no number")
 
     try:
-        found = json.loads(data.decode("utf-8"), parse_constant=refuse)
+        return json.loads(data.decode("utf-8"), parse_constant=refuse)
     except (ValueError, RecursionError) as error:
         raise MotionGPT3Error(f"{name} is damaged: its JSON cannot be read: {str(error)[:80]}") from None
+
+
+def json_object(data: bytes, name: str) -> dict[str, Any]:
+    """The object of a JSON text; raises MotionGPT3Error when it is another value or `json_value` refuses it."""
+    found = json_value(data, name)
     if not isinstance(found, dict):
         raise MotionGPT3Error(f"{name} is damaged: its JSON is no object")
     return found

@@ -51,6 +51,37 @@ def test_generate_names_prompts_and_samples(tiny_model_dir: Path, here: Path, ca
     assert main(["generate", "runs", "--samples", "1", "walks", *options, "-o", "x.npz"]) == 2
 
 
+@pytest.mark.slow
+def test_generate_holds_what_a_file_says(tiny_model_dir: Path, here: Path, capsys: Capture) -> None:
+    path = {"type": "root_path", "frames": [0, 45], "positions_xz": [[0, 0], [0.5, 0.5]]}
+    Path("path.json").write_text(json.dumps([path]))
+    words = [
+        "generate",
+        "a person walks",
+        "--model",
+        str(tiny_model_dir),
+        "--seconds",
+        "2",
+        "--constraints",
+        "path.json",
+    ]
+    words += ["--constraints-fps", "30", "-o", "held.npz"]
+    assert main([*words, "--report", "cost.json"]) == 0
+    assert "constraint 1 (root path)" in capsys.readouterr().out
+    np.testing.assert_allclose(Motion.load("held.npz").joints[30, 0, [0, 2]], [0.5, 0.5], atol=1e-5)
+    [cost] = json.loads(Path("cost.json").read_text())
+    assert cost["constraints"][0]["fitted_max"] <= 1e-5
+    assert main([*words, "--constraints-fps", "5"]) == 2
+    assert "too late" in capsys.readouterr().err
+    assert main([*words, "--constraints-fps", "5", "--best-effort"]) == 0
+    assert "not met: " in capsys.readouterr().out
+    assert main(["generate", "a person walks", "--report", "x.json", "-o", "x.npz"]) == 2
+    assert "are for --constraints FILE" in capsys.readouterr().err
+    Path("path.json").write_text("[{]")
+    assert main([*words, "--report", "other.json"]) == 2
+    assert not Path("other.json").exists()
+
+
 def test_generate_without_seconds_and_in_another_script(tiny_model_dir: Path, here: Path, capsys: Capture) -> None:
     assert main(["generate", "человек идёт", "--model", str(tiny_model_dir), "-o", "x.npz"]) == 0
     assert 1 <= len(Motion.load("x.npz")) <= 100

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from people import person
 
-from motiongpt3 import constraints as c
+from motiongpt3.control import constraints as c
 from motiongpt3.control.bend import Anchors, anchors, bend, mismatch, smooth_root
 from motiongpt3.motion.poses import bone_lengths, heading
 

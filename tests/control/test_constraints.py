@@ -10,7 +10,7 @@ import pytest
 from people import person
 
 from motiongpt3 import Motion, MotionGPT3Error
-from motiongpt3 import constraints as c
+from motiongpt3.control import constraints as c
 
 POSE = person(1)[0]
 

@@ -7,7 +7,7 @@ import pytest
 from people import person
 
 from motiongpt3 import Motion, MotionGPT3Error
-from motiongpt3 import constraints as c
+from motiongpt3.control import constraints as c
 from motiongpt3.control.bend import anchors, bend
 from motiongpt3.control.exact import errors, fit, matern
 from motiongpt3.motion.contacts import Contact, slides

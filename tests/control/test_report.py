@@ -9,7 +9,7 @@ import pytest
 from people import person
 
 from motiongpt3 import Motion
-from motiongpt3 import constraints as c
+from motiongpt3.control import constraints as c
 from motiongpt3.control.exact import fit
 from motiongpt3.control.report import ConstrainedMotion, report
 

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from json import dumps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ from tqdm import tqdm
 
 from motiongpt3.cli.options import (
     Arg,
+    ConstraintOptions,
     CountArg,
     DrawingOptions,
     FileArg,
@@ -36,6 +38,7 @@ from motiongpt3.cli.options import (
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.formats import load, save, suffix_of
 from motiongpt3.motion.motion import Motion
+from motiongpt3.serialization import atomic_path
 
 SamplesArg = Annotated[int, Arg("K", PositiveInt)]
 
@@ -46,6 +49,7 @@ def generate(
     output: OutputOptions,
     seconds: SecondsArg | None = None,
     samples: SamplesArg = 1,
+    hold: ConstraintOptions,
     options: DrawingOptions,
 ) -> None:
     """Make motions that do what the prompts say.
@@ -63,6 +67,7 @@ def generate(
       motiongpt3 generate "a person walks forward and waves with the right hand" -o wave.mp4 -o wave.bvh
       motiongpt3 generate "someone squats" --seconds 4 --seed 7 -o squat.npz
       motiongpt3 generate "a person walks forward" --seconds 6 --fix-feet --loop --in-place --fps 30 -o walk.glb
+      motiongpt3 generate "a person walks" --seconds 4 --constraints path.json --report cost.json -o walk.bvh
       motiongpt3 generate "a person jumps" "a person kicks" --samples 3 -o out/clip.bvh
           writes out/clip_000_00.bvh … out/clip_001_02.bvh: the prompt, then the sample
     """
@@ -70,21 +75,28 @@ def generate(
 
     check_prompts(prompts)
     draw = replace(options.draw, progress=bar("generating", "batch"))
-    alone = len(prompts) == samples == 1
-    with output_files(*(_numbered(file, len(prompts) - 1, samples - 1, alone) for file in output.out)):
+    alone, held = len(prompts) == samples == 1, hold.read()
+    told = [] if hold.report is None else [Path(hold.report)]
+    with output_files(*(_numbered(file, len(prompts) - 1, samples - 1, alone) for file in output.out), *told):
         check_generate(options.model.settings(), prompts, seconds, samples, draw)
-        made = options.model.load().generate(prompts, seconds, samples, **vars(draw))
-        raw = made if isinstance(made, list) else [made]
+        made = options.model.load().generate(prompts, seconds, samples, held, hold.best_effort, **vars(draw))
+        raw: list[Any] = made if isinstance(made, list) else [made]
         motions = [options.postprocess.apply(motion) for motion in raw]
         written = []
         for number, motion in enumerate(tqdm(motions, "writing", unit="motion", disable=None)):
             prompt, sample = divmod(number, samples)
             asked = {"prompt": prompts[prompt], "seed": draw.seed + sample}
             changed = options.postprocess.changes([raw[number]], [motion])
+            if held:
+                changed = {**changed, "constraints": raw[number].constraint_report.as_dict()}
             for path in (_numbered(file, prompt, sample, alone) for file in output.out):
                 entry = written_entry(save(motion, path, **vars(options.files)), motion)
                 written.append({"file": entry["file"], **asked, **entry, **changed})
+        for file in told:
+            with atomic_path(file) as temporary:
+                temporary.write_text(dumps([entry["constraints"] for entry in written[:: len(output.out)]], indent=1))
     lines = [f"{entry['file']}: {entry['frames']} frames, {entry['seconds']:.2f} s" for entry in written]
+    lines += [str(motion.constraint_report) for motion in raw if held]
     tell(output.json, written, *lines, *options.postprocess.table(options.postprocess.changes(raw, motions)))
 
 

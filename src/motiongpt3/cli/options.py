@@ -36,6 +36,7 @@ from motiongpt3.models.request import DrawOptions
 from motiongpt3.motion.upright import Unit, Up
 
 if TYPE_CHECKING:
+    from motiongpt3.control.constraints import AnyConstraint
     from motiongpt3.formats import Reading
     from motiongpt3.models.config import MotionGPT3Config
     from motiongpt3.models.motiongpt3 import MotionGPT3
@@ -310,6 +311,34 @@ class OutputOptions:
     def files(self) -> AbstractContextManager[list[Path]]:
         """See `output_files`; MotionGPT3Error for a format that cannot be written, too."""
         return output_files(*(writable(file) for file in self.out))
+
+
+@dataclass(frozen=True)
+class ConstraintOptions:
+    """What is held in motions that are made."""
+
+    constraints: FileArg | None = None
+    """JSON file of what is held: paths, poses, hands, feet (Kimodo's constraints.json, or MMCP's array)"""
+    constraints_fps: Annotated[float | None, Arg("F", PositiveFloat)] = None
+    """frames per second of that file's frame numbers; as it says, or 20, if left out"""
+    best_effort: bool = False
+    """meet what can be met of the constraints and report the rest, instead of refusing it"""
+    report: FileArg | None = None
+    """JSON file to write: how far off each constraint was, and what it cost"""
+
+    def read(self) -> list[AnyConstraint]:
+        """The constraints in the file, none without one.
+
+        Raises:
+            MotionGPT3Error: the file cannot be read, or an option makes no sense without one.
+        """
+        if self.constraints is None:
+            if self.report or self.best_effort or self.constraints_fps:
+                raise MotionGPT3Error("--report, --best-effort and --constraints-fps are for --constraints FILE")
+            return []
+        from motiongpt3.control.files import load
+
+        return load(self.constraints, self.constraints_fps)
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ class RootPath:
     smooth: bool = False
 
     def __post_init__(self) -> None:
-        xz = _numbers(self.xz, "the root path", (None, 2))
+        xz = numbers(self.xz, "the root path", (None, 2))
         _times(self, len(xz), "the root path")
         object.__setattr__(self, "xz", xz)
         if self.headings is not None:
@@ -93,7 +93,7 @@ class Keyframe:
             if len(self.pose) != 1:
                 raise MotionGPT3Error(f"a keyframe is one pose, not {len(self.pose)}: give motion[40], not the motion")
             object.__setattr__(self, "pose", self.pose.joints[0])
-        object.__setattr__(self, "pose", _numbers(self.pose, "a keyframe", (22, 3)))
+        object.__setattr__(self, "pose", numbers(self.pose, "a keyframe", (22, 3)))
         _times(self, None, "a keyframe")
         if self.joints is not None:
             names = [self.joints] if isinstance(self.joints, str) else list(self.joints)
@@ -120,7 +120,7 @@ class EffectorTarget:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "joint", HUMANML3D.names[joint_index(self.joint)])
-        positions = np.atleast_2d(_numbers(self.positions, f"the target of {self.joint}", None))
+        positions = np.atleast_2d(numbers(self.positions, f"the target of {self.joint}", None))
         if positions.ndim != 2 or positions.shape[1] != 3:
             raise MotionGPT3Error(f"the target of {self.joint} must be (K, 3) positions, not {positions.shape}")
         _times(self, len(positions), f"the target of {self.joint}")
@@ -150,13 +150,11 @@ class Contact:
         if joint not in [toe for *_, toe in LEGS]:
             raise MotionGPT3Error(f"a contact is of the left_foot or the right_foot, not of {str(self.joint)[:40]!r}")
         object.__setattr__(self, "joint", HUMANML3D.names[joint])
-        start, end = (
-            float(_numbers(t, f"the contact of {self.joint}", (), MAX_FRAMES)) for t in (self.start, self.end)
-        )
+        start, end = (float(numbers(t, f"the contact of {self.joint}", (), MAX_FRAMES)) for t in (self.start, self.end))
         if not 0 <= start <= end:
             raise MotionGPT3Error(f"the contact of {self.joint} must end after it starts, not go {start:g} to {end:g}")
         if self.position is not None:
-            object.__setattr__(self, "position", _numbers(self.position, f"the contact of {self.joint}", (3,)))
+            object.__setattr__(self, "position", numbers(self.position, f"the contact of {self.joint}", (3,)))
 
 
 AnyConstraint = RootPath | Keyframe | EffectorTarget | Contact
@@ -245,7 +243,10 @@ def resolve(
     """
     check_constraints(constraints)
     found, problems = [], []
+    nearest = _nearest_poses(constraints, fps)
     for number, given in enumerate(constraints):
+        if isinstance(given, Keyframe) and number not in nearest:
+            continue
         at = _frames(given, fps)
         if not _in_frames(given):
             at[at == frames] = frames - 1  # the end of a motion in seconds is its last frame
@@ -256,7 +257,7 @@ def resolve(
                 f"{frames / fps:g} s (frames 0 to {frames - 1}): {(at.max() - frames + 1) / fps:g} s too late"
             )
         if inside.any():
-            found.append(_resolved(given, _label(given, number), at, inside))
+            found.append(_resolved(given, _label(given, number), at, inside, fps))
     lengths = HUMANML3D.bone_lengths if lengths is None else lengths
     found = [_with_lengths(one, lengths) for one in found]
     problems += [*_disagreeing(found, fps), *_too_quick(found, fps), *_out_of_reach(found, fps, lengths)]
@@ -280,11 +281,11 @@ def check_constraints(constraints: Any) -> None:
 # What users give, checked.
 
 
-def _numbers(values: Any, name: str, shape: tuple[int | None, ...] | None, most: float = MAX_DISTANCE) -> Float64:
+def numbers(values: Any, name: str, shape: tuple[int | None, ...] | None, most: float = MAX_DISTANCE) -> Float64:
     """Finite numbers of a shape as float64."""
     try:
         array = np.array(values, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise MotionGPT3Error(f"{name} must be numbers, not {str(values)[:40]!r}") from None
     if shape is not None and (
         array.ndim != len(shape) or any(n not in (None, m) for n, m in zip(shape, array.shape, strict=True))
@@ -300,7 +301,7 @@ def _numbers(values: Any, name: str, shape: tuple[int | None, ...] | None, most:
 
 
 def _headings(values: Any, count: int) -> Float64:
-    array = _numbers(values, "headings", None)
+    array = numbers(values, "headings", None)
     if array.shape == (count, 2):
         if np.linalg.norm(array, axis=-1).min(initial=1) < 1e-6:
             raise MotionGPT3Error("a heading of (0, 0) faces nowhere: give (cos, sin) or radians")
@@ -317,7 +318,7 @@ def _times(given: Any, count: int | None, name: str) -> None:
     if (given.seconds is None) == (frames is None):
         raise MotionGPT3Error(f"{name} needs either seconds or {'frame' if single else 'frames'}")
     which, values = ("seconds", given.seconds) if frames is None else ("frame" if single else "frames", frames)
-    times = _numbers(values, f"{which} of {name}", None, MAX_FRAMES)
+    times = numbers(values, f"{which} of {name}", None, MAX_FRAMES)
     times = times if single or times.ndim else times[None]
     if times.shape != (() if single else (count,)):
         raise MotionGPT3Error(f"{name} has {count or 1} positions and {times.size} {which}: give one for each")
@@ -361,24 +362,78 @@ def _in_frames(given: AnyConstraint) -> bool:
     return (given.frame if isinstance(given, Keyframe) else given.frames) is not None
 
 
-def _resolved(given: AnyConstraint, label: str, at: NDArray[np.int64], inside: NDArray[np.bool_]) -> Constraint:
+def _nearest_poses(constraints: Sequence[AnyConstraint], fps: float) -> set[int]:
+    """Which keyframes count: of those whose seconds fall on one frame, as at a higher rate, the nearest to it."""
+    nearest: dict[tuple[Any, ...], tuple[float, int]] = {}
+    for number, given in enumerate(constraints):
+        if isinstance(given, Keyframe):
+            frame = int(_frames(given, fps)[0])
+            off = 0.0 if given.seconds is None else abs(given.seconds * fps - frame)
+            key = (number,) if off < 1e-6 else (frame, given.joints, given.placed)
+            nearest[key] = min(nearest.get(key, (off, number)), (off, number))
+    exact = {(int(_frames(given, fps)[0]), given.joints, given.placed) for key in nearest if len(key) == 1
+             if isinstance(given := constraints[key[0]], Keyframe)}  # fmt: skip
+    return {number for key, (_, number) in nearest.items() if len(key) == 1 or key not in exact}
+
+
+def _sampled(
+    given: RootPath | EffectorTarget, at: NDArray[np.int64], values: Float64, fps: float
+) -> tuple[Any, Float64]:
+    """The frames that a constraint names, rising, and its values (K, D) there.
+
+    Seconds that are no frame's count for the nearest; where they lie closer than frames, as at a higher rate, values
+    are interpolated.
+    """
+    if given.seconds is None:
+        order = np.argsort(at)
+        return at[order], values[order]
+    times = np.asarray(given.seconds, dtype=np.float64) * fps
+    order = np.argsort(times)
+    times, values = times[order], values[order]
+    frames = np.unique(at)
+    picked = []
+    for frame in frames.tolist():
+        near = int(np.abs(times - frame).argmin())
+        after = int(np.searchsorted(times, frame))
+        if 0 < after < len(times) and 1e-6 < times[after] - times[after - 1] < 1 - 1e-6:
+            share = (frame - times[after - 1]) / (times[after] - times[after - 1])
+            picked.append(values[after - 1] + share * (values[after] - values[after - 1]))
+        else:
+            picked.append(values[near])
+    return frames, np.array(picked)
+
+
+def _resolved(
+    given: AnyConstraint, label: str, at: NDArray[np.int64], inside: NDArray[np.bool_], fps: float
+) -> Constraint:
     """One constraint as frames and joints: those that lie inside the motion."""
+    if isinstance(given, RootPath | EffectorTarget):
+        path = isinstance(given, RootPath)
+        places = np.asarray(given.xz if isinstance(given, RootPath) else given.positions, dtype=np.float64)
+        headings = given.headings if isinstance(given, RootPath) else None
+        angles = np.full(len(at), np.nan) if headings is None else np.unwrap(np.asarray(headings, dtype=np.float64))
+        frames, values = _sampled(given, at, np.concatenate([places, angles[:, None]], axis=1), fps)
+        keep = frames < at[inside].max() + 1
+        frames, values = frames[keep], values[keep]
+        if path:
+            values = np.insert(values, 1, np.nan, axis=1)
+        joint = 0 if isinstance(given, RootPath) else HUMANML3D.index(given.joint)
+        return Constraint(
+            "root" if path else "effector",
+            label,
+            frames,
+            (joint,),
+            values[:, None, :3],
+            values[:, 3],
+            isinstance(given, RootPath) and given.smooth,
+        )
     at, count = at[inside], int(inside.sum())
-    if isinstance(given, RootPath):
-        xz = np.asarray(given.xz)[inside]
-        positions = np.stack([xz[:, 0], np.full(count, np.nan), xz[:, 1]], axis=-1)[:, None]
-        headings = np.full(count, np.nan) if given.headings is None else np.asarray(given.headings)[inside]
-        order = np.argsort(at, kind="stable")
-        return Constraint("root", label, at[order], (0,), positions[order], headings[order], given.smooth)
     if isinstance(given, Keyframe):
         names = HUMANML3D.names if given.joints is None else given.joints
         joints = tuple(dict.fromkeys(HUMANML3D.index(name) for name in names))
         pose = np.asarray(given.pose)[None, list(joints)]
         return Constraint("keyframe", label, at, joints, pose, placed=given.placed)
     joint = HUMANML3D.index(given.joint)
-    if isinstance(given, EffectorTarget):
-        order = np.argsort(at, kind="stable")
-        return Constraint("effector", label, at[order], (joint,), np.asarray(given.positions)[inside][order][:, None])
     place = np.full(3, np.nan) if given.position is None else np.asarray(given.position)
     return Constraint("contact", label, at, (joint,), np.tile(place, (count, 1, 1)))
 
