@@ -140,7 +140,8 @@ def test_what_the_user_says_overrules(tmp_path: Path) -> None:
         motion = load(path, fps=60)
     assert motion.fps == 60
     np.testing.assert_allclose(motion.joints, WALK, atol=1e-5)
-    np.testing.assert_array_equal(load(path, up="y", unit="m").joints, np.load(path).astype(np.float32))
+    as_it_is = load(path, up="y", unit="m").joints - np.load(path)
+    np.testing.assert_allclose(as_it_is, np.broadcast_to(as_it_is[0, 0], as_it_is.shape), atol=1e-3)
     for wrong in ({"up": "w"}, {"unit": "km"}, {"fps": 0}):
         with pytest.raises(MotionGPT3Error):
             load(path, **wrong)

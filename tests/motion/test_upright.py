@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from people import person, standing
 
-from motiongpt3.motion.upright import METRES, find_upright, has_leading_t_pose, is_person, under_floor
+from motiongpt3.motion.upright import METRES, find_upright, has_leading_t_pose, is_person, on_floor
 
 TURNS = {
     "y": lambda x, y, z: (x, y, z),
@@ -123,11 +123,17 @@ def test_a_first_frame_that_is_none_of_the_recording() -> None:
     assert has_leading_t_pose(posed, rest=posed[0])
 
 
-def test_a_figure_without_places_hangs_under_the_floor() -> None:
+def test_a_figure_far_under_the_floor_is_put_on_it() -> None:
     joints = walking()
-    assert not under_floor(joints)
-    assert under_floor(joints - joints[:, :1])
-    assert not under_floor(joints - joints[:, :1] + [0, 0.95, 0])
+    assert on_floor(joints) == (joints, ())
+    found, (note,) = on_floor(joints - joints[:, :1])
+    np.testing.assert_allclose(found[..., 1].min(), 0, atol=1e-9)
+    assert "never moves" in note
+    found, (note,) = on_floor(joints - [0, 0.9, 0])
+    np.testing.assert_allclose(found, joints, atol=1e-6)
+    assert "never moves" not in note
+    down = joints - np.linspace([0, 0, 0], [0, 2, 0], len(joints))[:, None]  # a flight of stairs
+    assert on_floor(down)[1] == ()
 
 
 @pytest.mark.slow

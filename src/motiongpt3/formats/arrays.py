@@ -14,7 +14,7 @@ from motiongpt3.formats import NPY_FPS, Reading, ReadOptions
 from motiongpt3.motion.motion import MAX_FRAMES, Motion
 from motiongpt3.motion.retarget import to_skeleton
 from motiongpt3.motion.skeleton import HUMANML3D, Float64, Skeleton
-from motiongpt3.motion.upright import find_upright, is_person, under_floor
+from motiongpt3.motion.upright import find_upright, is_person, on_floor
 
 KIT_FPS = 12.5
 """That of KIT-ML as text-to-motion papers use it."""
@@ -131,13 +131,11 @@ def read_array(
         notes.append(f"{count} joints are those of {_SMPL[count]}: the first 22 are ours")
         motion = motion[:, : len(HUMANML3D)]
     stands = find_upright(motion, None, options.up, options.unit, None if order else "m")
-    placed = to_skeleton(stands.turned(motion)).astype(np.float64) if order else stands.placed(motion)
-    if stands.person and under_floor(placed):
-        placed = placed - [0, placed[..., 1].min(), 0]
-        notes.append("the pelvis never moves and the feet are under 0: put on the floor, without its way")
+    placed = to_skeleton(stands.turned(motion)) if order else stands.placed(motion)
+    placed, raised = on_floor(placed) if stands.person else (placed, ())
     rates = (options.fps, fps, KIT_FPS if count == len(_KIT) else NPY_FPS)
     found = Motion(placed, fps=next(rate for rate in rates if rate is not None), **texts)
-    return Reading(found, (*notes, *stands.notes), stands.doubts, facts=stands.facts)
+    return Reading(found, (*notes, *stands.notes, *raised), stands.doubts, facts=stands.facts)
 
 
 def _one(array: Float64, name: str, wanted: str | None) -> tuple[Float64, list[str]]:

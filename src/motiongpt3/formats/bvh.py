@@ -23,7 +23,7 @@ from motiongpt3.motion.kinematics import fit_t_pose, pose_joints
 from motiongpt3.motion.motion import MAX_FRAMES, Motion, require_humanml3d
 from motiongpt3.motion.retarget import RestPose, own_rest_pose, to_rig, to_skeleton
 from motiongpt3.motion.skeleton import HUMANML3D, Float64, nearest_above
-from motiongpt3.motion.upright import LEFT_OUT, find_upright, has_leading_t_pose, jumps_at_start, under_floor
+from motiongpt3.motion.upright import LEFT_OUT, find_upright, has_leading_t_pose, jumps_at_start, on_floor
 from motiongpt3.serialization import atomic_path
 from motiongpt3.untrusted import read_text
 
@@ -133,12 +133,9 @@ def read(path: Path, options: ReadOptions) -> Reading:
         notes.append(LEFT_OUT)
     stands = find_upright(joints, rest, options.up, options.unit, "cm" if ours else None, trusted=ours)
     turned = stands.turned(joints)
-    placed = turned * stands.metres if ours else to_skeleton(turned).astype(np.float64)
-    if not ours and under_floor(placed):
-        placed -= [0, placed[..., 1].min(), 0]
-        notes.append("the root holds no places: put on the floor, without its way")
+    placed, raised = (turned * stands.metres, ()) if ours else on_floor(to_skeleton(turned))
     motion = Motion(placed, fps=options.fps or snap_fps(1 / bvh.frame_time), name=path.stem)
-    return Reading(motion, (*notes, *stands.notes), (*bvh.doubts, *stands.doubts), facts=stands.facts)
+    return Reading(motion, (*notes, *stands.notes, *raised), (*bvh.doubts, *stands.doubts), facts=stands.facts)
 
 
 def parse(text: str, name: str, fps: float | None = None) -> Bvh:

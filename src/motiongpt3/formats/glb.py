@@ -24,7 +24,7 @@ from motiongpt3.motion.kinematics import Fitted, fit_t_pose
 from motiongpt3.motion.motion import Motion, require_humanml3d
 from motiongpt3.motion.retarget import RestPose, RiggedMotion, to_rig, to_skeleton
 from motiongpt3.motion.skeleton import HUMANML3D, Float32, Float64, nearest_above
-from motiongpt3.motion.upright import find_upright
+from motiongpt3.motion.upright import find_upright, on_floor
 from motiongpt3.serialization import atomic_path
 
 MAX_SECONDS = 1e6
@@ -63,14 +63,15 @@ def read(path: Path, options: ReadOptions) -> Reading:
     rest = nodes.worlds()[joints, :3, 3]
     stands = find_upright(found, rest, options.up, options.unit, "m" if ours else None, trusted=ours)
     caption, name = played.extras.get("caption"), _clean(played.name)
+    placed, raised = (stands.placed(found), ()) if ours else on_floor(to_skeleton(stands.turned(found)))
     motion = Motion(
-        stands.placed(found) if ours else to_skeleton(stands.turned(found)),
+        placed,
         fps=options.fps or fps,
         caption=(_clean(caption) or None) if isinstance(caption, str) else None,
         name=path.stem if name in ("", _NAMELESS) else name,
     )
     bones = {joint: nodes.names[node] for joint, node in zip(HUMANML3D.names, joints, strict=True)}
-    return Reading(motion, stands.notes, stands.doubts, {} if ours else bones, stands.facts)
+    return Reading(motion, (*stands.notes, *raised), stands.doubts, {} if ours else bones, stands.facts)
 
 
 def _joints(nodes: Nodes, bones: list[int], file: str) -> tuple[list[int], bool]:

@@ -39,6 +39,9 @@ _CLEAR = 0.8
 _UNDER, _OVER = -0.12, 0.15
 """Parts of the body's size by which the lowest joint of a clip may lie under and over the floor at 0. Ankles and toes
 are 2 to 10 cm high; recordings sink and float some more."""
+_FAR_UNDER = -0.3
+"""The same for a figure that is not on the floor at all: recordings miss theirs by 0.2 m at most, and a pelvis at 0 has
+the feet 0.6 sizes under it."""
 _T_POSE = 15.0
 """Degrees that the bones of a T-pose differ from it on average, at most; actors hold it to about 10."""
 _EXACT = 1.0
@@ -166,10 +169,17 @@ def is_person(joints: Array) -> bool:
         return bool(fits and varying < 0.25)
 
 
-def under_floor(joints: Array) -> bool:
-    """Whether a figure with y up that never moves its pelvis has its feet far under 0: it holds no places."""
-    still = bool((np.ptp(joints[:, 0], axis=0) < 1e-6 * max(_size(joints), 1e-9)).all())
-    return still and _lowest(joints, _TURNS["y"][1]) < _UNDER
+def on_floor(joints: Array) -> tuple[Array, tuple[str, ...]]:
+    """A figure with y up, and what is said if it had to be put on the floor: all its frames were far under it.
+
+    So lies a figure whose root has no places, or has them relative to where it stands. The same array otherwise.
+    """
+    lowest = joints[..., 1].min(axis=1)
+    if not np.percentile(lowest, 90) < _FAR_UNDER * _size(joints):
+        return joints, ()
+    still = bool((np.ptp(joints[:, 0], axis=0) < 1e-6 * _size(joints)).all())
+    way = "; the pelvis never moves, so its way is not in the file" if still else ""
+    return joints - [0, lowest.min(), 0], (f"put on the floor, which was {-lowest.min():.2f} m over the feet{way}",)
 
 
 def has_leading_t_pose(joints: Array, rest: Array | None = None) -> bool:
