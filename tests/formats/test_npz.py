@@ -14,9 +14,11 @@ import pytest
 from clips import invented
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from people import person
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.formats import load, save
+from motiongpt3.formats import load, read, save
+from motiongpt3.motion.motion import Motion
 from motiongpt3.untrusted import MAX_ARRAY_BYTES
 
 texts = st.none() | st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=60)
@@ -56,6 +58,8 @@ HOSTILE = {
     "fps text": ({"joints": good, "fps": "20"}, "not numbers"),
     "caption number": ({"joints": good, "caption": 3}, "caption must be one text"),
     "objects": ({"joints": np.array([{"a": 1}], dtype=object)}, "Python objects, which are refused"),
+    "odd axis": ({"joints": good, "up": "w"}, "bad.npz says of itself what cannot be: up is one of"),
+    "odd unit": ({"joints": good, "unit": "km"}, "unit is one of"),
     "object caption": ({"joints": good, "caption": np.array(["a", None])}, "Python objects"),
     "records": ({"joints": np.zeros(3, dtype=[("a", "f8")])}, "no motion has"),
 }  # fmt: skip
@@ -182,3 +186,15 @@ def test_a_truncated_file(tmp_path: Path) -> None:
         path.write_bytes(content[:size])
         with pytest.raises(MotionGPT3Error):
             load(path)
+
+
+def test_what_a_file_says_of_its_axes_is_believed(tmp_path: Path) -> None:
+    """A person who lies through the clip, and nobody doubts it; the user may."""
+    lying = person(30)[..., [0, 2, 1]] * np.float32([1, -1, 1])
+    lying[..., 1] -= lying[..., 1].min()
+    reading = read(save(Motion(lying), tmp_path / "clip.npz"))
+    assert (reading.motion, reading.notes, reading.doubts) == (Motion(lying, name="clip"), (), ())
+    np.savez(tmp_path / "bare.npz", joints=lying * 100, unit="cm", up="y")
+    np.testing.assert_allclose(load(tmp_path / "bare.npz").joints, lying, atol=1e-5)
+    stood = load(tmp_path / "clip.npz", up="z").joints
+    assert np.ptp(stood[..., 1]) > 1.2

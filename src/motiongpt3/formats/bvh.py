@@ -32,7 +32,7 @@ MAX_BYTES = 256 * 2**20
 MAX_HEADER = 2**21
 """Characters of the HIERARCHY; that of a hundred joints has 10,000."""
 MAX_PREAMBLE = 2000
-"""Characters before and with the word HIERARCHY; some writers say there who they are."""
+"""Characters in which HIERARCHY, and after MOTION both numbers, are looked for; some writers say first who they are."""
 MAX_JOINTS = 1000
 """Rigs with fingers and a face have 200."""
 _CENTIMETRE = 0.01
@@ -162,7 +162,7 @@ def parse(text: str, name: str, fps: float | None = None) -> Bvh:
     if len(header) > MAX_HEADER:
         raise MotionGPT3Error(f"{name}: the HIERARCHY is longer than {MAX_HEADER // 2**20} MB")
     joints = _hierarchy(_with_points(header[begins.end() :]).split(), name)
-    found = _TIMING.match(body)
+    found = _TIMING.match(body[:MAX_PREAMBLE])
     if not found:
         raise MotionGPT3Error(f"{name}: after MOTION come 'Frames: N' and 'Frame Time: SECONDS'")
     declared = int(_number(found[1], "Frames", name))
@@ -193,7 +193,7 @@ def parse(text: str, name: str, fps: float | None = None) -> Bvh:
 _COMMENT = re.compile(r"(?<!\S)(?:#|//|;)[^\r\n]*")
 _HIERARCHY = re.compile(r"^\s*HIERARCHY(?!\S)", re.IGNORECASE | re.MULTILINE)
 _MOTION = re.compile(r"(?<!\S)MOTION(?!\S|\s*\{)", re.IGNORECASE)
-_TIMING = re.compile(r"\s*Frames\s*:?\s*(\S+)\s+Frame\s*Time\s*:?\s*(\S+)", re.IGNORECASE)
+_TIMING = re.compile(r"\s*Frames(?:\s*:)?\s*(\S+)\s+Frame\s*Time(?:\s*:)?\s*(\S+)", re.IGNORECASE)
 _POINT = re.compile(r"\d\.\d")
 _USUAL_FPS = (24, 25, 30, 48, 50, 60, 90, 100, 120, 240)
 """Rates at which people are recorded."""

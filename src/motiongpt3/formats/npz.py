@@ -41,10 +41,14 @@ def read(path: Path, options: ReadOptions) -> Reading:
             raise MotionGPT3Error(f"{path.name} needs an array 'joints' (frames, 22, 3); it has {keys}")
         said: dict[str, Any] = {name: file.text(name) for name in ("up", "unit")}
         told = {name: value for name, value in said.items() if value and getattr(options, name) == "auto"}
+        try:
+            options = replace(options, **told)
+        except MotionGPT3Error as error:
+            raise MotionGPT3Error(f"{path.name} says of itself what cannot be: {error}") from None
         rate = next((rate for rate in _RATES if rate in file), None)
         fps = file.number(rate) if rate else _KIMODO_FPS if key == "posed_joints" else None
         texts = {"caption": file.text("caption"), "name": file.text("name") or path.stem}
-        reading = read_array(file.numbers(key), f"{path.name}, {key}", replace(options, **told), fps, **texts)
+        reading = read_array(file.numbers(key), f"{path.name}, {key}", options, fps, **texts)
     return replace(reading, notes=(f"{key!r} is read", *reading.notes)) if key != "joints" else reading
 
 
