@@ -196,5 +196,7 @@ def test_what_a_file_says_of_its_axes_is_believed(tmp_path: Path) -> None:
     assert (reading.motion, reading.notes, reading.doubts) == (Motion(lying, name="clip"), (), ())
     np.savez(tmp_path / "bare.npz", joints=lying * 100, unit="cm", up="y")
     np.testing.assert_allclose(load(tmp_path / "bare.npz").joints, lying, atol=1e-5)
+    deep = Motion(lying - np.float32([0, 5, 0]))
+    assert np.array_equal(load(save(deep, tmp_path / "deep.npz")).joints, deep.joints)
     stood = load(tmp_path / "clip.npz", up="z").joints
     assert np.ptp(stood[..., 1]) > 1.2

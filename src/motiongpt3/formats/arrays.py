@@ -132,7 +132,8 @@ def read_array(
         motion = motion[:, : len(HUMANML3D)]
     stands = find_upright(motion, None, options.up, options.unit, None if order else "m")
     placed = to_skeleton(stands.turned(motion)) if order else stands.placed(motion)
-    placed, raised = on_floor(placed) if stands.person else (placed, ())
+    # Where the file or the user says how it stands, it stands so.
+    placed, raised = on_floor(placed) if stands.person and options.up == "auto" else (placed, ())
     rates = (options.fps, fps, KIT_FPS if count == len(_KIT) else NPY_FPS)
     found = Motion(placed, fps=next(rate for rate in rates if rate is not None), **texts)
     return Reading(found, (*notes, *stands.notes, *raised), stands.doubts, facts=stands.facts)
