@@ -74,13 +74,13 @@ _ORDERS = {
     27: Order("ARDY core", (0, 1, {2: 0.5, 3: 0.5}, 4, 5, 6), (_four(13), _four(7)), (_four(23), _four(19))),
     30: Order("SOMA", (0, 1, 2, 3, 4, 6), (_four(10), _four(16)), (_four(22), _four(26))),
     77: Order("SOMA", (0, 1, 2, 3, 4, 6), (_four(11), _four(39)), (_four(67), _four(72))),
-    # A robot has no head and its waist is one point: the trunk goes on from the waist (17) over the shoulders (18, 26).
+    # A robot has no head, and its waist (17) is one point at the pelvis: the trunk goes on over the shoulders (18, 26).
     34: Order(
         "Unitree G1",
         (
             0,
-            15,
-            {17: 0.7, 18: 0.15, 26: 0.15},
+            {17: 0.9, 18: 0.05, 26: 0.05},
+            {17: 0.65, 18: 0.175, 26: 0.175},
             {17: 0.4, 18: 0.3, 26: 0.3},
             {17: -0.1, 18: 0.55, 26: 0.55},
             {17: -0.4, 18: 0.7, 26: 0.7},

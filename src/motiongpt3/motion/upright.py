@@ -158,10 +158,12 @@ def is_person(joints: Array) -> bool:
     """Whether joints (T, 22, 3) have about a person's proportions, in any axes and unit, and keep them."""
     lengths = np.linalg.norm(joints[:, 1:] - joints[:, list(HUMANML3D.parents[1:])], axis=-1)
     bones = np.median(lengths, axis=0)
+    left, right = (bones[[side + 3, side + 6]] for side in (0, 1))
+    legs = (left.sum() + right.sum()) / 2
+    if not legs > 0:
+        return False
     with np.errstate(all="ignore"):
-        varying = np.median(lengths.std(0) / bones)
-        left, right = (bones[[side + 3, side + 6]] for side in (0, 1))
-        legs = (left.sum() + right.sum()) / 2
+        varying = np.median((lengths.std(0) / bones)[bones > 0])  # some skeletons have joints in one place
         ratios = [left[0] / left[1], right[0] / right[1], left.sum() / right.sum()]
         trunk = np.median(np.linalg.norm(joints[:, _NECK] - joints[:, _HIPS].mean(1), axis=-1)) / legs
         arms = bones[[17, 18, 19, 20]].sum() / 2 / legs
