@@ -66,3 +66,11 @@ def test_the_smoothed_way_has_no_sway() -> None:
     assert np.abs(smooth[20:-20, 0]).max() < 0.013
     np.testing.assert_allclose(smooth[[0, -1]], way[[0, -1]], atol=1e-12)
     np.testing.assert_allclose(smooth[:, 1], way[:, 1], atol=1e-9)
+
+
+def test_a_lunge_is_no_walk_to_turn_with() -> None:
+    """Half a metre forward and back again: nobody turns round for the way back."""
+    lunge = person(80)
+    lunge[..., 2] += (0.25 * (1 - np.cos(np.arange(80) / 79 * 2 * np.pi)))[:, None]
+    bent = bend(lunge, path(lunge[::8, 0][:, [0, 2]], list(range(0, 80, 8))), 20).joints
+    np.testing.assert_allclose(heading(bent), heading(lunge), atol=0.05)

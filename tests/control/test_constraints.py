@@ -127,3 +127,18 @@ def refused_list(given: Any) -> str:
 def test_ten_thousand_constraints_are_checked() -> None:
     keys = [c.Keyframe(frame=n % 80, pose=POSE) for n in range(10_000)]
     assert not c.resolve(keys, 80, 20).problems
+
+
+def test_poses_of_a_body_a_little_longer_agree_with_places_of_the_same_recording() -> None:
+    longer = POSE * 1.001
+    given = [c.Keyframe(longer, frame=20), c.Keyframe(longer, frame=20, joints=("l_ankle", "l_foot")), hand_of(longer)]
+    found = c.resolve(given, 80, 20)
+    assert not found.problems
+    pose = found.constraints[0].positions[0]
+    np.testing.assert_allclose(found.constraints[1].positions[0], pose[[7, 10]], atol=1e-12)
+    np.testing.assert_allclose(found.constraints[2].positions[0, 0], pose[20], atol=1e-12)
+    np.testing.assert_allclose(pose[0], longer[0], atol=1e-6)
+
+
+def hand_of(pose: np.ndarray) -> c.EffectorTarget:
+    return c.EffectorTarget("left_hand", pose[20], frames=20)

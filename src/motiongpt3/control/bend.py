@@ -31,6 +31,9 @@ _MIN_WAY = 0.3  # metres: a shorter way has no steps that could follow another; 
 _CALM_SPEED = 0.15  # metres per second that time alone counts as way: steps go on slowly where the path stops; by eye
 _MIN_SPEED = 0.15  # metres per second of a path whose direction means something; by eye
 _TURN_SECONDS = 0.2  # deviation, over which turns are averaged; by eye
+_MIN_WALK = 1.2  # metres: along a shorter way, such as a lunge's, nobody turns to face it; by eye
+SKEW_SECONDS = 0.5
+"""Deviation, over which it is averaged how far a body faces past its way: a step; by eye."""
 _STIFF = 1e-3  # of even speed against third differences, for a path through few places; by eye
 
 
@@ -174,14 +177,20 @@ def _turns(posed: Float64, drawn: Array, wanted: Array, to: Anchors, fps: float)
     facing = np.unwrap(heading(posed))
     turn = _directions(wanted, fps) - _directions(drawn, fps)
     told = ~np.isnan(to.headings)
+    still = min(np.linalg.norm(np.diff(path, axis=0), axis=-1).sum() for path in (drawn, wanted)) < _MIN_WALK
+    turn = np.zeros(len(turn)) if still else averaged(np.unwrap(turn), window, "held")
     if not told.any():
-        still = min(np.ptp(path, axis=0).max() for path in (drawn, wanted)) < _MIN_WAY
-        return np.zeros(len(turn)) if still else averaged(np.unwrap(turn), window, "held")
-    turn = averaged(np.unwrap(turn), window, "held")
+        return turn if still else turn - _askew(facing + turn - _directions(wanted, fps), fps)
     frames = to.frames[told]
     off = np.unwrap([wrapped(angle) for angle in to.headings[told] - facing[frames] - turn[frames]])
     rest = np.interp(np.arange(len(turn)), frames, off)
     return turn + (averaged(rest, window, "held") if len(frames) < len(turn) else rest)
+
+
+def _askew(facing: Array, fps: float) -> Float64:
+    """(T,) radians that a body faces past the nearest of ahead, left, back and right of its way, its swaying aside."""
+    steady = averaged(np.unwrap(facing), gaussian(SKEW_SECONDS * fps), "held")
+    return steady - np.round(steady.mean() / (np.pi / 2)) * (np.pi / 2)
 
 
 def _directions(path: Array, fps: float) -> Float64:

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.motion import MAX_FRAMES, Motion, require_humanml3d
-from motiongpt3.motion.poses import assemble, bone_vectors, wrapped, yaw_of
+from motiongpt3.motion.poses import wrapped, yaw_of
 from motiongpt3.motion.skeleton import HUMANML3D, LEGS, Array, Float64
 
 MAX_CONSTRAINTS = 10_000
@@ -33,6 +33,9 @@ MAX_JUMP = 0.6
 """Metres that the whole body leaves the ground in a good standing jump."""
 SAME_POSITION = 1e-5
 """Metres: what is nearer is the same place; the precision of the exact fit."""
+CLOSE = 5e-3
+"""Metres: by so much a place may miss a whole pose of its frame and give way to it. Recordings of one body, whose bones
+vary by a tenth of a millimetre, differ so along a chain of bones."""
 SAME_HEADING = 1e-3
 """Radians: the precision of the exact fit."""
 _LEFT_RIGHT = (("left_", "l_"), ("right_", "r_"))
@@ -259,7 +262,7 @@ def resolve(
         if inside.any():
             found.append(_resolved(given, _label(given, number), at, inside, fps))
     lengths = HUMANML3D.bone_lengths if lengths is None else lengths
-    found = [_with_lengths(one, lengths) for one in found]
+    found = _with_poses([_with_lengths(one, lengths) for one in found])
     problems += [*_disagreeing(found, fps), *_too_quick(found, fps), *_out_of_reach(found, fps, lengths)]
     if problems and not best_effort:
         rest = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
@@ -439,13 +442,38 @@ def _resolved(
 
 
 def _with_lengths(one: Constraint, lengths: Array) -> Constraint:
-    """A pose of all joints with the bone lengths of the motion, its pelvis where it was: directions are kept."""
-    if not (one.kind == "keyframe" and one.whole):
+    """A pose with the bone lengths of the motion: bones between two of its joints keep their directions."""
+    if one.kind != "keyframe":
         return one
-    pose = np.empty((22, 3))
-    pose[list(one.joints)] = one.positions[0]
-    pose = assemble(pose[None, 0], bone_vectors(pose[None]), np.asarray(lengths, dtype=np.float64))
-    return replace(one, joints=tuple(range(22)), positions=pose)
+    pose = {joint: place.copy() for joint, place in zip(one.joints, one.positions[0], strict=True)}
+    wanted = dict(pose)
+    for joint in sorted(pose):
+        parent = HUMANML3D.parents[joint]
+        if parent in pose:
+            bone = pose[joint] - pose[parent]
+            wanted[joint] = wanted[parent] + bone * (lengths[joint] / max(float(np.linalg.norm(bone)), 1e-8))
+    joints = tuple(sorted(wanted))
+    return replace(one, joints=joints, positions=np.array([[wanted[joint] for joint in joints]]))
+
+
+def _with_poses(found: Sequence[Constraint]) -> list[Constraint]:
+    """Places that a whole pose of the same frame misses by less than `CLOSE` are moved to it.
+
+    They are of the same recording, whose bones were a little longer or shorter.
+    """
+    poses = {int(one.frames[0]): one.positions[0] for one in reversed(found) if one.whole and one.placed}
+    moved = []
+    for one in found:
+        positions = one.positions.copy()
+        if one.placed and not one.smooth:
+            for number, frame in enumerate(one.frames.tolist()):
+                if frame in poses:
+                    own = poses[frame][list(one.joints)]
+                    free = np.isnan(positions[number])
+                    close = np.linalg.norm(np.where(free, 0, positions[number] - own), axis=-1) < CLOSE
+                    positions[number] = np.where(close[:, None] & ~free, own, positions[number])
+        moved.append(replace(one, positions=positions))
+    return moved
 
 
 def _held(found: Sequence[Constraint], joint: int | None = None) -> dict[int, list[tuple[int, Float64, str]]]:
