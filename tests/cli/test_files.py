@@ -57,6 +57,7 @@ def test_each_option_tells_what_it_changed(mocap_dir: Path, tmp_path: Path, caps
     assert Motion.load(out).fps == 60
 
 
+@pytest.mark.slow
 def test_export_cuts(clip: Path, tmp_path: Path) -> None:
     """Trim, speed, mirror, ground: each as Python does it, in this order."""
     motion, out = Motion.load(clip), tmp_path / "out.npz"

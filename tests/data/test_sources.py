@@ -62,6 +62,7 @@ def test_recordings_are_resampled_and_put_in_place(tmp_path: Path, samples_dir: 
         assert 1.2 < joints[0, 15, 1] < 1.9
 
 
+@pytest.mark.slow
 def test_every_readable_file_is_taken_and_every_other_one_named(tmp_path: Path, walk: Callable) -> None:
     folder = tmp_path / "in"
     (folder / "more").mkdir(parents=True)

@@ -326,6 +326,7 @@ def as_read(text: str, folder: Path, **options: Any) -> Reading:
     return read(folder / "clip.bvh", ReadOptions(**options))
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     up=st.sampled_from(sorted(TURNS)),
@@ -395,6 +396,7 @@ def test_frame_times_that_are_none_name_the_option(walking: Bvh, tmp_path: Path,
     assert as_read(text, tmp_path, fps=50).motion.fps == 50
 
 
+@pytest.mark.slow
 def test_a_root_without_places_stands_on_the_floor(walking: Bvh, tmp_path: Path) -> None:
     wanted = as_read(rewritten(walking), tmp_path).motion.joints
     values = walking.values.copy()
@@ -407,6 +409,7 @@ def test_a_root_without_places_stands_on_the_floor(walking: Bvh, tmp_path: Path)
         assert any("never moves" in note for note in reading.notes)
 
 
+@pytest.mark.slow
 def test_a_leading_t_pose_is_left_out_of_any_dialect(walking: Bvh, tmp_path: Path) -> None:
     still = np.zeros_like(walking.values[:1])
     still[:, :3] = walking.values[0, :3]

@@ -21,6 +21,7 @@ def lengths(motion: Motion) -> np.ndarray:
     return np.linalg.norm(bone_vectors(motion.joints.astype(np.float64)), axis=-1)
 
 
+@pytest.mark.slow
 def test_in_place_takes_the_way_and_keeps_the_steps(mocap_dir: Path) -> None:
     motion = recorded(mocap_dir, "test", 50)[20]
     there = without_path(motion)

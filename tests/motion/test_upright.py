@@ -33,6 +33,7 @@ def walking(seed: int = 0) -> np.ndarray:
     return person(60, speed=1.0, arm=0.4, seed=seed).astype(np.float64)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(axes, units, st.floats(-np.pi, np.pi), st.integers(0, 5))
 def test_any_axis_and_unit_are_found_again(up: str, unit: str, yaw: float, seed: int) -> None:
