@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -114,3 +116,52 @@ def test_the_cache_is_where_the_variables_say(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.delenv("MOTIONGPT3_CACHE")
     monkeypatch.setenv("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME", str(tmp_path))
     assert backbone_files.cache_folder() == tmp_path / "motiongpt3"
+
+
+def test_what_comes_from_the_hub_is_pinned(
+    backbone_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit becomes part of the name, and is what is asked for the next time."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    folder = tmp_path / "snapshots" / commit
+    shutil.copytree(backbone_folder, folder)
+    asked: list[tuple[str, str | None]] = []
+
+    def snapshot_download(name: str, *, revision: str | None, **_: object) -> str:
+        asked.append((name, revision))
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    first = load_backbone("someone/words")
+    assert first.identity["name"] == f"someone/words@{commit}"
+    assert load_backbone(**first.identity).identity == first.identity
+    assert asked == [("someone/words", None), ("someone/words", commit)]
+
+
+FIRST_USE = """
+import sys, time
+from pathlib import Path
+from motiongpt3.models import backbone_files as files
+def fetch(name, source, folder):
+    print("converts", flush=True)
+    time.sleep(1)
+    folder.mkdir()
+    for part in ("model.safetensors", "tokenizer.json", "config.json"):
+        (folder / part).write_text(part)
+    digests = {path.name: files._digest(path) for path in folder.iterdir()}
+    (folder / "source.json").write_text(files.json.dumps({"sha256": source.gguf_sha256, "files": digests}))
+files._fetch = fetch
+print(files.find_backbone("smollm2-135m-instruct").folder.name)
+"""
+
+
+@pytest.mark.slow
+def test_the_first_use_by_several_processes_at_once(tmp_path: Path) -> None:
+    """One converts, the others wait, all have the same files."""
+    environment = os.environ | {"MOTIONGPT3_CACHE": str(tmp_path / "fresh")}
+    command = [sys.executable, "-c", FIRST_USE]
+    running = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    said = [process.communicate(timeout=300)[0].split() for process in running]
+    assert [process.returncode for process in running] == [0, 0, 0]
+    assert sum("converts" in words for words in said) == 1
+    assert len({words[-1] for words in said}) == 1

@@ -217,7 +217,7 @@ def load_backbone(
     name is a folder or a hub id with config.json, tokenizer.json and safetensors of a GPT-2 or Llama model.
 
     Args:
-        name: `DEFAULT_BACKBONE`, a folder, or a hub id such as "gpt2".
+        name: `DEFAULT_BACKBONE`, a folder, or a hub id such as "gpt2" or "gpt2@COMMIT".
         sha256: hash of the weights' file that is expected (see `TextBackbone.identity`); None or empty: any.
         dtype: of the weights in memory.
 
@@ -226,7 +226,7 @@ def load_backbone(
     """
     files: BackboneFiles = find_backbone(name, sha256 or None)
     settings, weights, tokenizer = files.read()
-    return TextBackbone.from_weights(settings, weights, tokenizer, dtype, name, files.sha256)
+    return TextBackbone.from_weights(settings, weights, tokenizer, dtype, files.name, files.sha256)
 
 
 _NAMES = {

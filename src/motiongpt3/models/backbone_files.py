@@ -64,11 +64,14 @@ REGISTRY = {
 
 @dataclass(frozen=True)
 class BackboneFiles:
-    """A folder with config.json, tokenizer.json and safetensors, and the hash its weights are known by."""
+    """A folder with config.json, tokenizer.json and safetensors, and what it is known by."""
 
     folder: Path
     weights: tuple[Path, ...]
     sha256: str
+    """Hash of the weights."""
+    name: str
+    """As it was asked for; of the hub with the commit that it came from: ORG/NAME@COMMIT."""
 
     def read(self) -> tuple[Mapping[str, Any], dict[str, Tensor], Tokenizer]:
         """Config, weights (memory-mapped) and tokenizer; MotionGPT3Error if one is damaged."""
@@ -99,7 +102,7 @@ def find_backbone(name: str, sha256: str | None = None) -> BackboneFiles:
     if name in REGISTRY:
         _expect(name, REGISTRY[name].gguf_sha256, sha256)
         return _from_registry(name, REGISTRY[name])
-    files = _from_folder(Path(name) if Path(name).is_dir() else _hub_folder(name))
+    files = _from_folder(Path(name), name) if Path(name).is_dir() else _from_hub(name)
     _expect(name, files.sha256, sha256)
     return files
 
@@ -112,7 +115,7 @@ def _expect(name: str, found: str, wanted: str | None) -> None:
         )
 
 
-def _from_folder(folder: Path) -> BackboneFiles:
+def _from_folder(folder: Path, name: str) -> BackboneFiles:
     weights = tuple(sorted(folder.glob("model*.safetensors")))
     missing = [n for n in ("config.json", "tokenizer.json") if not (folder / n).is_file()]
     missing += [] if weights else ["model.safetensors"]
@@ -120,26 +123,35 @@ def _from_folder(folder: Path) -> BackboneFiles:
         raise MotionGPT3Error(f"{folder} is not a text backbone: it lacks {', '.join(missing)}")
     digests = [_digest(path) for path in weights]
     whole = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
-    return BackboneFiles(folder, weights, whole)
+    return BackboneFiles(folder, weights, whole, name)
 
 
-def _hub_folder(name: str) -> Path:
+def split_revision(name: str) -> tuple[str, str | None]:
+    """A hub id and its revision: ORG/NAME@REVISION is a commit, a branch or a tag; None without one."""
+    repository, _, revision = name.partition("@")
+    return repository, revision or None
+
+
+def _from_hub(name: str) -> BackboneFiles:
+    """The newest commit, or the one that is asked for; the name says which it was, so that it is found again."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
+    repository, revision = split_revision(name)
     try:
-        return Path(snapshot_download(name, allow_patterns=HUB_FILES, etag_timeout=5))
+        folder = Path(snapshot_download(repository, revision=revision, allow_patterns=HUB_FILES, etag_timeout=5))
     except (OSError, ValueError, HfHubHTTPError) as error:
         raise MotionGPT3Error(
             f"no text backbone {name!r}: no such folder, and the hub did not give it ({_line(error)})"
         ) from None
+    return _from_folder(folder, f"{repository}@{folder.name}")  # snapshots/COMMIT
 
 
 def _from_registry(name: str, source: RegistryBackbone) -> BackboneFiles:
     """The converted copy in the cache, made now if it is missing or damaged; safe among several processes."""
     folder = cache_folder() / f"{name}-{source.gguf_sha256[:12]}"
     if _intact(folder, source):
-        return BackboneFiles(folder, (folder / "model.safetensors",), source.gguf_sha256)
+        return BackboneFiles(folder, (folder / "model.safetensors",), source.gguf_sha256, name)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(folder.name + ".lock")):
@@ -150,7 +162,7 @@ def _from_registry(name: str, source: RegistryBackbone) -> BackboneFiles:
             f"cannot keep the text backbone in {folder.parent}: {_line(error)}; "
             "set MOTIONGPT3_CACHE to a writable folder with 300 MB free"
         ) from None
-    return BackboneFiles(folder, (folder / "model.safetensors",), source.gguf_sha256)
+    return BackboneFiles(folder, (folder / "model.safetensors",), source.gguf_sha256, name)
 
 
 def _intact(folder: Path, source: RegistryBackbone) -> bool:

@@ -8,7 +8,7 @@ checkpoints is imported only where one is loaded.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, Unpack, overload
@@ -30,6 +30,7 @@ from motiongpt3.models.backbone import (
     read_backbone,
     write_backbone,
 )
+from motiongpt3.models.backbone_files import split_revision
 from motiongpt3.models.captioning import CaptionKeywords, CaptionOptions
 from motiongpt3.models.chat import Chat, Reply, answer
 from motiongpt3.models.config import MotionGPT3Config, Profile
@@ -131,7 +132,8 @@ class Pretrained(nn.Module, ModelHubMixin):
         """Load a model.
 
         Args:
-            model: a folder, a hub id, or None for the model that ships inside the package.
+            model: a folder, a hub id such as "me/mine" or "me/mine@COMMIT", or None for the model that ships inside the
+                package.
             device: where to put it.
             profile: of a converted official checkpoint, see `official.model`; None: as stored.
             hub: options of huggingface_hub, such as `revision` and `token`.
@@ -185,6 +187,8 @@ def read_settings(folder: Path, profile: Profile | None = None) -> tuple[MotionG
     if values.pop("format", None) != 1 or not isinstance(identity, dict):
         raise MotionGPT3Error(f"{folder} was written by another version of motiongpt3: update the package")
     config = MotionGPT3Config.from_dict(values)
+    if (pinned := str(identity.get("name"))).startswith(f"{config.backbone}@"):
+        config = replace(config, backbone=pinned)  # the commit that the model was trained with
     if profile is not None:
         from motiongpt3.official.model import with_profile
 
@@ -206,8 +210,12 @@ def download(model: str, **options: Any) -> Path:
     """
     from huggingface_hub import snapshot_download
 
+    repository, revision = split_revision(model)
+    options = {"revision": revision, **options} if revision else options
     try:
-        return Path(snapshot_download(model, allow_patterns=[CONFIG, WEIGHTS, CARD, SETTINGS, TOKENIZER], **options))
+        return Path(
+            snapshot_download(repository, allow_patterns=[CONFIG, WEIGHTS, CARD, SETTINGS, TOKENIZER], **options)
+        )
     except Exception as error:  # the library raises too many kinds
         reason = (str(error).splitlines() or [""])[0]
         raise MotionGPT3Error(f"no model {model!r}: neither a folder here nor on the hub ({reason[:200]})") from None

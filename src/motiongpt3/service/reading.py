@@ -33,8 +33,10 @@ WORKERS = 2
 """Processes: reading is rare beside drawing, and each takes 250 MB once it has read a file."""
 READ_SECONDS = 20
 """What one request may take: ten times what the largest file of each format takes on a slow core."""
-READ_BYTES = 3 * 2**29
-"""Memory that reading one request may take: three times the largest array that a file may hold."""
+READ_BYTES = 2**30
+"""Memory that reading one request may take: twice the largest array that a file may hold (MAX_ARRAY_BYTES)."""
+MAX_VALUES = 1_600_000
+"""Values in the JSON of a request: two motions of 12,000 frames of 66 numbers, and 16,000 for all the rest."""
 
 
 class TooLarge(MotionGPT3Error):
@@ -62,6 +64,8 @@ def parse(kind: type[M], body: bytes) -> M:
         TooLarge: a file in it is.
         MotionGPT3Error: it is no JSON, or something in it is wrong.
     """
+    if body.count(b",") > MAX_VALUES:
+        raise TooLarge(f"a request has at most {MAX_VALUES} values")
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:
@@ -215,6 +219,8 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # nothing else may write there
     _limit_memory()
+    if hasattr(os, "nice"):
+        os.nice(10)  # the service and its model come first
     while True:
         try:
             kind, body = _read(sys.stdin.buffer)
