@@ -52,7 +52,7 @@ def test_the_page_tells_what_fields_are(client: TestClient) -> None:
         ("generate", {**WALK, "steps": 101}, "steps"),
         ("generate", {**WALK, "step": 10}, "step: Extra inputs"),
         ("generate", {"prompt": "refuse"}, "the model does not like this"),
-        ("generate", [], "object"),
+        ("generate", [], "dictionary"),
         ("caption", {"motion": {"joints": []}}, "joints"),
         ("caption", {"motion": {"joints": [[[0, 0, 0]] * 21]}}, "22"),
         ("caption", {"motion": {"joints": [[[0, 0, 0]] * 21 + [[0, 0]]]}}, "3"),

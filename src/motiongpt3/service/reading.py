@@ -6,6 +6,7 @@ process neither touches the service: what comes back is small and checked, and a
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -21,6 +22,7 @@ from typing import IO, Any, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.motion import Motion
@@ -51,8 +53,6 @@ def describe(errors: Sequence[Any], skip: int = 0) -> str:
         skip: leading parts of their places that are not the client's.
     """
     first = errors[0]
-    if first["type"] == "json_invalid":
-        return "the body is not JSON"
     place = ".".join(str(part) for part in first["loc"][skip:])
     return f"{place}: {first['msg']}" if place else first["msg"]
 
@@ -67,7 +67,11 @@ def parse(kind: type[M], body: bytes) -> M:
     if body.count(b",") > MAX_VALUES:
         raise TooLarge(f"a request has at most {MAX_VALUES} values")
     try:
-        return kind.model_validate_json(body)
+        given = from_json(body)
+    except ValueError:
+        raise MotionGPT3Error("the body is not JSON") from None
+    try:
+        return kind.model_validate(given)
     except ValidationError as error:
         errors = error.errors(include_url=False, include_input=False)
         reason = errors[0].get("ctx", {}).get("error")
@@ -100,11 +104,23 @@ class Readers:
         """A future of the request with its motions, or of what `parse` raises."""
         return self._threads.submit(self._read, kind, body)
 
+    def warm(self) -> None:
+        """Start the processes now, beside what else goes on: the first requests need not wait for that."""
+        processes = [self._resting.get() for _ in range(self.workers)]
+        for process in processes:
+            self._threads.submit(self._warm, process)
+
     def close(self) -> None:
         """End the processes once they are done with what they read."""
         self._threads.shutdown(cancel_futures=True)
         for _ in range(self.workers):
             self._resting.get().end()
+
+    def _warm(self, process: _Process) -> None:
+        try:
+            process.start()
+        finally:
+            self._resting.put(process)
 
     def _read(self, kind: type[M], body: bytes) -> M:
         process = self._resting.get()
@@ -121,8 +137,25 @@ class _Process:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
 
+    def start(self) -> subprocess.Popen[bytes]:
+        """The process, once it is ready to read."""
+        if self._process is None:
+            environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+            pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+            command = [sys.executable, "-m", "motiongpt3.service.reading"]
+            # Ctrl-C is for the service alone: what it has accepted is read to the end.
+            self._process = subprocess.Popen(command, env=environment, start_new_session=True, **pipes)
+            try:
+                assert self._process.stdout is not None
+                _read(self._process.stdout)
+            except EOFError:
+                self.end()
+                raise RuntimeError("the process that reads requests does not start") from None
+        return self._process
+
     def ask(self, kind: str, body: bytes) -> tuple[dict[str, Any], dict[str, Motion]]:
-        process = self._process = self._process or _start()
+        """A request's fields, and its motions by the names of theirs; raises what `parse` does."""
+        process = self.start()
         assert process.stdin is not None
         assert process.stdout is not None
         late = threading.Timer(READ_SECONDS, process.kill)
@@ -147,18 +180,11 @@ class _Process:
         return answer["fields"], motions
 
     def end(self) -> None:
+        """Kill the process, whatever it does."""
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
             self._process = None
-
-
-def _start() -> subprocess.Popen[bytes]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    command = [sys.executable, "-m", "motiongpt3.service.reading"]
-    # Ctrl-C is for the service alone: what it has accepted is read to the end.
-    return subprocess.Popen(command, env=environment, start_new_session=True, **pipes)
 
 
 def _write(file: IO[bytes], *parts: bytes) -> None:
@@ -218,15 +244,20 @@ def main() -> None:
 
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # nothing else may write there
+    gc.freeze()
+    gc.disable()  # numbers in lists have no cycles, and looking for some takes longer than reading them
     _limit_memory()
     if hasattr(os, "nice"):
         os.nice(10)  # the service and its model come first
+    _write(answers, b"ready")
     while True:
         try:
             kind, body = _read(sys.stdin.buffer)
         except EOFError:
             return
         _write(answers, *_answer(getattr(schemas, kind.decode()), body))
+        del body
+        gc.collect()
 
 
 if __name__ == "__main__":

@@ -60,6 +60,8 @@ def create_app(engine: Engine, config: ServiceConfig | None = None, readers: Rea
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if readers is None:
+            reading.warm()
         yield
         await asyncio.to_thread(engine.close, False)
         if readers is None:
