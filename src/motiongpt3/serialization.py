@@ -6,10 +6,14 @@ against what the code expects, and every fault is one line.
 
 from __future__ import annotations
 
+import glob
 import json
 import math
 import os
+import platform
+import shutil
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
@@ -23,6 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.untrusted import load_json
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 CARD = "README.md"
@@ -41,7 +46,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     target = Path(path)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.stem[:40]}-", suffix=target.suffix, dir=target.parent)
+        prefix = _clear_leftovers(target, target.suffix)
+        handle, name = tempfile.mkstemp(prefix=prefix, suffix=target.suffix, dir=target.parent)
     except OSError as error:
         raise MotionGPT3Error(f"cannot write {target}: {error.strerror or error}") from None
     os.close(handle)
@@ -60,16 +66,40 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def _clear_leftovers(target: Path, suffix: str = "", alone: bool = False) -> str:
+    """Remove what killed processes of this machine have left beside `target`; returns what this one's names begin with.
+
+    The name of a temporary file tells the machine and the process that writes it. With `alone`, MotionGPT3Error while
+    another process is writing the same.
+    """
+    common = f".{target.stem[:40]}-{zlib.crc32(platform.node().encode()):08x}-"
+    for found in target.parent.glob(f"{glob.escape(common)}*{glob.escape(suffix)}") if os.name == "posix" else ():
+        number = found.name[len(common) :].partition("-")[0]
+        if not number.isdecimal() or int(number) == os.getpid():
+            continue
+        try:
+            os.kill(int(number), 0)
+        except (ProcessLookupError, OverflowError):
+            shutil.rmtree(found, ignore_errors=True) if found.is_dir() else found.unlink(missing_ok=True)
+        except PermissionError:
+            pass  # another user's, and alive
+        else:
+            if alone:
+                raise MotionGPT3Error(f"{target} is being written by another process ({number}); wait until it ends")
+    return f"{common}{os.getpid()}-"
+
+
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
     """An empty folder that becomes `path` on success; what was there is put aside first and put back if that fails.
 
-    On any error `path` is as it was. Raises MotionGPT3Error when it cannot be written.
+    On any error `path` is as it was. Raises MotionGPT3Error when it cannot be written, or another process is at it.
     """
     target = Path(path).absolute()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{target.name[:40]}-", dir=target.parent) as work:
+        prefix = _clear_leftovers(target, alone=True)
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=target.parent) as work:
             made, old = Path(work) / "made", Path(work) / "old"
             made.mkdir()
             yield made
@@ -110,12 +140,12 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:
             raise MotionGPT3Error(f"{path} is damaged: it is far too large")
-        config = json.loads(path.read_text())
+        config = load_json(path.read_bytes())
     except FileNotFoundError:
         raise MotionGPT3Error(f"{folder} is no model folder: it has no {CONFIG}") from None
     except MotionGPT3Error:
         raise
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise MotionGPT3Error(f"{path} is damaged: {str(error).splitlines()[0]}") from None
     if not isinstance(config, dict):
         raise MotionGPT3Error(f"{path} is damaged: it holds no JSON object")
@@ -126,7 +156,8 @@ def parse_config(kind: type[Config], values: Any) -> Config:
     """A dataclass from a JSON object, nested ones too; what the object lacks keeps its default.
 
     Raises:
-        MotionGPT3Error: an unknown name, a value of another kind, a whole number outside 1 to 100,000.
+        MotionGPT3Error: an unknown name, a value of another kind, a whole number outside 1 to 100,000, a dropout
+            outside [0, 1).
     """
     if not isinstance(values, dict):
         raise MotionGPT3Error(f"this model's configuration is not one of ours: no {kind.__name__} in it")
@@ -137,7 +168,7 @@ def parse_config(kind: type[Config], values: Any) -> Config:
             raise MotionGPT3Error(f"this model's configuration is not one of ours: unknown setting {name[:40]!r}")
         if is_dataclass(hints[name]):
             value = parse_config(hints[name], value)
-        elif not _fits(value, hints[name]):
+        elif not _fits(value, hints[name]) or (name.endswith("dropout") and not 0 <= value < 1):
             raise MotionGPT3Error(f"this model's configuration is not one of ours: {name} is {str(value)[:40]!r}")
         parsed[name] = value
     if missing := [f.name for f in fields(kind) if is_dataclass(hints[f.name]) and f.name not in parsed]:  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 import tokenize
 import zipfile
 import zlib
@@ -15,13 +16,16 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import yaml
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from motiongpt3.errors import MotionGPT3Error
 
 MAX_ARRAY_BYTES = 2**29
-"""Half a gigabyte: 200,000 frames of 22 joints in float64 are a fifth of it."""
+"""Half a gigabyte, counted as float64, which all numbers become: 200,000 frames of 22 joints are a fifth of it."""
+MAX_NODES = 100_000
+"""Values and keys of a YAML text: a configuration has a hundred, the largest table of ours some thousands."""
 
 
 def read_bytes(path: Path, limit: int, refusal: str) -> bytes:
@@ -44,24 +48,74 @@ def read_text(path: Path, limit: int) -> str:
     return data.decode("utf-8", errors="replace")
 
 
-def json_value(data: bytes, name: str) -> Any:
-    """The value of a JSON text; raises MotionGPT3Error when it is damaged, too deep or has a NaN."""
+def load_json(text: bytes | str) -> Any:
+    """The value of a JSON text, checked to be one that can be written again.
 
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is no number")
+    Raises:
+        ValueError: it is damaged or no UTF-8, is too deep, or has NaN, an infinity (1e999 is one), a whole number of
+            thousands of digits or half a surrogate pair.
+    """
+
+    def number(digits: str) -> float:
+        value = float(digits)
+        if not math.isfinite(value):
+            raise ValueError(f"{digits[:20]} is no number that can be written")
+        return value
 
     try:
-        return json.loads(data.decode("utf-8"), parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
+        text = text.decode("utf-8") if isinstance(text, bytes) else text
+        found = json.loads(text, parse_constant=number, parse_float=number)
+        if "\\u" in text:
+            json.dumps(found, ensure_ascii=False).encode("utf-8")
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    return found
+
+
+def json_value(data: bytes | str, name: str) -> Any:
+    """The value of a JSON text; raises MotionGPT3Error, which names the file, where `load_json` raises ValueError."""
+    try:
+        return load_json(data)
+    except ValueError as error:
         raise MotionGPT3Error(f"{name} is damaged: its JSON cannot be read: {str(error)[:80]}") from None
 
 
-def json_object(data: bytes, name: str) -> dict[str, Any]:
+def json_object(data: bytes | str, name: str) -> dict[str, Any]:
     """The object of a JSON text; raises MotionGPT3Error when it is another value or `json_value` refuses it."""
     found = json_value(data, name)
     if not isinstance(found, dict):
         raise MotionGPT3Error(f"{name} is damaged: its JSON is no object")
     return found
+
+
+class _Yaml(yaml.SafeLoader):
+    """A safe loader without aliases, through which a kilobyte can stand for gigabytes, and without dates."""
+
+    nodes = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self.nodes += 1
+        if self.nodes > MAX_NODES or self.check_event(yaml.AliasEvent):
+            many = f"more than {MAX_NODES:,} values" if self.nodes > MAX_NODES else "an alias (*name)"
+            raise yaml.YAMLError(f"it has {many}, which no file of this kind needs")
+        return super().compose_node(parent, index)
+
+
+_Yaml.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in rules if tag != "tag:yaml.org,2002:timestamp"]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def load_yaml(text: str, name: str) -> Any:
+    """The value of a YAML text, dates as text; MotionGPT3Error when it is damaged, large, deep or has aliases."""
+    try:
+        return yaml.load(text, _Yaml)
+    except RecursionError:
+        reason = "it is nested too deeply"
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, OverflowError) as error:
+        reason = " ".join(str(error).split())[:120]
+    raise MotionGPT3Error(f"{name} is no YAML that can be read: {reason}")
 
 
 def read_npy(path: Path) -> NDArray[Any]:
@@ -84,7 +138,7 @@ class Npz:
         self.name = path.name
         try:
             self._zip = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError, ValueError) as error:
+        except (zipfile.BadZipFile, NotImplementedError, struct.error, OSError, ValueError) as error:
             raise MotionGPT3Error(f"{path.name} is not a complete npz file: {str(error)[:100]}") from None
         self.keys = {entry.removesuffix(".npy") for entry in self._zip.namelist()}
 
@@ -161,9 +215,15 @@ def _array(file: IO[bytes], where: str) -> NDArray[Any]:
             f"{where} holds Python objects, which are refused because they can run code; save plain arrays of numbers."
             + ("" if "," in where else _ONE_OF_RESULTS[min(len(shape), 1)].format(where))
         )
+    counts = all(type(n) is int and n >= 0 for n in shape)
+    wide = max(dtype.itemsize, 8)  # as float64, which numbers become
+    if not counts or len(shape) > 8 or dtype.kind not in "biufUS" or not dtype.itemsize:
+        raise MotionGPT3Error(f"{where} declares {dtype.str} of shape {str(shape)[:80]}, which no motion has")
+    if math.prod(shape) * wide > MAX_ARRAY_BYTES:
+        raise MotionGPT3Error(
+            f"{where} declares {math.prod(shape):,} values; more than {MAX_ARRAY_BYTES // wide:,} are refused"
+        )
     size = math.prod(shape) * dtype.itemsize
-    if not 0 <= size <= MAX_ARRAY_BYTES or min(shape, default=0) < 0 or len(shape) > 8 or dtype.kind == "V":
-        raise MotionGPT3Error(f"{where} declares {dtype.name} of shape {shape}, which no motion has")
     data = file.read(size)
     if len(data) < size:
         raise MotionGPT3Error(f"{where} is cut short: {len(data)} of {size} bytes are there")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from motiongpt3.models.bimodal import BimodalTransformer, KVCache, Stream, Token
 from motiongpt3.models.config import MotionGPT3Config
 from motiongpt3.models.network import Network
 from motiongpt3.models.sequence import pack_outputs
-from motiongpt3.models.vae import MotionVAE, VAEConfig
+from motiongpt3.models.vae import MotionVAE, load_vae
 from motiongpt3.serialization import load_weights, parse_config, read_config
 
 
@@ -211,15 +211,14 @@ Streams = Literal["dual", "single"]
 
 def load_autoencoder(folder: Path) -> MotionVAE | MotionVQ:
     """The motion VAE or VQ-VAE of a folder, frozen; MotionGPT3Error if it holds neither."""
-    config: dict[str, Any] = read_config(folder)
-    model: MotionVAE | MotionVQ
-    if "vq" in config:
-        model = MotionVQ(parse_config(VQConfig, config["vq"]))
-    else:
-        model = MotionVAE(parse_config(VAEConfig, config.get("vae")))
-    load_weights(model, folder)
-    model.requires_grad_(False).eval()
-    return model
+    config = read_config(folder)
+    if "vq" not in config:
+        return load_vae(folder)
+    sizes = parse_config(VQConfig, config["vq"])
+    with torch.device("meta"):  # sizes that the file does not hold cost nothing
+        model = MotionVQ(sizes)
+    load_weights(model, folder, assign=True)
+    return model.float().requires_grad_(False).eval()
 
 
 def build_network(

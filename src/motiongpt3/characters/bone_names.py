@@ -22,7 +22,7 @@ import yaml
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.retarget import REQUIRED
 from motiongpt3.motion.skeleton import HUMANML3D, Float64, nearest_above
-from motiongpt3.untrusted import read_text
+from motiongpt3.untrusted import load_yaml, read_text
 
 END = " end"
 """Added to a joint's name to call the end site below it."""
@@ -225,10 +225,7 @@ def load_map(path: Path) -> dict[str, str]:
     Raises:
         MotionGPT3Error: no such file, no map, or a joint that is none of ours.
     """
-    try:
-        loaded = yaml.safe_load(read_text(path, MAX_MAP))
-    except (yaml.YAMLError, RecursionError) as error:
-        raise MotionGPT3Error(f"{path.name} is no YAML: {' '.join(str(error).split())[:120]}") from None
+    loaded = load_yaml(read_text(path, MAX_MAP), path.name)
     if not isinstance(loaded, dict) or not all(isinstance(value, (str, int)) for value in loaded.values()):
         raise MotionGPT3Error(f"{path.name} is no map of bones: it needs lines such as 'l_hip: Thigh_L'")
     for joint in loaded:

@@ -33,7 +33,6 @@ from motiongpt3.errors import MotionGPT3Error
 if TYPE_CHECKING:
     from motiongpt3.data.clips import PackedClips
     from motiongpt3.evaluation.protocols import TaskName
-    from motiongpt3.models.vae import MotionVAE
     from motiongpt3.motion.motion import Motion
 
 RunArg = Annotated[str, Arg("RUN")]
@@ -389,11 +388,13 @@ def vae(*, vae: FolderArg | None = None, data: PackedArg, split: Split = "val", 
     from motiongpt3.data.bank import ClipBank
     from motiongpt3.data.clips import PackedClips
     from motiongpt3.evaluation.provenance import made_with
+    from motiongpt3.models.motiongpt3 import EMBEDDED
+    from motiongpt3.models.vae import load_vae
     from motiongpt3.training.autoencoder import reconstruction_errors
 
     pack = PackedClips.open(data)
     rows = _rows(pack, split)
-    model = _load_vae(vae)
+    model = load_vae(EMBEDDED if vae is None else vae)
     sources = sorted({pack.clips[row].source for row in rows})
     errors: dict[str, Any] = {}
     for source in tqdm(sources, "reconstructing", unit="source", disable=None):
@@ -416,19 +417,6 @@ def vae(*, vae: FolderArg | None = None, data: PackedArg, split: Split = "val", 
         f"split {split}: mean over clips of the mean joint error in mm; clips are cut at the VAE's maximum",
         table(["source", "clips", "root-aligned", "global"], lines),
     )
-
-
-def _load_vae(folder: str | None) -> MotionVAE:
-    """The VAE of a folder that `train vae` wrote, or of a whole model's folder."""
-    from motiongpt3.models.motiongpt3 import EMBEDDED
-    from motiongpt3.models.vae import MotionVAE, VAEConfig
-    from motiongpt3.serialization import load_weights, parse_config, read_config
-
-    path = EMBEDDED if folder is None else Path(folder)
-    config = read_config(path)
-    model = MotionVAE(parse_config(VAEConfig, config.get("vae")))
-    load_weights(model, path, prefix="vae." if "motion_width" in config else "")
-    return model.eval()
 
 
 def quality(

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import yaml
 from tqdm import tqdm
 
 from motiongpt3.cli.options import (
@@ -266,12 +265,13 @@ def _model_facts(folder: Path) -> dict[str, Any]:
 
 def _card(folder: Path) -> dict[str, Any]:
     """The YAML header of the model card; empty if there is none."""
-    from motiongpt3.serialization import CARD
+    from motiongpt3.serialization import CARD, MAX_CONFIG_BYTES
+    from motiongpt3.untrusted import load_yaml, read_text
 
     try:
-        text = (folder / CARD).read_text("utf-8")[:100_000]
-        header = yaml.safe_load(text.split("---", 2)[1]) if text.startswith("---") else {}
-    except (OSError, ValueError, IndexError, yaml.YAMLError):
+        text = read_text(folder / CARD, MAX_CONFIG_BYTES)
+        header = load_yaml(text.split("---", 2)[1], CARD) if text.startswith("---") else {}
+    except (MotionGPT3Error, IndexError):
         return {}
     return header if isinstance(header, dict) else {}
 

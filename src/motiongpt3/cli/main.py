@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -84,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # A terminal that lacks a letter is no reason to fail.
             stream.reconfigure(errors="backslashreplace")
-    with _plain_messages():
+    with _plain_messages(), _ended_by_sigterm():
         try:
             return _run(words)
         except MotionGPT3Error as error:
@@ -96,6 +98,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _fail(f'this command needs {error.name}: pip install "motiongpt3[{extra}]"')
         except KeyboardInterrupt:
             return 130
+        except _Terminated:
+            print("motiongpt3: stopped by SIGTERM; nothing is half written", file=sys.stderr)
+            return 143
         except SystemExit as stop:
             if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning's answer to an interrupt.
                 return 130
@@ -148,6 +153,27 @@ def _help(group: str = "", *, asked: bool) -> int:
 def _fail(message: str) -> int:
     print("motiongpt3:", " ".join(message.split()), file=sys.stderr)
     return 2
+
+
+class _Terminated(BaseException):
+    """SIGTERM came: what is being written is cleared away on the way out."""
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends what runs inside as an interrupt would, with `_Terminated`; in the main thread only."""
+
+    def end(*_: object) -> None:
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -12,8 +12,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from jsonargparse import ActionConfigFile  # type: ignore[attr-defined] # it does not list its own names
+
 from motiongpt3.cli.options import Parser
 from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.serialization import MAX_CONFIG_BYTES
+from motiongpt3.untrusted import load_yaml, read_bytes
 
 FUNCTIONS = {
     "vae": "training.autoencoder:train_vae",
@@ -66,12 +70,26 @@ def train(stage: str, argv: Sequence[str]) -> None:
         raise MotionGPT3Error(str(error)) from None
 
 
+class _ConfigFile(ActionConfigFile):
+    """jsonargparse's own, for a file that is small and plain."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        """Read the file; MotionGPT3Error if it cannot be read."""
+        file = Path(values)
+        text = read_bytes(file, MAX_CONFIG_BYTES, "is too large for a configuration")
+        try:
+            load_yaml(text.decode("utf-8"), file.name)
+        except UnicodeDecodeError:
+            raise MotionGPT3Error(f"{file.name} is not UTF-8 text") from None
+        super().__call__(parser, namespace, values, option_string)
+
+
 def read_options(stage: str, kind: type, argv: Sequence[str]) -> tuple[Any, Any]:
     """What the words after `motiongpt3 train STAGE` say: all options, and the configuration they make."""
     examples = EXAMPLES.format(stage=stage, config=CONFIGS.get(stage, f"mini/{stage}"))
     parser = Parser(f"train {stage}", TEXTS[stage], examples)
     parser.add_argument(
-        "--config", action="config", metavar="FILE", help="YAML file with options; options after it override it"
+        "--config", action=_ConfigFile, metavar="FILE", help="YAML file with options; options after it override it"
     )
     parser.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")
     parser.add_argument("--start", metavar="FOLDER", help="trained weights to start from")

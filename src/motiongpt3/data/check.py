@@ -127,24 +127,40 @@ def _moments(joints: Float32) -> Float32:
 def _duplicates(file: str, clips: list[tuple[str, str, int, Float32]]) -> Iterator[Problem]:
     """Clips that are the same recording, from names, splits, frames and `_moments`.
 
-    An error for each pair in different splits (a leak), a warning for each within one.
+    An error for each pair in different splits (a leak), a warning for each within one. Clips that equal another to the
+    last bit are told beside the first such clip only, so that many of them cost no more than as many others.
     """
-    if not clips:
+    firsts: dict[tuple[int, bytes], dict[str, str]] = {}
+    different = []
+    for clip in clips:
+        name, split, frames, moments = clip
+        same = firsts.setdefault((frames, moments.tobytes()), {})
+        if same:
+            first = split if split in same else next(iter(same))
+            yield _same_motion(file, (same[first], first), (name, split))
+        if split not in same:
+            same[split] = name
+            if len(same) == 1:
+                different.append(clip)
+    if not different:
         return
-    names, splits, frames, every = zip(*clips, strict=True)
-    lengths, moments = np.array(frames), np.stack(every)
+    names, splits, frames_of, every = zip(*different, strict=True)
+    lengths, moments_of = np.array(frames_of), np.stack(every)
     order = np.argsort(lengths, kind="stable")
     for place, first in enumerate(order):
         end = np.searchsorted(lengths[order], lengths[first] + 2, side="right")
         others = order[place + 1 : end]
-        apart = np.abs(moments[others] - moments[first]).mean(axis=-1)
+        apart = np.abs(moments_of[others] - moments_of[first]).mean(axis=-1)
         for other in others[apart < SAME_MOTION]:
-            (a, split_a), (b, split_b) = sorted([(names[first], splits[first]), (names[other], splits[other])])
-            same = f"{a} and {b} are the same motion"
-            if split_a == split_b:
-                yield Problem(file, f"{same}, both in {split_a}", "warning")
-            else:
-                yield Problem(file, f"{same}, one in {split_a}, one in {split_b}: the split leaks")
+            yield _same_motion(file, (names[first], splits[first]), (names[other], splits[other]))
+
+
+def _same_motion(file: str, one: tuple[str, str], other: tuple[str, str]) -> Problem:
+    """What is wrong with two clips (name, split) of one recording."""
+    (a, split_a), (b, split_b) = sorted([one, other])
+    if split_a == split_b:
+        return Problem(file, f"{a} and {b} are the same motion, both in {split_a}", "warning")
+    return Problem(file, f"{a} and {b} are the same motion, one in {split_a}, one in {split_b}: the split leaks")
 
 
 @dataclass

@@ -5,7 +5,6 @@ Every source yields clips and, for each clip it cannot read, a Problem; one bad 
 
 from __future__ import annotations
 
-import json
 import re
 import zipfile
 import zlib
@@ -24,6 +23,7 @@ from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.formats import WAYS_ON, ReadOptions, read, readable_suffixes
 from motiongpt3.motion.features import canonicalise, feature_size, features_to_joints
 from motiongpt3.motion.skeleton import HUMANML3D, Array, Float32
+from motiongpt3.untrusted import load_json
 
 MAX_ARCHIVE_BYTES = 8 << 30
 """Of an unpacked archive; the largest public collection has 5 GB."""
@@ -185,7 +185,7 @@ def _mocap_clips(lines: list[str], root: Array, offsets: Array, unit: float) -> 
     for number, line in enumerate(lines, start=1):
         file = f"clips.jsonl:{number}"
         try:
-            record = json.loads(line)
+            record = load_json(line)
             start = record["offset"]
             clip = Clip.from_record(record, start=0)
             if type(start) is not int or start < 0 or start + clip.frames > len(root):

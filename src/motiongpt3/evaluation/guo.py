@@ -7,7 +7,6 @@ captions for it, from a user's own files; `GuoTextMotion` has the interface of o
 
 from __future__ import annotations
 
-import json
 import pickletools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,6 +24,7 @@ from motiongpt3.evaluation.metrics.language import lemma_tokens
 from motiongpt3.motion.features import joints_to_features
 from motiongpt3.motion.motion import Motion
 from motiongpt3.serialization import load_weights, parse_config, read_config, write_folder
+from motiongpt3.untrusted import load_json, read_npy
 
 GUO_KIND = "guo_evaluator"
 """What config.json calls the evaluator's sizes."""
@@ -224,9 +224,9 @@ class WordVectors:
         """
         folder = Path(folder)
         try:
-            vectors = np.load(folder / "our_vab_data.npy", allow_pickle=False)
+            vectors = read_npy(folder / "our_vab_data.npy")
             words = _words(folder)
-            lists = json.loads(_bytes(folder / "classes.json"))
+            lists = load_json(_bytes(folder / "classes.json"))
             if set(lists) != set(CLASSES[9:14]) or not all(isinstance(group, list) for group in lists.values()):
                 raise ValueError(f"classes.json needs lists for {', '.join(CLASSES[9:14])}")
             vip = {str(word): name for name, group in lists.items() for word in group}

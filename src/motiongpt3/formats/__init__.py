@@ -84,7 +84,7 @@ class ReadOptions:
         animation: which one of several is read: its name, or its number from 1.
 
     Raises:
-        MotionGPT3Error: an axis or a unit that is none, or fps is not in (0, 1000].
+        MotionGPT3Error: an axis or a unit that is none, or fps is not from MIN_FPS to 1000.
     """
 
     up: Up = "auto"

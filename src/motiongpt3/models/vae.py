@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.features import features_to_joints
+from motiongpt3.serialization import load_weights, parse_config, read_config
 
 
 @dataclass(frozen=True)
@@ -312,3 +314,17 @@ def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
 def generator_loss(fake: Tensor) -> Tensor:
     """Hinge loss of the side that wants to be taken for real: - mean D(fake)."""
     return -torch.mean(fake)
+
+
+def load_vae(folder: str | Path) -> MotionVAE:
+    """The VAE of a folder that `train vae` wrote or of a whole model's folder, frozen.
+
+    Raises:
+        MotionGPT3Error: there is none, or it is damaged.
+    """
+    config = read_config(folder)
+    sizes = parse_config(VAEConfig, config.get("vae"))
+    with torch.device("meta"):  # sizes that the file does not hold cost nothing
+        vae = MotionVAE(sizes)
+    load_weights(vae, folder, prefix="vae." if "motion_width" in config else "", assign=True)
+    return vae.float().requires_grad_(False).eval()

@@ -22,10 +22,14 @@ MAX_DISTANCE = 1e5
 """Metres: joints that lie farther from the origin are no positions in metres; 100 km, a round number."""
 
 
+MIN_FPS = 0.01
+"""Less than a pose a minute is a damaged number, and makes an hour of a few frames."""
+
+
 def check_fps(fps: float) -> None:
-    """Refuse a frame rate that no motion can have: MotionGPT3Error unless it is a number in (0, 1000]."""
-    if not 0 < fps <= 1000:
-        raise MotionGPT3Error(f"fps must be a number in (0, 1000], not {fps}")
+    """Refuse a frame rate that no motion can have: MotionGPT3Error unless it is from MIN_FPS to 1000."""
+    if not MIN_FPS <= fps <= 1000:
+        raise MotionGPT3Error(f"fps must be a number from {MIN_FPS:g} to 1000, not {fps:g}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +52,7 @@ class Motion:
         skeleton: the joints' names and tree; the 22 joints of HumanML3D unless said otherwise.
 
     Raises:
-        MotionGPT3Error: the array is not (T, J, 3), has no frames, is not finite, or fps is not in (0, 1000].
+        MotionGPT3Error: the array is not (T, J, 3), has no frames, is not finite, or fps is not from MIN_FPS to 1000.
     """
 
     joints: NDArray[np.float32]
@@ -116,7 +120,7 @@ class Motion:
         """(N,) where the frames of another rate lie among this motion's, from 0 to len - 1.
 
         Raises:
-            MotionGPT3Error: fps is not a number in (0, 1000], or they are more than MAX_FRAMES.
+            MotionGPT3Error: fps is not a number from MIN_FPS to 1000, or they are more than MAX_FRAMES.
         """
         check_fps(fps)
         last = len(self) - 1

@@ -72,7 +72,7 @@ def check_options(fps: float | None, smooth: float | None) -> None:
     """Refuse what `postprocess` refuses without seeing the motion.
 
     Raises:
-        MotionGPT3Error: fps is not a number in (0, 1000], or smooth none in (0, MAX_SMOOTH_SECONDS].
+        MotionGPT3Error: fps is not a number from MIN_FPS to 1000, or smooth none in (0, MAX_SMOOTH_SECONDS].
     """
     if fps is not None:
         check_fps(fps)

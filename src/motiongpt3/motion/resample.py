@@ -17,7 +17,7 @@ def resampled(motion: Motion, fps: float) -> Motion:
     """A motion of HumanML3D's skeleton at another frame rate; frames at the same times stay bit for bit.
 
     Raises:
-        MotionGPT3Error: fps is not a number in (0, 1000], or the motion would have too many frames.
+        MotionGPT3Error: fps is not a number from MIN_FPS to 1000, or the motion would have too many frames.
     """
     return motion if fps == motion.fps else motion.replace(joints=poses_at(motion.joints, motion.places(fps)), fps=fps)
 

@@ -61,10 +61,8 @@ def to_skeleton(joints: ArrayLike, skeleton: Skeleton = HUMANML3D) -> NDArray[np
     source = np.asarray(joints, dtype=np.float64)
     if source.ndim != 3 or source.shape[1:] != (len(skeleton), 3) or not len(source):
         raise MotionGPT3Error(f"joints to retarget must have shape (frames, {len(skeleton)}, 3), not {source.shape}")
-    leg = leg_length(source, skeleton)
-    if not np.isfinite(leg) or leg <= 0:
-        raise MotionGPT3Error("cannot retarget: the legs have no length")
-    scale = sum(float(skeleton.bone_lengths[bone]) for _, *bones, _ in skeleton.legs for bone in bones) / 2 / leg
+    ours = sum(float(skeleton.bone_lengths[bone]) for _, *bones, _ in skeleton.legs for bone in bones) / 2
+    scale = ours / leg_length(source, skeleton)
     rooted = source - source[:, :1] + source[:, :1] * scale
     placed: Float64 = set_bone_lengths(torch.from_numpy(rooted), skeleton=skeleton).numpy()
     feet = list(skeleton.contacts)
@@ -73,10 +71,17 @@ def to_skeleton(joints: ArrayLike, skeleton: Skeleton = HUMANML3D) -> NDArray[np
 
 
 def leg_length(joints: Array, skeleton: Skeleton = HUMANML3D) -> float:
-    """Length of thigh plus shin, the median over the frames of both sides' mean, in the joints' unit."""
+    """Length of thigh plus shin, the median over the frames of both sides' mean, in the joints' unit.
+
+    Raises:
+        MotionGPT3Error: it is not above 0.
+    """
     joints = joints.astype(np.float64)
     legs = [length(joints, a, b) for leg in skeleton.legs for a, b in pairwise(leg[:3])]
-    return float(np.median(np.sum(legs, axis=0))) / 2
+    median = float(np.median(np.sum(legs, axis=0))) / 2
+    if not 0 < median < np.inf:
+        raise MotionGPT3Error("cannot retarget: the legs have no length")
+    return median
 
 
 @dataclass(frozen=True)
@@ -185,7 +190,7 @@ def _facing_forward(rest: RestPose, has: list[int]) -> tuple[Float64, float]:
     places = rest.places - [0, rest.floor, 0]
     (left_hip, right_hip), (left, right) = places[list(HUMANML3D.hips)], places[list(HUMANML3D.shoulders)]
     up, across = (left + right) / 2 - (left_hip + right_hip) / 2, left_hip - right_hip + left - right
-    if up[1] < 0.8 * np.linalg.norm(up) or np.linalg.norm(across) < 1e-6 or not leg_length(places[None]) > 0:
+    if up[1] < 0.8 * np.linalg.norm(up) or np.linalg.norm(across) < 1e-6:
         raise MotionGPT3Error(
             "the rig's rest pose does not stand upright with y up: apply its rotation before exporting"
         )

@@ -22,8 +22,8 @@ from motiongpt3.models.backbone import load_backbone
 from motiongpt3.models.bimodal import KVCache
 from motiongpt3.models.config import MotionGPT3Config
 from motiongpt3.models.motiongpt3 import MotionGPT3
-from motiongpt3.models.vae import VAEConfig
-from motiongpt3.serialization import load_weights, parse_config, read_config
+from motiongpt3.models.vae import load_vae
+from motiongpt3.serialization import load_weights
 from motiongpt3.training.latents import LatentBatch, LatentTrainingConfig, latent_banks, sample_latents
 from motiongpt3.training.trainer import TrainingModule, check_settings, device, fit, mean_over_clips
 
@@ -166,9 +166,9 @@ def length_loss(logits: Tensor, classes: Tensor, whole: Tensor) -> Tensor:
 
 def build_model(config: MotionGPT3Config, vae: Path) -> MotionGPT3:
     """A model with new motion parts, a frozen language model and a frozen trained VAE."""
-    sizes = parse_config(VAEConfig, read_config(vae).get("vae"))
-    model = MotionGPT3(replace(config, vae=sizes), load_backbone(config.backbone, dtype=torch.bfloat16))
-    load_weights(model.vae, vae)
+    trained = load_vae(vae)
+    model = MotionGPT3(replace(config, vae=trained.config), load_backbone(config.backbone, dtype=torch.bfloat16))
+    model.vae.load_state_dict(trained.state_dict())
     model.vae.requires_grad_(False).eval()
     model.backbone.freeze()
     return model

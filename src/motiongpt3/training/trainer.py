@@ -309,16 +309,32 @@ class AtomicCheckpoints(TorchCheckpointIO):
     """Checkpoints written to a temporary name, synced and renamed."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write a checkpoint."""
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as temporary:
-            torch.save(checkpoint, temporary)
+        """Write a checkpoint; MotionGPT3Error if it cannot be, and the one before it is whole."""
+        try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(path) as temporary:
+                torch.save(checkpoint, temporary)
+        except (RuntimeError, OSError) as error:  # torch's writer raises RuntimeError where the disk is full
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise MotionGPT3Error(
+                f"cannot write {path} ({reason[:100]}): is the disk full? the last checkpoint is whole; "
+                "go on from it with --resume"
+            ) from None
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Read a checkpoint; MotionGPT3Error if it is damaged."""
         try:
             return super().load_checkpoint(path, map_location, weights_only)
-        except (RuntimeError, OSError, EOFError, KeyError, UnpicklingError) as error:
+        except (
+            RuntimeError,
+            OSError,
+            EOFError,
+            LookupError,
+            ValueError,
+            TypeError,
+            AttributeError,
+            UnpicklingError,
+        ) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise MotionGPT3Error(f"{path} is damaged ({reason[:100]}); start without resuming") from None
 
