@@ -6,6 +6,9 @@ import json
 import os
 import pickle
 import stat
+import subprocess
+import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +18,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.models.vae import VAEConfig, load_vae
 from motiongpt3.serialization import (
     CONFIG,
     WEIGHTS,
     atomic_folder,
     atomic_path,
     load_weights,
+    parse_config,
     read_config,
     write_folder,
 )
@@ -272,3 +277,45 @@ def test_a_failed_replacement_puts_the_old_folder_back(tmp_path: Path, monkeypat
         pass
     assert (tmp_path / "out" / "name").read_text() == "old"
     assert os.listdir(tmp_path) == ["out"]
+
+
+def _gone() -> int:
+    """The number of a process that has ended."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    return ended.pid
+
+
+@pytest.mark.skipif(os.name != "posix", reason="processes are asked for by POSIX signals")
+def test_leftovers_of_killed_processes_are_cleared_and_living_ones_respected(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "walk.npz") as temporary:
+        temporary.write_text("x")
+        mine = f"-{os.getpid()}-"
+        dead = tmp_path / temporary.name.replace(mine, f"-{_gone()}-")
+        alive = tmp_path / temporary.name.replace(mine, f"-{os.getppid()}-")
+    dead.write_text("half")
+    alive.write_text("half")
+    with atomic_path(tmp_path / "walk.npz") as temporary:
+        temporary.write_text("y")
+    assert not dead.exists()
+    assert alive.exists()
+    with atomic_folder(tmp_path / "set") as folder:
+        common = folder.parent.name
+    dead, alive = (tmp_path / common.replace(mine, f"-{number}-") for number in (_gone(), os.getppid()))
+    dead.mkdir()
+    (dead / "half").write_text("x")
+    with atomic_folder(tmp_path / "set"):
+        pass
+    assert not dead.exists()
+    alive.mkdir()
+    with pytest.raises(MotionGPT3Error, match=rf"set is being written by another process \({os.getppid()}\)"):
+        with atomic_folder(tmp_path / "set"):
+            pass
+
+
+def test_sizes_that_the_weights_do_not_have_take_no_memory(tmp_path: Path) -> None:
+    small = VAEConfig(latent_tokens=2, latent_channels=8, width=16, layers=3, heads=2, mlp_width=16)
+    config = {"vae": asdict(replace(small, width=100_000, heads=1))}  # 4 TB
+    write_folder(tmp_path, config, {"feature_mean": torch.zeros(263)})
+    expect("does not fit this model", lambda: load_vae(tmp_path))
+    expect("dropout is '5.0'", lambda: parse_config(VAEConfig, asdict(small) | {"dropout": 5.0}))

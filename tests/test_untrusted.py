@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.untrusted import Npz, finite, json_object, read_bytes, read_npy, read_text
+from motiongpt3.untrusted import Npz, finite, json_object, load_yaml, read_bytes, read_npy, read_text
 
 
 def test_no_more_is_read_than_the_limit(tmp_path: Path) -> None:
@@ -65,3 +65,55 @@ def test_finite() -> None:
     for array, message in ((np.array([1.0, np.inf]), "NaN or infinite"), (np.array(["a"]), "not numbers")):
         with pytest.raises(MotionGPT3Error, match=message):
             finite(array, "x")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"a": 1e999}', "1e999 is no number"),
+        ('{"a": "\\ud800"}', "codec can.t encode"),
+        ('{"a": ' + "9" * 5000 + "}", "cannot be read"),
+    ],
+)
+def test_json_that_could_not_be_written_again(text: str, message: str) -> None:
+    with pytest.raises(MotionGPT3Error, match=message):
+        json_object(text, "x")
+    assert json_object('{"a": "\\ud83d\\ude00"}', "x") == {"a": "\U0001f600"}
+
+
+def test_yaml_is_plain() -> None:
+    assert load_yaml("a: 1\nb: [x, 2.5, true, null]\nc: 2001-99-99", "x") == {
+        "a": 1, "b": ["x", 2.5, True, None], "c": "2001-99-99"
+    }  # fmt: skip
+    for text, message in (
+        ("a: &a [1]\nb: *a", "an alias"), ("[" * 3000, "nested too deeply|is no YAML"), ("a: [", "is no YAML"),
+        ("- 1\n" * 100_001, "more than 100,000 values"), ("a: !!timestamp x", "is no YAML"),
+        ("a: !!python/object/apply:os.system [ls]", "is no YAML"), ("a: !!int 0x", "is no YAML"),
+    ):  # fmt: skip
+        with pytest.raises(MotionGPT3Error, match=message):
+            load_yaml(text, "x")
+
+
+def _npy(path: Path, descr: str, shape: str, data: bytes = b"") -> Path:
+    header = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("descr", "shape", "message"),
+    [
+        ("|u1", "(67108865,)", "declares 67,108,865 values; more than 67,108,864 are refused"),
+        ("<f8", "(1000000, 1000000)", "values; more than"),
+        ("<U0", "(20, 22, 3)", "which no motion has"),
+        ("|S0", "(20, 22, 3)", "which no motion has"),
+        ("<f4", "(True, 22, 3)", "which no motion has"),
+        ("<f4", "(20.0, 22, 3)", "not a complete numpy array"),
+        ("<f4", "(-1, 22, 3)", "which no motion has"),
+        ("<M8[s]", "(2,)", "which no motion has"),
+        ("<c16", "(2,)", "which no motion has"),
+    ],
+)
+def test_arrays_are_refused_by_their_header(tmp_path: Path, descr: str, shape: str, message: str) -> None:
+    with pytest.raises(MotionGPT3Error, match=message):
+        read_npy(_npy(tmp_path / "a.npy", descr, shape))

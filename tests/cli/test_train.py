@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Callable
 from importlib import import_module
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
+import torch
 from tiny_runs import SHORT_RUN, TINY_HEAD, TINY_VAE
 
 from motiongpt3 import Motion
@@ -70,7 +72,7 @@ def test_an_interrupted_training(packed: Path, here: Path, capsys: Capture, monk
 def test_train_refuses(packed: Path, here: Path, refused: Refused) -> None:
     words = ["train", "vae", "--run.out=run", f"--data=[{packed}]", *TINY_VAE, *SHORT_RUN]
     assert "missing: --run.out, --data" in refused("train", "vae")
-    assert "File does not exist" in refused("train", "vae", "--config", "gone.yaml")
+    assert "cannot read gone.yaml" in refused("train", "vae", "--config", "gone.yaml")
     assert "no packed file" in refused("train", "vae", "--run.out=run", "--data=[gone]")
     assert "--run.steps: needs a whole number, not many" in refused(*words, "--run.steps=many")
     assert "--model.norm: needs 'pre' or 'post'" in refused(*words, "--model.norm=mid")
@@ -85,3 +87,44 @@ def test_train_refuses(packed: Path, here: Path, refused: Refused) -> None:
     assert "speed" in refused("train", "vae", "--config", "bad.yaml")
     Path("worse.yaml").write_text("run: [\n")
     refused("train", "vae", "--config", "worse.yaml")
+
+
+def _whole(checkpoint: Path) -> bool:
+    return "state_dict" in torch.load(checkpoint, map_location="cpu", weights_only=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="POSIX signals and limits")
+@pytest.mark.parametrize("trouble", ["SIGTERM", "full disk"])
+def test_a_stopped_run_says_so_and_goes_on(
+    packed: Path, here: Path, trouble: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import resource
+
+    from motiongpt3.training.autoencoder import VAETraining
+
+    words = ["train", "vae", "--run.out=run", f"--data=[{packed}]", *TINY_VAE, *SHORT_RUN]
+    words += ["--run.checkpoint_minutes=0"]
+    step, last = VAETraining.training_step, here / "run" / "checkpoints" / "last.ckpt"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def troubled(self: VAETraining, *args: Any) -> Any:
+        if self.global_step == 1 and trouble == "SIGTERM":
+            os.kill(os.getpid(), signal.SIGTERM)
+        elif self.global_step == 1:  # no file may grow past what the first checkpoint has
+            resource.setrlimit(resource.RLIMIT_FSIZE, (last.stat().st_size // 2, limits[1]))
+        return step(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(VAETraining, "training_step", troubled)
+        try:
+            code = main(words)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    err = capsys.readouterr().err
+    assert code == (143 if trouble == "SIGTERM" else 2)
+    assert ("stopped by SIGTERM" if trouble == "SIGTERM" else "the last checkpoint is whole") in err
+    assert err.count("\n") == 1
+    assert _whole(last)
+    assert [path.name for path in last.parent.iterdir()] == ["last.ckpt"]
+    assert main([*words, "--resume"]) == 0

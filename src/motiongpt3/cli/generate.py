@@ -38,7 +38,6 @@ from motiongpt3.cli.options import (
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.formats import load, save, suffix_of
 from motiongpt3.motion.motion import Motion
-from motiongpt3.serialization import atomic_path
 
 SamplesArg = Annotated[int, Arg("K", PositiveInt)]
 
@@ -93,6 +92,8 @@ def generate(
                 entry = written_entry(save(motion, path, **vars(options.files)), motion)
                 written.append({"file": entry["file"], **asked, **entry, **changed})
         for file in told:
+            from motiongpt3.serialization import atomic_path
+
             with atomic_path(file) as temporary:
                 temporary.write_text(dumps([entry["constraints"] for entry in written[:: len(output.out)]], indent=1))
     lines = [f"{entry['file']}: {entry['frames']} frames, {entry['seconds']:.2f} s" for entry in written]

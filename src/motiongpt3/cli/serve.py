@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 import socket
 import sys
 import threading
@@ -82,6 +83,7 @@ def serve(
         sys.setswitchinterval(SWITCH_SECONDS)
         print(f"http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
         try:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # uvicorn stops in order, then ends by the signal itself
             server.run(sockets=[listener])
         finally:
             engine.close(finish=False)

@@ -16,7 +16,6 @@ from jsonargparse import ActionConfigFile  # type: ignore[attr-defined] # it doe
 
 from motiongpt3.cli.options import Parser
 from motiongpt3.errors import MotionGPT3Error
-from motiongpt3.serialization import MAX_CONFIG_BYTES
 from motiongpt3.untrusted import load_yaml, read_bytes
 
 FUNCTIONS = {
@@ -75,6 +74,8 @@ class _ConfigFile(ActionConfigFile):
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         """Read the file; MotionGPT3Error if it cannot be read."""
+        from motiongpt3.serialization import MAX_CONFIG_BYTES
+
         file = Path(values)
         text = read_bytes(file, MAX_CONFIG_BYTES, "is too large for a configuration")
         try:
