@@ -308,9 +308,9 @@ def test_leftovers_of_killed_processes_are_cleared_and_living_ones_respected(tmp
         pass
     assert not dead.exists()
     alive.mkdir()
-    with pytest.raises(MotionGPT3Error, match=rf"set is being written by another process \({os.getppid()}\)"):
-        with atomic_folder(tmp_path / "set"):
-            pass
+    refusal = rf"set is being written by another process \({os.getppid()}\)"
+    with pytest.raises(MotionGPT3Error, match=refusal), atomic_folder(tmp_path / "set"):
+        pass
 
 
 def test_sizes_that_the_weights_do_not_have_take_no_memory(tmp_path: Path) -> None:
