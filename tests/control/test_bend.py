@@ -74,3 +74,10 @@ def test_a_lunge_is_no_walk_to_turn_with() -> None:
     lunge[..., 2] += (0.25 * (1 - np.cos(np.arange(80) / 79 * 2 * np.pi)))[:, None]
     bent = bend(lunge, path(lunge[::8, 0][:, [0, 2]], list(range(0, 80, 8))), 20).joints
     np.testing.assert_allclose(heading(bent), heading(lunge), atol=0.05)
+
+
+def test_outside_its_places_the_walk_goes_on_as_it_did() -> None:
+    """Two places a frame apart say nothing of where to go for the rest of the time."""
+    bent = bend(WALK, path([[0, 2.4], [0.2, 2.45]], [40, 41]), 20).joints
+    assert np.linalg.norm(bent[79, 0] - bent[41, 0]) < 3.2
+    assert np.linalg.norm(bent[0, 0] - bent[40, 0]) < 3.2

@@ -34,6 +34,8 @@ _TURN_SECONDS = 0.2  # deviation, over which turns are averaged; by eye
 _MIN_WALK = 1.2  # metres: along a shorter way, such as a lunge's, nobody turns to face it; by eye
 SKEW_SECONDS = 0.5
 """Deviation, over which it is averaged how far a body faces past its way: a step; by eye."""
+_MIN_CHORD = 0.2  # metres between two places whose direction means something; by eye
+_GO_ON = 0.1  # of drawn steps, outside the places, against third differences; by eye
 _STIFF = 1e-3  # of even speed against third differences, for a path through few places; by eye
 
 
@@ -107,7 +109,8 @@ def bend(joints: Array, to: Anchors, fps: float) -> Bent:
             walk = np.asarray(rotate(walk, angle), dtype=np.float64)
             walk += _on_ground(to.xz[:1] - walk[frame, 0, [0, 2]])
         return Bent(walk, np.arange(count, dtype=np.float64), np.full(count, angle))
-    drawn, wanted = smooth_root(walk[:, 0, [0, 2]], fps), _curve(to, count, fps)
+    drawn = smooth_root(walk[:, 0, [0, 2]], fps)
+    wanted = _curve(to, drawn, fps)
     at = _steps(drawn, wanted, fps)
     posed = poses_at(walk, at).astype(np.float64)
     drawn = smooth_root(posed[:, 0, [0, 2]], fps)
@@ -125,7 +128,8 @@ def mismatch(joints: Array, to: Anchors, fps: float) -> float:
     """Metres per second by which a walk is too fast or too slow for the path: what its feet would slide if bent."""
     if len(to.frames) < 2:
         return 0.0
-    drawn, wanted = smooth_root(joints[:, 0, [0, 2]].astype(np.float64), fps), _curve(to, len(joints), fps)
+    drawn = smooth_root(joints[:, 0, [0, 2]].astype(np.float64), fps)
+    wanted = _curve(to, drawn, fps)
     at = _steps(drawn, wanted, fps)
     moved = np.stack([np.interp(at, np.arange(len(drawn)), drawn[:, axis]) for axis in (0, 1)], axis=-1)
     away = _speeds(moved, fps) - _speeds(wanted, fps)
@@ -137,18 +141,28 @@ def _on_ground(xz: Array) -> Float64:
     return np.stack([xz[:, 0], np.zeros(len(xz)), xz[:, 1]], axis=-1)
 
 
-def _curve(to: Anchors, count: int, fps: float) -> Float64:
-    """(T, 2) the smoothest path through the anchors; before the first and after the last it goes on evenly.
+def _curve(to: Anchors, drawn: Array, fps: float) -> Float64:
+    """(T, 2) the smoothest path through the anchors; before the first and after the last it goes on as drawn.
 
-    The minimum of sum |third difference|^2 + stiff * sum |second difference|^2, exact at the anchors.
+    The minimum of sum |third difference|^2 + stiff * sum |second difference|^2 + on * sum |step - drawn step|^2, the
+    last over the steps outside, exact at the anchors. Drawn steps are turned as the way between the anchors is.
     """
-    fixed = to.frames
-    third, second = (np.diff(np.eye(count), n=n, axis=0) for n in (3, 2))
-    smooth = third.T @ third * (fps / 20) ** 6 + _STIFF * second.T @ second * (fps / 20) ** 4
+    count, fixed = len(drawn), to.frames
+    third, second, first = (np.diff(np.eye(count), n=n, axis=0) for n in (3, 2, 1))
+    outside = (np.arange(count - 1) < fixed[0]) | (np.arange(count - 1) >= fixed[-1])
+    steps = np.diff(drawn, axis=0)
+    for side, near in ((np.arange(count - 1) < fixed[0], 0), (np.arange(count - 1) >= fixed[-1], -1)):
+        ends = (0, min(1, len(fixed) - 1)) if near == 0 else (max(-2, -len(fixed)), -1)
+        wanted, own = (path[ends[1]] - path[ends[0]] for path in (to.xz, drawn[fixed]))
+        if min(np.linalg.norm(wanted), np.linalg.norm(own)) > _MIN_CHORD:
+            angle = np.arctan2(wanted[0], wanted[1]) - np.arctan2(own[0], own[1])
+            steps[side] = rotate(_on_ground(steps[side]), angle)[:, [0, 2]]
+    on = first.T * (_GO_ON * outside * (fps / 20) ** 2)
+    smooth = third.T @ third * (fps / 20) ** 6 + _STIFF * second.T @ second * (fps / 20) ** 4 + on @ first
     free = np.setdiff1d(np.arange(count), fixed)
     path = np.empty((count, 2))
     path[fixed] = to.xz
-    path[free] = np.linalg.solve(smooth[np.ix_(free, free)], -smooth[np.ix_(free, fixed)] @ to.xz)
+    path[free] = np.linalg.solve(smooth[np.ix_(free, free)], (on @ steps)[free] - smooth[np.ix_(free, fixed)] @ to.xz)
     return path
 
 

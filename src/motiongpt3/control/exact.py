@@ -249,16 +249,24 @@ class _Solver:
         self.joints[frames] = wanted
 
     def meet_rest(self) -> None:
-        """Everything else, by Newton's method with as much damping as it takes (Levenberg-Marquardt)."""
-        feet = self._standing()
+        """Everything else; where feet that stand and the floor are in the way, without them."""
         self._loosen()
+        if not self._newton(self._standing()):
+            self._newton(None)
+
+    def _newton(self, feet: Sequence[Constraint] | None) -> bool:
+        """Newton's method with as much damping as it takes (Levenberg-Marquardt); whether all constraints are met.
+
+        Args:
+            feet: that stand; None: neither they nor the floor count.
+        """
         least, most = _JITTERS
         jitter, best = least, self._off(feet)
         for _ in range(_MAX_ROUNDS):
             rows = self._rows(feet)
             fixed = rows.noise == 0
             if not fixed.any() or np.abs(rows.residuals[fixed]).max() < TOLERANCE:
-                return
+                return True
             before = self.joints
             self._step(rows, jitter)
             now = self._off(feet)
@@ -268,7 +276,8 @@ class _Solver:
             self.joints = before
             jitter *= 1000
             if jitter > most:
-                return
+                return False
+        return False
 
     def _loosen(self) -> None:
         """Bend straight arms and legs around the frames in which their ends are to come nearer.
@@ -299,7 +308,7 @@ class _Solver:
                 turns[:, end] = -share[:, None] * axis
         self._change(np.zeros((len(turns), 3)), turns)
 
-    def _off(self, feet: Sequence[Constraint]) -> float:
+    def _off(self, feet: Sequence[Constraint] | None) -> float:
         """How far everything is from where it should be; feet that stand count a little."""
         rows = self._rows(feet, slopes=False)
         return float(
@@ -362,7 +371,7 @@ class _Solver:
                 found.append(Constraint("contact", "", frames, (joint,), places))
         return found
 
-    def _rows(self, feet: Sequence[Constraint], slopes: bool = True) -> Rows:
+    def _rows(self, feet: Sequence[Constraint] | None, slopes: bool = True) -> Rows:
         """All constraints but whole poses, and the feet, at the motion as it is."""
         frames, joints, axes, residuals, noise = [], [], [], [], []
         smooth: list[tuple[int, int, float]] = []
@@ -370,7 +379,8 @@ class _Solver:
         way = smooth_root(self.joints[:, 0, [0, 2]], self.fps) if len(self.smoothing) else None
         facing = heading(self.joints)
         given = [(one, 0.0) for one in self.constraints if not one.whole]
-        for one, loose in [*given, *((foot, _FOOT_NOISE) for foot in [*feet, *self._sunken()])]:
+        loose_feet = [] if feet is None else [*feet, *self._sunken()]
+        for one, loose in [*given, *((foot, _FOOT_NOISE) for foot in loose_feet)]:
             for number, frame in enumerate(one.frames.tolist()):
                 if self.pinned[frame] and not one.smooth:
                     continue

@@ -34,8 +34,8 @@ CANDIDATES = 8
 """Seeds that are drawn: they share the reading of the words, which is most of the work."""
 _SEED_STEP = 2**40  # between the seeds of candidates: so that none is another sample's
 _SLIDE_COST = 0.3  # metres off that a metre per second of sliding feet is as bad as; by eye
-_NEAR = 0.02  # metres: what a target may be off before it counts as much as one unit of a latent
-_ROUNDS = 12  # of L-BFGS
+_NEAR = 0.01  # metres: what a target may be off before it counts as much as one unit of a latent ("Constraints")
+_ROUNDS = 28  # of L-BFGS: more cost more than they bring ("Constraints")
 
 
 class Targets(NamedTuple):
