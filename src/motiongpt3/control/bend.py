@@ -36,6 +36,7 @@ SKEW_SECONDS = 0.5
 """Deviation, over which it is averaged how far a body faces past its way: a step; by eye."""
 _MIN_CHORD = 0.2  # metres between two places whose direction means something; by eye
 _GO_ON = 0.1  # of drawn steps, outside the places, against third differences; by eye
+_TENSION = 1e-4  # of even steps between places, against third differences: corners are half a second wide; by eye
 _STIFF = 1e-3  # of even speed against third differences, for a path through few places; by eye
 
 
@@ -144,8 +145,9 @@ def _on_ground(xz: Array) -> Float64:
 def _curve(to: Anchors, drawn: Array, fps: float) -> Float64:
     """(T, 2) the smoothest path through the anchors; before the first and after the last it goes on as drawn.
 
-    The minimum of sum |third difference|^2 + stiff * sum |second difference|^2 + on * sum |step - drawn step|^2, the
-    last over the steps outside, exact at the anchors. Drawn steps are turned as the way between the anchors is.
+    The minimum of sum |third difference|^2 + stiff * sum |second difference|^2 + on * sum |step - wanted step|^2, exact
+    at the anchors: a spline in tension, which swings out little where places are close in time and far apart. Wanted
+    are even steps between anchors, and outside drawn ones, turned as the way between the anchors is.
     """
     count, fixed = len(drawn), to.frames
     third, second, first = (np.diff(np.eye(count), n=n, axis=0) for n in (3, 2, 1))
@@ -157,7 +159,9 @@ def _curve(to: Anchors, drawn: Array, fps: float) -> Float64:
         if min(np.linalg.norm(wanted), np.linalg.norm(own)) > _MIN_CHORD:
             angle = np.arctan2(wanted[0], wanted[1]) - np.arctan2(own[0], own[1])
             steps[side] = rotate(_on_ground(steps[side]), angle)[:, [0, 2]]
-    on = first.T * (_GO_ON * outside * (fps / 20) ** 2)
+    even = np.diff(np.stack([np.interp(np.arange(count), fixed, to.xz[:, axis]) for axis in (0, 1)], axis=-1), axis=0)
+    steps = np.where(outside[:, None], steps, even)
+    on = first.T * (np.where(outside, _GO_ON, _TENSION) * (fps / 20) ** 2)
     smooth = third.T @ third * (fps / 20) ** 6 + _STIFF * second.T @ second * (fps / 20) ** 4 + on @ first
     free = np.setdiff1d(np.arange(count), fixed)
     path = np.empty((count, 2))
