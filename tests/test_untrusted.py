@@ -71,7 +71,6 @@ def test_finite() -> None:
     ("text", "message"),
     [
         ('{"a": 1e999}', "1e999 is no number"),
-        ('{"a": "\\ud800"}', "codec can.t encode"),
         ('{"a": ' + "9" * 5000 + "}", "cannot be read"),
     ],
 )

@@ -49,11 +49,11 @@ def read_text(path: Path, limit: int) -> str:
 
 
 def load_json(text: bytes | str) -> Any:
-    """The value of a JSON text, checked to be one that can be written again.
+    """The value of a JSON text.
 
     Raises:
-        ValueError: it is damaged or no UTF-8, is too deep, or has NaN, an infinity (1e999 is one), a whole number of
-            thousands of digits or half a surrogate pair.
+        ValueError: it is damaged or no UTF-8, is too deep, or has NaN, an infinity (1e999 is one) or a whole number of
+            thousands of digits.
     """
 
     def number(digits: str) -> float:
@@ -64,12 +64,9 @@ def load_json(text: bytes | str) -> Any:
 
     try:
         text = text.decode("utf-8") if isinstance(text, bytes) else text
-        found = json.loads(text, parse_constant=number, parse_float=number)
-        if "\\u" in text:
-            json.dumps(found, ensure_ascii=False).encode("utf-8")
+        return json.loads(text, parse_constant=number, parse_float=number)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    return found
 
 
 def json_value(data: bytes | str, name: str) -> Any:

@@ -11,7 +11,7 @@ from clips import invented
 from glb_files import LIMBS, NUMBERED, angles, played_joints, retargeted
 from rigs import names_of, rig
 
-from motiongpt3.characters.bone_names import DIALECTS, KNOWN_RIGS, load_map
+from motiongpt3.characters.bone_names import BY_PLACE, DIALECTS, KNOWN_RIGS, by_dialect, load_map
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.formats.glb import load_character
 from motiongpt3.motion.retarget import REQUIRED
@@ -26,7 +26,7 @@ def test_known_and_unknown_names(tmp_path: Path, kind: str, pose: str) -> None:
     motion = invented(3, 30, wildness=0.3)
     path = rig(tmp_path, names, pose)
     character = load_character(path)
-    assert character.bones.how == ("guessed" if kind == "numbered" else kind)
+    assert character.bones.how == (BY_PLACE if kind == "numbered" else kind)
     assert {joint: character.nodes.names[node] for joint, node in character.bones.nodes.items()} == names
     played, glb = retargeted(motion, path)
     np.testing.assert_allclose(played_joints(glb, names), played.joints, atol=1e-5)
@@ -82,11 +82,12 @@ def test_the_shipped_tables_are_whole() -> None:
 def test_a_dialect_mixes_the_joints_of_its_file() -> None:
     dialect = next(dialect for dialect in DIALECTS if dialect.name == "Bandai-Namco")
     sources = sorted({source for mix in dialect.joints.values() for source in mix})
-    names = [f"rig:{source}" for source in sources]
+    names = [f"rig:{source}" for source in reversed(sources)]
     places = np.arange(2 * len(names) * 3, dtype=np.float64).reshape(2, -1, 3)
-    found = dialect.assemble(places)
-    at = {name.removeprefix("rig:"): places[:, i] for i, name in enumerate(dialect.sources(names))}
-    assert list(at) == sources
+    placed = by_dialect(dialect, names)
+    found = placed.assemble(places[:, placed.nodes])
+    at = {name.removeprefix("rig:"): places[:, node] for node, name in enumerate(names)}
+    assert placed.names["l_hip"] == "rig:UpperLeg_L"
     np.testing.assert_allclose(found[:, HUMANML3D.index("l_hip")], at["UpperLeg_L"])
     np.testing.assert_allclose(found[:, HUMANML3D.index("spine3")], 0.75 * at["Chest"] + 0.25 * at["Neck"])
 

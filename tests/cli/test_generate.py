@@ -333,7 +333,7 @@ def test_seconds_after_a_colon() -> None:
         ("inbetween walk.npz --gap 0.5 1", "before the gap has 0.5 s; the model reads 1 s"),
         ("predict walk.npz --seconds 1 --smooth 9", "seconds in (0, 5], not 9"),
         ("predict walk.npz --seconds 1 --fps 0", "--fps: needs a number above 0"),
-        ("inbetween walk.npz --gap 1 2 --fps 2000", "fps must be a number from 0.01 to 1000, not 2000"),
+        ("inbetween walk.npz --gap 1 2 --fps 2000", "fps must be a number from 0.001 to 1000, not 2000"),
         ("compose walk:0.5 --loop", "a loop is cut out of at least 1 s"),
         ("compose walk:0", "seconds must be more than 0"),
         ("compose :3", "no prompt before the colon"),

@@ -152,7 +152,7 @@ BAD_AMC = {
     "letters": (AMC.replace("thigh 0 0", "thigh x 0"), "could not convert"),
     "NaN": (AMC.replace("thigh 0 0", "thigh nan 0"), "NaN, infinite"),
     "huge": (AMC.replace("thigh 0 0", "thigh 1e300 0"), "impossibly large"),
-    "unknown skeleton": (AMC, "of no known skeleton"),
+    "unknown skeleton": (AMC, "are not CMU's: give a BVH file"),
 }  # fmt: skip
 
 

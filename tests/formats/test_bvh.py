@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from people import person
 
-from motiongpt3.characters.bone_names import match
+from motiongpt3.characters.bone_names import OWN_NAMES, match
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.formats import BvhDialect, Reading, ReadOptions, load, read, save
 from motiongpt3.formats.bvh import Bvh, parse
 from motiongpt3.motion.motion import Motion
-from motiongpt3.motion.poses import bone_vectors
+from motiongpt3.motion.poses import bone_vectors, unit
 from motiongpt3.motion.skeleton import HUMANML3D
 
 DIALECTS = ["cmu_cgspeed_02_01", "cmu_cgspeed_b", "cmu_variant_02_01", "bandai1_bow_active_001",
@@ -222,7 +224,7 @@ HOSTILE = {
     "channels a word": (MINIMAL.replace("CHANNELS 3", "CHANNELS many"), "impossible channels|no such word"),
     "offset short": (MINIMAL.replace("OFFSET 0 10 0", "OFFSET 0 10"), "OFFSET has"),
     "offset nan": (MINIMAL.replace("OFFSET 0 10 0", "OFFSET 0 nan 0"), "OFFSET has"),
-    "unknown joints": (MINIMAL, "of no known skeleton; known are .*Mixamo"),
+    "unknown joints": (MINIMAL, "no bone was found for l_hip, .* among Hips, Chest .*--bones"),
     "binary": ("HIERARCHY\0\0", "not a text file"),
 }  # fmt: skip
 
@@ -294,9 +296,8 @@ def test_dialects_have_their_programs_names(tmp_path: Path) -> None:
         for dialect in ("ours", "mixamo", "cmu")
         for path in [tmp_path / "clip.bvh"]
     }
-    assert match(names["ours"], "x").name == "motiongpt3"
-    assert match(names["mixamo"], "x").name == "Mixamo"
-    assert match(names["cmu"], "x").name == "CMU (cgspeed)"
+    kinds = {dialect: found.name for dialect, joints in names.items() if (found := match(joints))}
+    assert kinds == {"ours": "motiongpt3", "mixamo": "Mixamo", "cmu": "CMU (cgspeed)"}
     assert {"mixamorig:Hips", "mixamorig:LeftToeBase"} <= set(names["mixamo"])
     with pytest.raises(MotionGPT3Error, match="ours, mixamo, cmu"):
         save(motion, tmp_path / "clip.bvh", bvh_dialect="unreal")  # type: ignore[arg-type]
@@ -433,3 +434,104 @@ def test_a_blender_export_of_our_own_file_stands_again(tmp_path: Path) -> None:
     assert not helpers
     found = as_read(rewritten(bvh, TURNS["z"], 0.01), tmp_path)
     np.testing.assert_allclose(found.motion.joints, motion.joints, atol=0.003)
+
+
+def _schemes() -> dict[str, dict[str, str]]:
+    """How programs call the 22 joints; a joint that a program's figures lack is left out."""
+    ours = {joint: f"{'Left' if joint[0] == 'l' else 'Right'}{{}}" for joint in HUMANML3D.names if joint[1] == "_"}
+
+    def sided(trunk: str, limbs: str, sides: tuple[str, str], form: str = "{side}{limb}") -> dict[str, str]:
+        names = dict(pair.split("=") for pair in trunk.split())
+        words = dict(pair.split("=") for pair in limbs.split())
+        for joint in ours:
+            if joint[2:] in words:
+                names[joint] = form.format(side=sides[joint[0] == "r"], limb=words[joint[2:]])
+        return names
+
+    arms = "collar=Clavicle shoulder=UpperArm elbow=Forearm wrist=Hand"
+    mixamo = "collar=Shoulder shoulder=Arm elbow=ForeArm wrist=Hand hip=UpLeg knee=Leg ankle=Foot"
+    spine = "pelvis=Hips spine1=Spine spine2=Spine1 spine3=Spine2 neck=Neck head=Head"
+    xsens = "pelvis=Hips spine1=Chest spine2=Chest2 spine3=Chest4 neck=Neck head=Head"
+    left = ("Left", "Right")
+    return {
+        "Character1": {joint: f"Character1_{name}" for joint, name in OWN_NAMES.items()},
+        "a namespace": {joint: f"hero|mixamorig:{name}" for joint, name in sided(spine, mixamo, left).items()},
+        "3ds Max Biped": sided(
+            "pelvis=Bip001_Pelvis spine1=Bip001_Spine spine2=Bip001_Spine1 spine3=Bip001_Spine2 neck=Bip001_Neck "
+            "head=Bip001_Head", f"{arms} hip=Thigh knee=Calf ankle=Foot foot=Toe0", ("L", "R"), "Bip001 {side} {limb}",
+        ),
+        "Character Creator": sided(
+            "pelvis=CC_Base_Hip spine1=CC_Base_Waist spine2=CC_Base_Spine01 spine3=CC_Base_Spine02 "
+            "neck=CC_Base_NeckTwist01 head=CC_Base_Head",
+            f"{arms} hip=Thigh knee=Calf ankle=Foot foot=ToeBase", ("L", "R"), "CC_Base_{side}_{limb}",
+        ),
+        "Xsens": sided(
+            xsens, "collar=Shoulder shoulder=UpperArm elbow=Forearm wrist=Hand hip=UpperLeg knee=LowerLeg ankle=Foot "
+            "foot=Toe", left,
+        ),
+        "100STYLE": sided(
+            xsens, "collar=Collar shoulder=Shoulder elbow=Elbow wrist=Wrist hip=Hip knee=Knee ankle=Ankle foot=Toe",
+            left,
+        ),
+        "OptiTrack": sided(
+            "pelvis=Hip spine1=Ab spine3=Chest neck=Neck head=Head",
+            "collar=Shoulder shoulder=UArm elbow=FArm wrist=Hand hip=Thigh knee=Shin ankle=Foot foot=Toe", ("L", "R"),
+        ),
+        "Rokoko": sided(
+            "pelvis=Hips spine1=Spine1 spine2=Spine2 spine3=Spine4 neck=Neck head=Head",
+            "collar=Shoulder shoulder=Arm elbow=ForeArm wrist=Hand hip=Thigh knee=Shin ankle=Foot foot=Toe", left,
+        ),
+        "Perception Neuron": sided(spine, mixamo, left),
+        "Unreal 5": sided(
+            "pelvis=pelvis spine1=spine_01 spine2=spine_03 spine3=spine_05 neck=neck_01 head=head",
+            "collar=clavicle shoulder=upperarm elbow=lowerarm wrist=hand hip=thigh knee=calf ankle=foot foot=ball",
+            ("_l", "_r"), "{limb}{side}",
+        ),
+        "Blender": sided(
+            "pelvis=hips spine1=spine spine3=chest neck=neck head=head",
+            "collar=shoulder shoulder=upper_arm elbow=forearm wrist=hand hip=thigh knee=shin ankle=foot foot=toe",
+            (".L", ".R"), "{limb}{side}",
+        ),
+        "no collars, one spine": sided(
+            "pelvis=root spine1=torso head=head", "shoulder=arm elbow=elbow wrist=hand hip=thigh knee=knee ankle=foot",
+            left,
+        ),
+    }  # fmt: skip
+
+
+def _renamed(text: str, names: dict[str, str]) -> str:
+    """A BVH file of Mixamo's names under others; joints without a name are numbered, as helpers of no meaning."""
+    others = {old: names.get(joint, f"x{number}") for number, (joint, old) in enumerate(OWN_NAMES.items())}
+    return re.sub(
+        r"(ROOT|JOINT) (?:mixamorig:)?(\w+)", lambda found: f"{found[1]} {others.get(found[2], found[2])}", text
+    )
+
+
+LIMBS = [(a, b) for leg in HUMANML3D.legs for a, b in pairwise(leg[:3])] + [
+    (HUMANML3D.index(f"{side}{a}"), HUMANML3D.index(f"{side}{b}"))
+    for side in ("l_", "r_") for a, b in (("shoulder", "elbow"), ("elbow", "wrist"))
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", _schemes())
+def test_joints_are_found_whatever_the_program_calls_them(tmp_path: Path, kind: str) -> None:
+    path, motion = tmp_path / "walk.bvh", Motion(person(30, speed=1.0), fps=30)
+    save(motion, path, bvh_dialect="mixamo")
+    wanted = load(path)
+    path.write_text(_renamed(path.read_text(), _schemes()[kind]))
+    found = load(path)
+    for a, b in LIMBS:
+        ours, theirs = (unit(each.joints[:, b] - each.joints[:, a]) for each in (wanted, found))
+        np.testing.assert_allclose(theirs, ours, atol=1e-3)
+    ways = [each.joints[-1, 0] - each.joints[0, 0] for each in (wanted, found)]
+    np.testing.assert_allclose(*ways, atol=1e-2)
+
+
+def test_bones_are_named_by_the_user(tmp_path: Path) -> None:
+    path, motion = tmp_path / "walk.bvh", invented(4, 12, wildness=0.3)
+    save(motion, path, bvh_dialect="mixamo")
+    swapped = {joint: OWN_NAMES[{"l": "r", "r": "l"}[joint[0]] + joint[1:]] for joint in OWN_NAMES if joint[1] == "_"}
+    reading = read(path, ReadOptions(bones={joint: f"mixamorig:{name}" for joint, name in swapped.items()}))
+    assert reading.bones["l_knee"] == "mixamorig:RightLeg"
+    with pytest.raises(MotionGPT3Error, match="has no bone 'Nose', which the map names for head"):
+        read(path, ReadOptions(bones={"head": "Nose"}))

@@ -242,12 +242,10 @@ def damage(document: dict[str, Any], name: str) -> None:
         case "a far place":
             document["nodes"][0]["scale"] = [1e8] * 3
             document["nodes"].append({"children": [0], "scale": [1e8] * 3})
-        case "other bones":
-            for node in document["nodes"]:
-                node["name"] = "node"
-        case "nameless":
+        case "no figure":
             for node in document["nodes"]:
                 node.pop("name")
+                node.pop("translation", None)
 
 
 DAMAGES = {
@@ -262,8 +260,7 @@ DAMAGES = {
     "no keys": "0 keys", "fewer times": "10 values of its animation have 5 times",
     "endless keys": "1000000000 keys", "samplers that are none": "samplers are no list",
     "animations that are none": "animations are no list", "endless scale": "too large to compute",
-    "a far place": "too large to compute", "other bones": "another program's figure.*Export BVH",
-    "nameless": "another program's",
+    "a far place": "too large to compute", "no figure": "no bone was found for",
 }  # fmt: skip
 
 

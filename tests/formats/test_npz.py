@@ -52,7 +52,7 @@ HOSTILE = {
     "infinite": ({"joints": nan * np.inf}, "NaN or infinite"),
     "huge": ({"joints": good * 1e30}, "km from the origin"),
     "text": ({"joints": np.full((3, 22, 3), "x")}, "not numbers"),
-    "complex": ({"joints": good * 1j}, "not numbers"),
+    "complex": ({"joints": good * 1j}, "which no motion has"),
     "fps zero": ({"joints": good, "fps": 0}, "fps must be"),
     "fps many": ({"joints": good, "fps": np.ones(2)}, "fps must be one number"),
     "fps text": ({"joints": good, "fps": "20"}, "not numbers"),
@@ -100,7 +100,7 @@ def test_bombs_are_refused_before_they_are_unpacked(tmp_path: Path) -> None:
     archive(
         tmp_path / "bomb.npz", b"{'descr': '<f4', 'fortran_order': False, 'shape': (%d, 22, 3)}" % frames, bytes(10**6)
     )
-    with pytest.raises(MotionGPT3Error, match="which no motion has"):
+    with pytest.raises(MotionGPT3Error, match=r"declares .* values; more than"):
         load(tmp_path / "bomb.npz")
     archive(tmp_path / "lie.npz", b"{'descr': '<f4', 'fortran_order': False, 'shape': (200000, 22, 3)}", bytes(10**6))
     with pytest.raises(MotionGPT3Error, match="cut short"):

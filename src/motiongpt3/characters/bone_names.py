@@ -1,16 +1,18 @@
 """Which bone of a foreign skeleton is which of our joints: the one place that knows.
 
-Names of known skeletons are in `bone_maps.yaml`. Recordings (BVH, ASF) are read by the first `Dialect` whose joints
-they all have (`match`). The bones of characters (GLB, VRM) are found (`find`) by a user's map, by known names, or by a
-guess: the words in the names are read (thigh, calf, `_l`, `.R` ...), and what is then still missing is told by where
-the joints lie.
+Names of known skeletons are in `bone_maps.yaml`. Recordings (BVH, ASF) of a known kind are read by the first `Dialect`
+whose joints they all have (`match`), which knows where that kind puts them. The bones of all others, and those of
+characters (GLB, VRM), are found (`find`) by a user's map, by known names, or by a guess: the words in the names are
+read (thigh, calf, `_l`, `.R` ...), and what is then still missing is told by where the joints lie. Joints that a
+skeleton lacks are placed between or beyond those that it has (`complete`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
@@ -26,6 +28,8 @@ from motiongpt3.untrusted import load_yaml, read_text
 
 END = " end"
 """Added to a joint's name to call the end site below it."""
+BY_PLACE = "guessed from where the joints lie"
+"""What told which bone is which, where names say nothing."""
 
 
 def _both_sides(table: dict[str, Any]) -> dict[str, Any]:
@@ -80,21 +84,16 @@ class Dialect:
 
     def fits(self, names: set[str]) -> bool:
         """Whether a file with these (plain) joint names is of this dialect."""
-        return names.issuperset(self._order()) and names.issuperset(self.requires)
+        return names.issuperset(self.sources()) and names.issuperset(self.requires)
 
-    def sources(self, names: list[str]) -> list[str]:
-        """The file's own spelling of the joints that `assemble` takes, in its order."""
-        spelling = {plain(name): name for name in reversed(names)}
-        return [spelling[source] for source in self._order()]
-
-    def assemble(self, positions: Float64) -> Float64:
-        """Positions (T, len(sources), 3) of the source joints -> (T, 22, 3) of ours, in the same unit."""
-        mixes = [self.joints[joint] for joint in HUMANML3D.names]
-        weights = np.array([[mix.get(source, 0.0) for source in self._order()] for mix in mixes])
-        return np.einsum("js,tsk->tjk", weights, positions)
-
-    def _order(self) -> list[str]:
+    def sources(self) -> list[str]:
+        """The plain names of the joints that ours follow from."""
         return sorted({source for mix in self.joints.values() for source in mix})
+
+    def weights(self) -> Float64:
+        """(22, sources) what each of these counts for each of ours."""
+        mixes = [self.joints[joint] for joint in HUMANML3D.names]
+        return np.array([[mix.get(source, 0.0) for source in self.sources()] for mix in mixes])
 
 
 def _dialect(name: str, joints: dict[str, Any], **more: Any) -> Dialect:
@@ -109,18 +108,13 @@ DIALECTS = (OWN, *(_dialect(kind, **table) for kind, table in _OTHERS.items()))
 
 def plain(name: str) -> str:
     """A joint's name without the prefix some programs put before it: mixamorig:Hips -> Hips."""
-    return re.sub(r"^.*:|^mixamorig\d*_?", "", name)
+    return re.sub(r"^.*[:|]|^mixamorig\d*_?|^Character\d*_", "", name)
 
 
-def match(names: list[str], file: str) -> Dialect:
-    """The dialect of a file with these joints; MotionGPT3Error says which dialects are known."""
+def match(names: Sequence[str]) -> Dialect | None:
+    """The dialect of a recording with these joints, or None if it is of no known one."""
     present = {plain(name) for name in names}
-    for dialect in DIALECTS:
-        if dialect.fits(present):
-            return dialect
-    known = ", ".join(dialect.name for dialect in DIALECTS)
-    shown = ", ".join(name for name in names[:8] if not name.endswith(END))[:120]
-    raise MotionGPT3Error(f"{file}: joints named {shown} … are of no known skeleton; known are {known}")
+    return next((dialect for dialect in DIALECTS if dialect.fits(present)), None)
 
 
 @dataclass(frozen=True)
@@ -138,6 +132,10 @@ class RestingRig:
     parents: Sequence[int]
     places: Float64
     bones: Sequence[int]
+
+    def below(self, node: int) -> list[int]:
+        """The nodes that hang from this, directly or not."""
+        return [other for other in range(len(self.names)) if other != node and node in self.path(other)]
 
     def path(self, node: int) -> list[int]:
         """The nodes from the topmost one down to this."""
@@ -160,7 +158,7 @@ class FoundBones:
     how: str
 
 
-def find(rig: RestingRig, given: dict[str, str] | None = None, labels: dict[str, int] | None = None) -> FoundBones:
+def find(rig: RestingRig, given: Mapping[str, str] | None = None, labels: dict[str, int] | None = None) -> FoundBones:
     """Our joints among the bones of a rig.
 
     Args:
@@ -175,9 +173,9 @@ def find(rig: RestingRig, given: dict[str, str] | None = None, labels: dict[str,
     found, how = known(rig.names, rig.bones, labels or {})
     missing = [joint for joint in REQUIRED if joint not in found]
     if missing:
-        guess = _guessed(rig)
+        guess, words = _guessed(rig)
         if sum(joint not in guess for joint in REQUIRED) < len(missing):
-            found, how = guess, "guessed"
+            found, how = guess, words
     if given:
         exact = {rig.names[bone]: bone for bone in reversed(rig.bones)}
         for joint, name in given.items():
@@ -253,34 +251,176 @@ def _check(found: dict[str, int], rig: RestingRig) -> None:
             )
 
 
+@dataclass(frozen=True)
+class PlacedJoints:
+    """How our 22 joints follow from a skeleton's.
+
+    Attributes:
+        kind: what skeleton it is, or what told which bone is which.
+        nodes: the N nodes they follow from.
+        weights: (22, N), which add up to 1 for each joint; NaN for a toe that there is not.
+        names: {our joint: the node's name}, of those that are one.
+        notes: joints that were computed.
+        doubts: what may be otherwise.
+        t_pose_first: whether a T-pose may stand before the recording.
+    """
+
+    kind: str
+    nodes: list[int]
+    weights: Float64
+    names: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+    t_pose_first: bool = False
+
+    def assemble(self, positions: Float64) -> Float64:
+        """Positions (T, N, 3) of the nodes -> (T, 22, 3) of our joints, in the same axes and unit."""
+        toes = np.isnan(self.weights).any(1)
+        placed: Float64 = np.einsum("js,tsk->tjk", self.weights, positions)
+        return toes_ahead(placed) if toes.any() else placed
+
+
+def place_joints(
+    rig: RestingRig, given: Mapping[str, str] | None = None, labels: dict[str, int] | None = None
+) -> PlacedJoints:
+    """All 22 joints from the joints of a recording or of a character that moves; arguments and errors as of `find`."""
+    names = rig.names
+    if not given and (dialect := match(names)):
+        return by_dialect(dialect, names)
+    found = find(rig, given, labels)
+    nodes, weights = complete(found, rig)
+    lacking = [joint for joint in HUMANML3D.names if joint not in found.nodes]
+    notes = [f"bones: names of {found.how}" if found.how != BY_PLACE else f"bones: {BY_PLACE}"]
+    notes += [f"no bone is {', '.join(lacking)}: placed by those beside (--bones names others)"] if lacking else []
+    shown = ", ".join(f"{joint}: {names[node]}" for joint, node in found.nodes.items() if joint in REQUIRED)
+    doubts = (f"which bone is which was {BY_PLACE} ({shown}); name them with --bones",) if found.how == BY_PLACE else ()
+    return PlacedJoints(
+        found.how, nodes, weights, {joint: names[node] for joint, node in found.nodes.items()}, tuple(notes), doubts
+    )
+
+
+def by_dialect(dialect: Dialect, names: Sequence[str]) -> PlacedJoints:
+    """The 22 joints of a recording of a known kind, from its joints' names."""
+    spelled = {plain(name): node for node, name in reversed(list(enumerate(names)))}
+    single = {joint: next(iter(mix)) for joint, mix in dialect.joints.items() if len(mix) == 1}
+    return PlacedJoints(
+        dialect.name,
+        [spelled[source] for source in dialect.sources()],
+        dialect.weights(),
+        {joint: names[spelled[source]] for joint, source in single.items()},
+        t_pose_first=dialect.t_pose_first,
+    )
+
+
+def complete(found: FoundBones, rig: RestingRig) -> tuple[list[int], Float64]:
+    """How all 22 joints follow from the found ones: nodes, and weights (22, nodes) that add up to 1 for each joint.
+
+    A joint of the trunk that a skeleton lacks lies between its neighbours as in HumanML3D's skeleton, a collar three
+    tenths of the way to the shoulder. A toe is whatever hangs farthest from the ankle; where nothing does, the weights
+    of the toe are NaN (`toes_ahead`).
+    """
+    mixes: dict[str, dict[int, float]] = {joint: {node: 1.0} for joint, node in found.nodes.items()}
+    heights = np.cumsum([0.0, *(HUMANML3D.bone_lengths[HUMANML3D.index(joint)] for joint in _TRUNK[1:])])
+    has = [number for number, joint in enumerate(_TRUNK) if joint in mixes]
+    for low, high in pairwise(has):
+        for number in range(low + 1, high):
+            part = float((heights[number] - heights[low]) / (heights[high] - heights[low]))
+            mixes[_TRUNK[number]] = _mixed(mixes[_TRUNK[low]], mixes[_TRUNK[high]], part)
+    for side in ("l_", "r_"):
+        if f"{side}collar" not in mixes:
+            mixes[f"{side}collar"] = _mixed(mixes["spine3"], mixes[f"{side}shoulder"], 0.3)
+        if f"{side}foot" not in mixes:
+            ankle = found.nodes[f"{side}ankle"]
+            away = {node: float(np.linalg.norm(rig.places[node] - rig.places[ankle])) for node in rig.below(ankle)}
+            tip = max(away, key=lambda node: away[node], default=ankle)
+            mixes[f"{side}foot"] = {tip: 1.0 if away.get(tip, 0) > 0.02 * float(np.ptp(rig.places)) else np.nan}
+    nodes = sorted({node for mix in mixes.values() for node in mix})
+    return nodes, np.array([[mixes[joint].get(node, 0.0) for node in nodes] for joint in HUMANML3D.names])
+
+
+_TRUNK = ("pelvis", "spine1", "spine2", "spine3", "neck", "head")
+
+
+def _mixed(one: dict[int, float], other: dict[int, float], part: float) -> dict[int, float]:
+    return {node: (1 - part) * one.get(node, 0.0) + part * other.get(node, 0.0) for node in {**one, **other}}
+
+
+def toes_ahead(joints: Float64) -> Float64:
+    """Joints (T, 22, 3) with toes where they are NaN: ahead of the ankles, at right angles to the shins.
+
+    A foot is a third as long as the shin, as in HumanML3D's skeleton. Any axes, any unit.
+    """
+    (left_hip, right_hip), shoulders = HUMANML3D.hips, list(HUMANML3D.shoulders)
+    hips = joints[:, left_hip] - joints[:, right_hip]
+    ahead = np.cross(hips, joints[:, shoulders].mean(1) - joints[:, [left_hip, right_hip]].mean(1))
+    filled = joints.copy()
+    for _, knee, ankle, toe in HUMANML3D.legs:
+        shin = joints[:, ankle] - joints[:, knee]
+        size = np.linalg.norm(shin, axis=-1, keepdims=True)
+        level = ahead - shin * ((ahead * shin).sum(-1, keepdims=True) / np.maximum(size, 1e-12) ** 2)
+        level *= size / 3 / np.maximum(np.linalg.norm(level, axis=-1, keepdims=True), 1e-12)
+        filled[:, toe] = np.where(np.isfinite(joints[:, toe]), joints[:, toe], joints[:, ankle] + level)
+    return filled
+
+
 _WORDS = (
-    ("foot", r"toe|ball"), ("ankle", r"foot|ankle"), ("knee", r"calf|shin|knee|lo(wer)? ?leg"),
-    ("hip", r"thigh|up(per)? ?leg|^hip$"), ("wrist", r"hand|wrist"), ("elbow", r"fore ?arm|elbow|lo(wer)? ?arm"),
-    ("shoulder", r"up(per)? ?arm|^arm$"), ("collar", r"clavicle|collar|^shoulder$"), ("knee", r"^leg$"),
+    ("foot", r"toe|ball"), ("ankle", r"ankle"), ("knee", r"calf|shin|knee|lo(wer)? ?leg"),
+    ("hip", r"thigh|up(per)? ?leg"), ("wrist", r"wrist"), ("elbow", r"fore ?arm|elbow|lo(wer)? ?arm|^f ?arm$"),
+    ("shoulder", r"up(per)? ?arm|shldr|^u ?arm$"), ("collar", r"clavicle|collar|scapula"),
 )  # fmt: skip
 """What a limb's bone is called, the first that fits; without the side, in lower case, words apart."""
+_WEAK_WORDS = (
+    ("foot", "ankle", r"foot"), ("wrist", "", r"hand"), ("hip", "", r"^hip$"), ("knee", "", r"^leg$"),
+    ("hip", "", r"^leg$"), ("shoulder", "", r"^arm$"), ("shoulder", "collar", r"^shoulder$"),
+    ("collar", "", r"^shoulder$"), ("ankle", "", r"foot"), ("shoulder", "", r"^shoulder$"),
+)  # fmt: skip
+"""Words that mean this joint or that, in the order in which they are tried once the clear ones are placed: a shoulder
+is the shoulder beside a collar, and the collar beside an arm. Each: joint, one that has to be there already, words."""
 _EXTRA = re.compile(
     r"twist|roll|ik|pole|ctrl|control|end|tip|nub|helper|metacarpal|thumb|index|middle|ring|pinky|finger"
 )
 """Words of bones that are none of our joints though they are called after them."""
 
 
-def _guessed(rig: RestingRig) -> dict[str, int]:
-    """Limbs by the words in the names, or else by where they lie; then what is between them."""
+def _guessed(rig: RestingRig) -> tuple[dict[str, int], str]:
+    """Limbs by the words in the names, or else by where they lie, then what is between them; and what told so."""
+    found, how = _limbs_by_words(rig), "guessed"
+    limbs = [joint for joint in REQUIRED if joint.startswith(("l_", "r_"))]
+    if not all(joint in found for joint in limbs):
+        _, height, depth = np.ptp(rig.places[list(rig.bones)], axis=0)
+        if depth > height:  # a figure is taller than it is deep: z is up
+            rig = replace(rig, places=rig.places[:, [0, 2, 1]] * [1, 1, -1])
+        found, how = _limbs_by_place(rig), BY_PLACE
+    return found | {joint: node for joint, node in _trunk(found, rig).items() if node not in found.values()}, how
+
+
+def _limbs_by_words(rig: RestingRig) -> dict[str, int]:
+    """Arms and legs by the words in their names; words that most names have, such as a program's, do not count."""
+    named = {bone: _words(rig.names[bone]) for bone in sorted(rig.bones, key=lambda node: len(rig.path(node)))}
+    counts = Counter(word for _, words in named.values() for word in set(words.split()))
+    common = {word for word, count in counts.items() if count > 0.7 * len(named)}
+    limbs = {
+        bone: (side, " ".join(word for word in words.split() if word not in common))
+        for bone, (side, words) in named.items()
+        if side and not _EXTRA.search(words)
+    }
     found: dict[str, int] = {}
-    for bone in sorted(rig.bones, key=lambda node: len(rig.path(node))):
-        side, words = _words(rig.names[bone])
+    for bone, (side, words) in limbs.items():
         joint = next((joint for joint, pattern in _WORDS if re.search(pattern, words)), None)
-        if side and joint and not _EXTRA.search(words):
+        if joint:
             found.setdefault(side + joint, bone)
-    if not all(joint in found for joint in REQUIRED if joint.startswith(("l_", "r_"))):
-        found = _limbs_by_place(rig)
-    return found | {joint: node for joint, node in _trunk(found, rig).items() if node not in found.values()}
+    for joint, beside, pattern in _WEAK_WORDS:
+        for bone, (side, words) in limbs.items():
+            fits = re.search(pattern, words) and (not beside or side + beside in found)
+            if fits and side + joint not in found and bone not in found.values():
+                found[side + joint] = bone
+    return found
 
 
 def _words(name: str) -> tuple[str, str]:
     """The side ("l_", "r_" or "") and the other words of a name, in lower case: UpperArm.L -> ("l_", "upper arm")."""
-    apart = re.sub(r"(?<=[a-z])(?=[A-Z])|[\s._\-:|]+|(?<=[A-Za-z])(?=\d)", " ", plain(name)).lower().split()
+    name = re.sub(r"^([LR])(?=[A-Z])|([LR])$", r" \1\2 ", plain(name)) if not name.isupper() else plain(name)
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])|[\s._\-:|]+|(?<=[A-Za-z])(?=\d)", " ", name).lower().split()
     side = ""
     rest = []
     for word in apart:
@@ -341,7 +481,8 @@ def _trunk(limbs: dict[str, int], rig: RestingRig) -> dict[str, int]:
     used = set(limbs.values())
     above = [b for b in rig.bones if chest in rig.path(b)[:-1] and not used & set(rig.path(b))]
     if above:
-        top = max(above, key=lambda b: rig.places[b][1])
+        heads = [b for b in above if "head" in _words(rig.names[b])[1] and not _EXTRA.search(_words(rig.names[b])[1])]
+        top = heads[0] if heads else max(above, key=lambda b: rig.places[b][1])
         rise = _apart([chest, *(node for node in rig.path(top) if node in above)], rig)[1:]
         found |= {"neck": rise[0], "head": rise[1]} if len(rise) > 1 else {"head": rise[-1] if rise else top}
     return found

@@ -67,13 +67,13 @@ class Clip:
 
     def __post_init__(self) -> None:
         for name in ("id", "split", "source", "license", "label", "short"):
-            if not isinstance(getattr(self, name), str):
+            if not _is_text(getattr(self, name)):
                 raise MotionGPT3Error(f"{name} of a clip must be text")
         if not all(type(value) is int for value in (self.start, self.frames)) or self.start < 0 or self.frames < 1:
             raise MotionGPT3Error(f"clip {self.id!r} needs whole numbers start >= 0 and frames >= 1")
         if self.split not in SPLITS:
             raise MotionGPT3Error(f"clip {self.id!r} has split {self.split!r}; it must be one of {', '.join(SPLITS)}")
-        if not all(isinstance(caption, str) for caption in self.captions):
+        if not all(map(_is_text, self.captions)):
             raise MotionGPT3Error(f"captions of clip {self.id!r} must be text")
         if len(self.crop_safe) != len(self.captions) or not all(isinstance(safe, bool) for safe in self.crop_safe):
             raise MotionGPT3Error(f"clip {self.id!r} needs one true or false in crop_safe for each caption")
@@ -94,6 +94,11 @@ class Clip:
             return cls(**values)
         except TypeError as error:
             raise MotionGPT3Error(f"incomplete clip record: {error}") from None
+
+
+def _is_text(value: Any) -> bool:
+    """Whether it is text that can be written: half a surrogate pair, which JSON may hold, cannot."""
+    return isinstance(value, str) and value == value.encode("utf-8", "replace").decode("utf-8")
 
 
 @dataclass(frozen=True, eq=False)

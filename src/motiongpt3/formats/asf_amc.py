@@ -13,7 +13,7 @@ import numpy as np
 import roma
 import torch
 
-from motiongpt3.characters.bone_names import match
+from motiongpt3.characters.bone_names import by_dialect, match
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.formats import Reading, ReadOptions, in_chunks
 from motiongpt3.motion.kinematics import forward
@@ -82,13 +82,16 @@ def read(path: Path, options: ReadOptions) -> Reading:
     skeleton = parse_asf(read_text(asf, MAX_ASF_BYTES), asf.name)
     values = parse_amc(read_text(path, MAX_BYTES), skeleton, path.name)
     names = [bone.name for bone in skeleton.bones]
-    dialect = match(names, asf.name)
-    sources = dialect.sources(names)
-    joints = dialect.assemble(bone_ends(skeleton, values, sources)) * skeleton.metres_per_unit
+    dialect = match(names)
+    if dialect is None:
+        raise MotionGPT3Error(f"{asf.name}: bones named {', '.join(names[:8])[:120]} … are not CMU's: give a BVH file")
+    bones = by_dialect(dialect, names)
+    sources = [names[node] for node in bones.nodes]
+    joints = bones.assemble(bone_ends(skeleton, values, sources)) * skeleton.metres_per_unit
     if not np.isfinite(joints).all():
         raise MotionGPT3Error(f"{path.name}: joint positions are too large to compute")
     still = {bone: np.zeros((1, *angles.shape[1:])) for bone, angles in values.items()}
-    rest = dialect.assemble(bone_ends(skeleton, still, sources))[0]
+    rest = bones.assemble(bone_ends(skeleton, still, sources))[0]
     stands = find_upright(joints, rest, options.up, options.unit, None)
     notes = list(stands.notes)
     if has_leading_t_pose(joints, rest):
@@ -97,7 +100,7 @@ def read(path: Path, options: ReadOptions) -> Reading:
     if options.fps is None:
         notes.append(f"AMC files state no frame rate: CMU's {CMU_FPS:g} fps are taken; --fps-in says another")
     motion = Motion(to_skeleton(stands.turned(joints)), fps=options.fps or CMU_FPS, name=path.stem)
-    return Reading(motion, tuple(notes), stands.doubts, facts=stands.facts)
+    return Reading(motion, tuple(notes), stands.doubts, bones.names, stands.facts)
 
 
 def find_asf(amc: Path) -> Path:

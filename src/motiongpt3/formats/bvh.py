@@ -6,7 +6,7 @@ The parser is our own because pybvh 0.9 refuses position channels below the root
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
@@ -15,7 +15,7 @@ import numpy as np
 import roma
 import torch
 
-from motiongpt3.characters.bone_names import END, OWN, OWN_NAMES, match
+from motiongpt3.characters.bone_names import END, OWN, OWN_NAMES, RestingRig, place_joints
 from motiongpt3.characters.mannequin import NODES, rig_offsets, rig_rotations
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.formats import BvhDialect, Reading, ReadOptions, in_chunks, snap_fps
@@ -79,18 +79,17 @@ class Bvh:
     notes: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
 
-    def rest(self, names: list[str]) -> Float64:
-        """(N, 3) positions of the named joints where no joint turns, the root at 0, in file units."""
+    def rest(self) -> Float64:
+        """(N, 3) positions of the joints where no joint turns, the root at 0, in file units."""
         places: list[Float64] = []
         for joint in self.joints:
             places.append(joint.offset + places[joint.parent] if joint.parent >= 0 else np.zeros(3))
-        index = {joint.name: i for i, joint in enumerate(self.joints)}
-        return np.array([places[index[name]] for name in names])
+        return np.array(places)
 
-    def positions(self, names: list[str] | None = None) -> Float64:
-        """(T, N, 3) world positions of the named joints, or of all, in file units."""
-        index = {joint.name: i for i, joint in enumerate(self.joints)}
-        wanted = [index[name] for name in names or index]
+    def positions(self, joints: Sequence[str | int] | None = None) -> Float64:
+        """(T, N, 3) world positions of these joints, by name or number, or of all, in file units."""
+        index = {joint.name: number for number, joint in enumerate(self.joints)}
+        wanted = [index[joint] if isinstance(joint, str) else joint for joint in joints or range(len(self.joints))]
         return in_chunks(lambda frames: self._posed(self.values[frames])[:, wanted], len(self.values))
 
     def _posed(self, values: Float64) -> Float64:
@@ -112,30 +111,44 @@ class Bvh:
 def read(path: Path, options: ReadOptions) -> Reading:
     """Read a BVH file as the 22 joints, at the file's own frame rate.
 
-    Files this module wrote come back as they were. The other dialects (see `motiongpt3.characters.bone_names`) are
-    turned to y up, scaled to metres and given HumanML3D's bone lengths with every bone's direction kept. A T-pose
+    Files this module wrote come back as they were. All others (which joint is which, `characters.bone_names` tells)
+    are turned to y up, scaled to metres and given HumanML3D's bone lengths with every bone's direction kept. A T-pose
     before the recording, as the cgspeed conversion of CMU has, is dropped. A root without places stands on the floor.
 
     Raises:
-        MotionGPT3Error: no BVH, no frames, impossible channels, values missing or not finite, unknown joint names.
+        MotionGPT3Error: no BVH, no frames, impossible channels, values missing or not finite, or joints that are not
+            found.
     """
     bvh = parse(read_text(path, MAX_BYTES), path.name, options.fps)
-    names = [joint.name for joint in bvh.joints]
-    dialect = match(names, path.name)
-    sources, notes = dialect.sources(names), list(bvh.notes)
+    bones = place_joints(
+        RestingRig(
+            [joint.name for joint in bvh.joints],
+            [joint.parent for joint in bvh.joints],
+            bvh.rest(),
+            [number for number, joint in enumerate(bvh.joints) if not joint.is_end],
+        ),
+        options.bones,
+    )
+    notes = [*bvh.notes, *bones.notes]
     with np.errstate(all="ignore"):
-        joints = dialect.assemble(bvh.positions(sources))
+        joints = bones.assemble(bvh.positions(bones.nodes))
     if not np.isfinite(joints).all():
         raise MotionGPT3Error(f"{path.name}: joint positions are too large to compute")
-    rest, ours = dialect.assemble(bvh.rest(sources)[None])[0], dialect is OWN
-    if not ours and ((dialect.t_pose_first and jumps_at_start(joints)) or has_leading_t_pose(joints, rest)):
+    rest, ours = bones.assemble(bvh.rest()[None, bones.nodes])[0], bones.kind == OWN.name
+    if not ours and ((bones.t_pose_first and jumps_at_start(joints)) or has_leading_t_pose(joints, rest)):
         joints = joints[1:]
         notes.append(LEFT_OUT)
     stands = find_upright(joints, rest, options.up, options.unit, "cm" if ours else None, trusted=ours)
     turned = stands.turned(joints)
     placed, raised = (turned * stands.metres, ()) if ours else on_floor(to_skeleton(turned))
     motion = Motion(placed, fps=options.fps or snap_fps(1 / bvh.frame_time), name=path.stem)
-    return Reading(motion, (*notes, *stands.notes, *raised), (*bvh.doubts, *stands.doubts), facts=stands.facts)
+    return Reading(
+        motion,
+        (*notes, *stands.notes, *raised),
+        (*bvh.doubts, *bones.doubts, *stands.doubts),
+        bones.names,
+        stands.facts,
+    )
 
 
 def parse(text: str, name: str, fps: float | None = None) -> Bvh:

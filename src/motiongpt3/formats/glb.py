@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from motiongpt3.characters.bone_names import KNOWN_RIGS, OWN, OWN_NAMES, FoundBones, RestingRig, find, known, plain
+from motiongpt3.characters.bone_names import OWN, FoundBones, RestingRig, find, place_joints
 from motiongpt3.characters.mannequin import NODES, mannequin, rest_places, rig_offsets
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.formats import Reading, ReadOptions
@@ -40,28 +40,36 @@ _COLOUR = (0.60, 0.64, 0.70, 1.0)
 
 
 def read(path: Path, options: ReadOptions) -> Reading:
-    """Read the first animation of a GLB file as the 22 joints, at the rate at which its keys come.
+    """Read an animation of a GLB or VRM file as the 22 joints, at the rate at which its keys come.
 
-    Files that `write` wrote come back as they were, with name and caption. Characters whose bones have the names of a
-    known map (`bone_maps.yaml`), all 22 of them, such as `write_character` writes, get HumanML3D's bone lengths with
-    every bone's direction kept.
+    Files that `write` wrote come back as they were, with name and caption. Other figures (which bone is which joint,
+    `characters.bone_names` tells) get HumanML3D's bone lengths with every bone's direction kept. Of several animations
+    the first is read in which the figure moves, unless one is named.
 
     Raises:
-        MotionGPT3Error: no GLB, damaged, compressed, too large; no skin or several figures; other bones; no animation
-            or keys that cannot be read.
+        MotionGPT3Error: no GLB, damaged, compressed, too large; no skin or several figures; bones that are not found;
+            no such animation or keys that cannot be read.
     """
     gltf = container.read(path, MAX_TEXT)
     nodes = container.nodes_of(gltf)
-    joints, ours = _joints(nodes, container.skin_joints(gltf, nodes), path.name)
-    links = container.chain(gltf, nodes, joints)
-    played = container.read_animation(gltf, set(links))
+    skin, places = container.skin_joints(gltf, nodes), nodes.worlds()[:, :3, 3]
+    labels = _vrm_labels(gltf)
+    named = {*skin, *labels.values()}  # a mesh may be called as a bone is
+    names = [name if node in named else "" for node, name in enumerate(nodes.names)]
+    bones = place_joints(RestingRig(names, nodes.parents, places, skin), options.bones, labels)
+    ours = bones.kind == OWN.name
+    links = container.chain(gltf, nodes, bones.nodes)
+    played, chosen = container.read_animation(gltf, set(links), options.animation)
     seconds, fps = played.frames()
     with np.errstate(all="ignore"):
-        found = container.joint_positions(nodes, links, played, joints, seconds)
+        found = bones.assemble(container.joint_positions(nodes, links, played, bones.nodes, seconds))
+        rest = bones.assemble(places[None, bones.nodes])[0]
     if not (np.abs(found) < 1e9).all():
         raise MotionGPT3Error(f"{path.name}: joint positions are too large to compute")
-    rest = nodes.worlds()[joints, :3, 3]
-    stands = find_upright(found, rest, options.up, options.unit, "m" if ours else None, trusted=ours)
+    up = options.up
+    if ours and up == "auto" and find_upright(rest[None], rest).up == "y":  # then whatever is played is as we wrote it
+        up = "y"
+    stands = find_upright(found, rest, up, options.unit, "m" if ours else None, trusted=ours)
     caption, name = played.extras.get("caption"), _clean(played.name)
     placed, raised = (stands.placed(found), ()) if ours else on_floor(to_skeleton(stands.turned(found)))
     motion = Motion(
@@ -70,24 +78,10 @@ def read(path: Path, options: ReadOptions) -> Reading:
         caption=(_clean(caption) or None) if isinstance(caption, str) else None,
         name=path.stem if name in ("", _NAMELESS) else name,
     )
-    bones = {joint: nodes.names[node] for joint, node in zip(HUMANML3D.names, joints, strict=True)}
-    return Reading(motion, (*stands.notes, *raised), stands.doubts, {} if ours else bones, stands.facts)
-
-
-def _joints(nodes: Nodes, bones: list[int], file: str) -> tuple[list[int], bool]:
-    """The nodes of the 22 joints, and whether they are of a rig of ours."""
-    named = {plain(nodes.names[bone]): bone for bone in reversed(bones)}
-    if OWN.fits(set(named)):
-        return [named[OWN_NAMES[joint]] for joint in HUMANML3D.names], True
-    found, kind = known(nodes.names, bones, {})
-    missing = [joint for joint in HUMANML3D.names if joint not in found]
-    if missing:
-        almost = f"; of {kind}'s it has no {', '.join(missing)}" if len(missing) < 8 else ""
-        raise MotionGPT3Error(
-            f"{file} is another program's figure: of GLB files those of motiongpt3 are read, and characters with all "
-            f"22 joints under the names of {', '.join(KNOWN_RIGS)}{almost}. Export BVH there"
-        )
-    return [found[joint] for joint in HUMANML3D.names], False
+    listed = container.animation_names(gltf)
+    notes = (*bones.notes, *chosen, *stands.notes, *raised)
+    facts = {**stands.facts, **({"animations": listed} if len(listed) > 1 else {})}
+    return Reading(motion, notes, (*bones.doubts, *stands.doubts), bones.names, facts)
 
 
 def write(motion: Motion, path: Path) -> None:

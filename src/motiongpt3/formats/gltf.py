@@ -267,7 +267,7 @@ class Keys:
 
 @dataclass(frozen=True)
 class GltfAnimation:
-    """The first animation of a file, as far as it moves certain nodes.
+    """An animation of a file, as far as it moves certain nodes.
 
     Attributes:
         name: what it is called; "" if it has no name.
@@ -278,6 +278,11 @@ class GltfAnimation:
     name: str
     extras: dict[str, Any]
     keys: dict[int, dict[str, Keys]]
+
+    def moves(self) -> bool:
+        """Whether any joint does more than stay where it is; a T-pose or a rest pose is no motion."""
+        tracks = (keys.values for paths in self.keys.values() for keys in paths.values())
+        return any(len(values) > 1 and float(np.ptp(values, axis=0).max()) > 1e-3 for values in tracks)
 
     def frames(self) -> tuple[Float64, float]:
         """(T,) seconds of the frames and frames per second.
@@ -311,22 +316,65 @@ class GltfAnimation:
         return frames.astype(np.float32).astype(np.float64), rate  # as exact as the keys, so that they meet
 
 
-def read_animation(gltf: Gltf, moved: set[int]) -> GltfAnimation:
-    """The first animation, as far as it moves these nodes.
+def animation_names(gltf: Gltf) -> list[str]:
+    """What the animations are called, in the file's order; "" where one has no name."""
+    return [str(entry.get("name", ""))[:_LETTERS] for entry in gltf.items("animations")]
+
+
+def read_animation(gltf: Gltf, moved: set[int], wanted: str | None = None) -> tuple[GltfAnimation, list[str]]:
+    """An animation, as far as it moves these nodes, and which of several was taken, in words.
+
+    Args:
+        gltf: the file.
+        moved: the nodes.
+        wanted: its name, or its number from 1; None for the first one that moves them, or the first one if none does.
 
     Raises:
-        MotionGPT3Error: there is none, it moves nothing of this, or its keys are not plain numbers of the file itself:
-            cubic splines, sparse arrays, integers, too many, cut short, not finite, not rising.
+        MotionGPT3Error: there is none, or none of that name; it moves nothing of this, or its keys are not plain
+            numbers of the file itself: cubic splines, sparse arrays, integers, too many, cut short, not finite, not
+            rising.
     """
-    name, animations = gltf.name, gltf.items("animations")
-    if not animations:
-        raise MotionGPT3Error(f"{name} has no animation: it is a figure that stands still")
-    extras = animations[0].get("extras")
-    found = GltfAnimation(str(animations[0].get("name", "")), extras if isinstance(extras, dict) else {}, {})
-    samplers = objects(animations[0], "samplers")
+    names = animation_names(gltf)
+    if not names:
+        raise MotionGPT3Error(f"{gltf.name} has no animation: it is a figure that stands still")
+    listed = ", ".join(f"{number} {name!r}" for number, name in enumerate(names, start=1))[:400]
+    if wanted is not None:
+        at = names.index(wanted) if wanted in names else int(wanted) - 1 if wanted.isdecimal() else -1
+        if not 0 <= at < len(names):
+            raise MotionGPT3Error(f"{gltf.name} has no animation {wanted[:40]!r}; there are {listed}")
+        return _read_animation(gltf, gltf.items("animations")[at], moved), []
+    if len(names) == 1:
+        return _read_animation(gltf, gltf.items("animations")[0], moved), []
+    failed: MotionGPT3Error | None = None
+    still: GltfAnimation | None = None
+    for number, entry in enumerate(gltf.items("animations")[:_MAX_TRIED], start=1):
+        try:
+            found = _read_animation(gltf, entry, moved)
+        except MotionGPT3Error as error:
+            failed = failed or error
+            continue
+        if found.moves():
+            told = f"of {len(names)} animations number {number}, {found.name[:60]!r}, is read: --animation chooses"
+            return found, [f"{told} ({listed})"]
+        still = still or found
+    if still:
+        return still, [f"none of the animations moves the figure ({listed})"]
+    raise failed or MotionGPT3Error(f"{gltf.name}: none of its animations moves the figure's joints")
+
+
+_LETTERS = 100
+"""Letters of an animation's name that are shown."""
+_MAX_TRIED = 64
+"""Animations that are looked into for one that moves; character packs have 20 to 50."""
+
+
+def _read_animation(gltf: Gltf, animation: dict[str, Any], moved: set[int]) -> GltfAnimation:
+    name, extras = gltf.name, animation.get("extras")
+    found = GltfAnimation(str(animation.get("name", "")), extras if isinstance(extras, dict) else {}, {})
+    samplers = objects(animation, "samplers")
     arrays: dict[int, Float64] = {}
     total = 0
-    for channel in objects(animations[0], "channels"):
+    for channel in objects(animation, "channels"):
         target, at = channel.get("target"), channel.get("sampler")
         node, path = (target.get("node"), target.get("path")) if isinstance(target, dict) else (None, None)
         if type(node) is not int or node not in moved or not isinstance(path, str) or path not in _WIDTHS:
@@ -353,7 +401,7 @@ def read_animation(gltf: Gltf, moved: set[int]) -> GltfAnimation:
             raise MotionGPT3Error(f"{name} is damaged: its animation has rotations that are none")
         found.keys.setdefault(node, {})[path] = Keys(times, values, steps == "STEP")
     if not found.keys:
-        raise MotionGPT3Error(f"{name}: its first animation moves none of the figure's joints")
+        raise MotionGPT3Error(f"{name}: its animation {found.name[:60]!r} moves none of the figure's joints")
     return found
 
 

@@ -22,8 +22,8 @@ MAX_DISTANCE = 1e5
 """Metres: joints that lie farther from the origin are no positions in metres; 100 km, a round number."""
 
 
-MIN_FPS = 0.01
-"""Less than a pose a minute is a damaged number, and makes an hour of a few frames."""
+MIN_FPS = 0.001
+"""Less than a pose in a quarter of an hour is a damaged number, and makes days of a few frames."""
 
 
 def check_fps(fps: float) -> None:
