@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 import pytest
 from jsonargparse.typing import PositiveInt
 
-from motiongpt3.cli.options import Arg, bar, output_files, run_command, table
+from motiongpt3.cli.options import bar, output_files, table
+from motiongpt3.cli.parser import Arg, run_command
 from motiongpt3.errors import MotionGPT3Error
 
 Capture = pytest.CaptureFixture[str]

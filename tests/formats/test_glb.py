@@ -501,3 +501,45 @@ def test_a_careless_exporters_axes_and_unit(tmp_path: Path) -> None:
     assert reading.facts["up"].startswith("z (")
     assert reading.facts["unit"] == "cm"
     assert len(reading.notes) == 2
+
+
+def test_a_rig_saved_in_a_pose_stands_as_its_skin_was_bound(tmp_path: Path) -> None:
+    motion, played = invented(3, 20, wildness=0.3), []
+
+    def posed(document: dict[str, Any]) -> None:
+        for number, node in enumerate(document["nodes"][:20]):
+            node["rotation"] = [0.0, 0.0, float(np.sin(0.1 + number / 20)), float(np.cos(0.1 + number / 20))]
+
+    for change in (None, posed):
+        character = load_character(rig(tmp_path, change=change))
+        assert bool(character.posed) == (change is posed)
+        result = write_character(motion, character, tmp_path / "out.glb")
+        played.append((result.joints, load(tmp_path / "out.glb").joints))
+    np.testing.assert_allclose(played[1][0], played[0][0], atol=1e-5)
+    np.testing.assert_allclose(played[1][1], played[0][1], atol=1e-5)
+
+
+def test_root_motion(tmp_path: Path) -> None:
+    """A bone at the floor carries the way and the facing; what is seen stays the same."""
+    motion = Motion(person(30, speed=1.0), fps=30)
+
+    def rooted(document: dict[str, Any]) -> None:
+        nodes = document["nodes"]
+        top = next(
+            n for n in document["skins"][0]["joints"] if not any(n in node.get("children", []) for node in nodes)
+        )
+        nodes.append({"name": "root", "children": [top]})
+        document["scenes"][0]["nodes"] = [len(nodes) - 1 if n == top else n for n in document["scenes"][0]["nodes"]]
+
+    path = rig(tmp_path, change=rooted)
+    shown = {}
+    for root_motion in (False, True):
+        write_character(motion, load_character(path), tmp_path / "out.glb", root_motion)
+        shown[root_motion] = load(tmp_path / "out.glb").joints
+    np.testing.assert_allclose(shown[True], shown[False], atol=1e-5)
+    document = parse((tmp_path / "out.glb").read_bytes()).json
+    root = next(number for number, node in enumerate(document["nodes"]) if node.get("name") == "root")
+    moved = {c["target"]["path"] for c in document["animations"][0]["channels"] if c["target"]["node"] == root}
+    assert moved == {"translation", "rotation"}
+    with pytest.raises(MotionGPT3Error, match="no bone above the pelvis"):
+        write_character(motion, load_character(rig(tmp_path)), tmp_path / "out.glb", root_motion=True)

@@ -9,7 +9,8 @@ from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from motiongpt3.cli.options import Arg, FileArg, FolderArg
+from motiongpt3.cli.options import FileArg, FolderArg
+from motiongpt3.cli.parser import Arg
 from motiongpt3.errors import MotionGPT3Error
 
 if TYPE_CHECKING:

@@ -7,7 +7,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-from motiongpt3.cli.options import Arg, CountArg, FolderArg, PackedArg, ReadingOptions, SeedArg, output_files, tell
+from motiongpt3.cli.options import (
+    CountArg,
+    FolderArg,
+    PackedArg,
+    ReadingOptions,
+    SeedArg,
+    output_files,
+    tell,
+)
+from motiongpt3.cli.parser import Arg
 from motiongpt3.errors import MotionGPT3Error
 
 LicensesArg = list[Annotated[str, Arg("NAME")]]

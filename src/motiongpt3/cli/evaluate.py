@@ -12,7 +12,6 @@ from jsonargparse.typing import PositiveInt
 from tqdm import tqdm
 
 from motiongpt3.cli.options import (
-    Arg,
     CountArg,
     FileArg,
     FolderArg,
@@ -28,6 +27,7 @@ from motiongpt3.cli.options import (
     tell,
     write_json,
 )
+from motiongpt3.cli.parser import Arg
 from motiongpt3.errors import MotionGPT3Error
 
 if TYPE_CHECKING:

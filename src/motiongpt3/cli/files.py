@@ -12,7 +12,6 @@ import numpy as np
 from tqdm import tqdm
 
 from motiongpt3.cli.options import (
-    Arg,
     CountArg,
     CutOptions,
     FileArg,
@@ -29,6 +28,7 @@ from motiongpt3.cli.options import (
     writable,
     written_entry,
 )
+from motiongpt3.cli.parser import Arg
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.formats import read, save, suffix_of
 from motiongpt3.motion.motion import Motion
@@ -106,6 +106,7 @@ def retarget(
     rig: FileArg,
     out: OutArg,
     bones: Annotated[str | None, Arg("YAML")] = None,
+    root_motion: bool = False,
     reading: RecordingOptions,
     postprocess: PostprocessOptions,
     json: bool = False,
@@ -117,6 +118,7 @@ def retarget(
         rig: the character, .glb or .vrm
         out: the file to write, .glb or .vrm
         bones: which bone is which joint, where it is not found by itself
+        root_motion: let the bone above the pelvis go and turn with the figure, as Unreal wants it
         json: print what was done as JSON
 
     Examples:
@@ -132,7 +134,7 @@ def retarget(
         raw = reading.load(motion)
         character = load_character(rig, load_map(Path(bones)) if bones else None)
         made = postprocess.apply(raw)
-        played = write_character(made, character, out)
+        played = write_character(made, character, out, root_motion)
         changed = postprocess.changes([raw], [made])
     how = character.bones.how
     found = {joint: character.nodes.names[node] for joint, node in character.bones.nodes.items()}

@@ -14,7 +14,6 @@ from jsonargparse.typing import NonNegativeFloat, PositiveInt
 from tqdm import tqdm
 
 from motiongpt3.cli.options import (
-    Arg,
     ConstraintOptions,
     CountArg,
     DrawingOptions,
@@ -35,6 +34,7 @@ from motiongpt3.cli.options import (
     writable,
     written_entry,
 )
+from motiongpt3.cli.parser import Arg
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.formats import load, save, suffix_of
 from motiongpt3.motion.motion import Motion

@@ -126,7 +126,7 @@ def _run(words: list[str]) -> int:
             command: Callable[..., int | None] = getattr(import_module(f"motiongpt3.cli.{module}"), function)
             if module == "train":  # its options are those of a configuration, which the stage decides
                 return command(words[1], words[2:]) or 0
-            from motiongpt3.cli.options import run_command
+            from motiongpt3.cli.parser import run_command
 
             return run_command(command, name, words[length:])
     group = [name for name in COMMANDS if name.startswith(f"{words[0]} ")]

@@ -14,7 +14,8 @@ from typing import Annotated
 
 from jsonargparse.typing import NonNegativeFloat, PositiveInt
 
-from motiongpt3.cli.options import Arg, CountArg, ModelOptions, SecondsArg
+from motiongpt3.cli.options import CountArg, ModelOptions, SecondsArg
+from motiongpt3.cli.parser import Arg
 from motiongpt3.errors import MotionGPT3Error
 
 TOKEN = "MOTIONGPT3_TOKEN"

@@ -14,7 +14,7 @@ from typing import Any, get_type_hints
 
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined] # it does not list its own names
 
-from motiongpt3.cli.options import Parser
+from motiongpt3.cli.parser import Parser
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.untrusted import load_yaml, read_bytes
 

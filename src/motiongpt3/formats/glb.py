@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import roma
 import torch
 
 from motiongpt3.characters.bone_names import OWN, FoundBones, RestingRig, find, place_joints
@@ -22,6 +23,7 @@ from motiongpt3.formats import gltf as container
 from motiongpt3.formats.gltf import Buffer, Gltf, Nodes, continuous_quaternions, padded
 from motiongpt3.motion.kinematics import Fitted, fit_t_pose
 from motiongpt3.motion.motion import Motion, require_humanml3d
+from motiongpt3.motion.poses import heading, yaw_of
 from motiongpt3.motion.retarget import RestPose, RiggedMotion, to_rig, to_skeleton
 from motiongpt3.motion.skeleton import HUMANML3D, Float32, Float64, nearest_above
 from motiongpt3.motion.upright import find_upright, on_floor
@@ -193,6 +195,7 @@ class Character:
         worlds: (N, 4, 4) global matrices of the nodes at rest.
         bones: which nodes are our joints.
         rest: the rest pose of these.
+        posed: bones that the file holds in another pose than that in which its skin was bound; none as a rule.
     """
 
     gltf: Gltf
@@ -200,6 +203,7 @@ class Character:
     worlds: Float64
     bones: FoundBones
     rest: RestPose
+    posed: frozenset[int]
 
 
 def load_character(path: str | Path, bones: dict[str, str] | None = None) -> Character:
@@ -218,8 +222,9 @@ def load_character(path: str | Path, bones: dict[str, str] | None = None) -> Cha
     if source.suffix.lower() not in SUFFIXES:
         raise MotionGPT3Error(f"a character is a .glb or .vrm file, not {source.name}")
     gltf = container.read(source)
-    nodes = container.nodes_of(gltf)
-    joints = container.skin_joints(gltf, nodes)
+    stored = container.nodes_of(gltf)
+    joints = container.skin_joints(gltf, stored)
+    nodes = container.bind_pose(gltf, stored)
     worlds = nodes.worlds()
     found = find(RestingRig(nodes.names, nodes.parents, worlds[:, :3, 3], joints), bones, _vrm_labels(gltf))
     places = np.full((len(HUMANML3D), 3), np.nan)
@@ -230,7 +235,8 @@ def load_character(path: str | Path, bones: dict[str, str] | None = None) -> Cha
             raise MotionGPT3Error(
                 f"{source.name}: the bone {nodes.names[node]!r} ({joint}) is scaled unevenly: apply scale"
             )
-    return Character(gltf, nodes, worlds, found, RestPose(places, _floor(places)))
+    posed = frozenset(joints if nodes is not stored else ())
+    return Character(gltf, nodes, worlds, found, RestPose(places, _floor(places)), posed)
 
 
 def _vrm_labels(gltf: Gltf) -> dict[str, int]:
@@ -259,27 +265,30 @@ def _floor(places: Float64) -> float:
     return 0.0 if -0.02 * size < lowest < 0.12 * size else lowest
 
 
-def write_character(motion: Motion, character: Character, path: str | Path) -> RiggedMotion:
+def write_character(motion: Motion, character: Character, path: str | Path, root_motion: bool = False) -> RiggedMotion:
     """Put a motion on a character and write the file again, with the motion as its first animation.
 
     Meshes, materials and other animations stay as they are. Bones that are none of our joints (fingers, hair) keep
-    their rest pose. How well the result fits is in `error` and `errors` of what is returned.
+    their rest pose. How well the result fits is in `error` and `errors` of what is returned. With `root_motion` the
+    topmost bone above the pelvis, which stands on the floor, goes and turns with the figure, as Unreal wants it;
+    otherwise it stays where it is and the pelvis goes.
 
     Raises:
-        MotionGPT3Error: another skeleton than HumanML3D's, or the file cannot be written.
+        MotionGPT3Error: another skeleton than HumanML3D's, root motion without such a bone, or the file cannot be
+            written.
     """
     require_humanml3d(motion, "GLB")
     target = Path(path)
     if target.suffix.lower() not in SUFFIXES:
         raise MotionGPT3Error(f"a character is written as .glb or .vrm, not {target.name}")
     played = to_rig(motion, character.rest)
-    data = _character_document(motion, character, played)
+    data = _character_document(motion, character, played, _root_bone(character) if root_motion else None)
     with atomic_path(target) as temporary:
         temporary.write_bytes(data)
     return played
 
 
-def _character_document(motion: Motion, character: Character, played: RiggedMotion) -> bytes:
+def _character_document(motion: Motion, character: Character, played: RiggedMotion, root: int | None) -> bytes:
     gltf, rest = character.gltf, character.nodes
     buffers = [dict(entry) for entry in gltf.items("buffers")]
     if buffers and "uri" in buffers[0]:
@@ -288,10 +297,11 @@ def _character_document(motion: Motion, character: Character, played: RiggedMoti
     if type(length) is not int or not 0 <= length <= len(gltf.binary):
         raise MotionGPT3Error(f"{gltf.name} is damaged: its buffer is longer than its data")
     buffer = Buffer(bytearray(padded(gltf.binary[:length])), [*gltf.items("bufferViews")], [*gltf.items("accessors")])
-    entry = _animation(motion, _tracks(character, played), buffer)
+    entry = _animation(motion, _tracks(character, played, root), buffer)
     nodes = [dict(node) for node in gltf.items("nodes")]
-    for node in character.bones.nodes.values():
-        if nodes[node].pop("matrix", None) is not None:  # An animated node must not have one.
+    for node in sorted({*character.bones.nodes.values(), *character.posed}):
+        matrix = nodes[node].pop("matrix", None)  # An animated node must not have one.
+        if matrix is not None or node in character.posed:
             turned = continuous_quaternions(torch.from_numpy(rest.rotations[node])[None, None])[0, 0]
             nodes[node]["translation"] = rest.translations[node].tolist()
             nodes[node]["rotation"] = turned.tolist()
@@ -307,8 +317,21 @@ def _character_document(motion: Motion, character: Character, played: RiggedMoti
     return container.pack(document, buffer.data)
 
 
-def _tracks(character: Character, played: RiggedMotion) -> list[tuple[int, str, Float32]]:
-    """Rotations of the bones relative to their parents, and the place of the pelvis."""
+def _root_bone(character: Character) -> int:
+    """The topmost bone above the pelvis."""
+    skin = set(container.skin_joints(character.gltf, character.nodes))
+    node, above = character.nodes.parents[character.bones.nodes["pelvis"]], []
+    while node >= 0:
+        if node in skin or character.nodes.names[node].lower() == "root":
+            above.append(node)
+        node = character.nodes.parents[node]
+    if not above:
+        raise MotionGPT3Error("the rig has no bone above the pelvis that could carry the way: add one, called root")
+    return above[-1]
+
+
+def _tracks(character: Character, played: RiggedMotion, root: int | None) -> list[tuple[int, str, Float32]]:
+    """Rotations of the bones relative to their parents, and the place of the pelvis; or of a root that goes with it."""
     parents, worlds = character.nodes.parents, character.worlds
     frames = len(played.joints)
     lengths = np.maximum(np.linalg.norm(worlds[:, :3, :3], axis=1), 1e-12)
@@ -317,10 +340,17 @@ def _tracks(character: Character, played: RiggedMotion) -> list[tuple[int, str, 
         node: played.turns[:, HUMANML3D.index(joint)] @ torch.from_numpy(resting[node])
         for joint, node in character.bones.nodes.items()
     }
+    turns, ground = torch.eye(3, dtype=torch.float64).repeat(frames, 1, 1), np.zeros((frames, 3))
+    if root is not None:
+        yaw = heading(played.joints) - yaw_of(character.rest.places)
+        turns = roma.rotvec_to_rotmat(torch.from_numpy(yaw[:, None] * np.array([0.0, 1, 0])))
+        at = worlds[root, :3, 3]
+        went = played.joints[:, 0] * [1, 0, 1] + at * [0, 1, 0]
+        ground = went - (turns.numpy() @ at)
     local = []
     for node in turned:
         parent, above = parents[node], nearest_above(node, parents, turned)
-        still = torch.from_numpy(resting[parent] if parent >= 0 else np.eye(3)).expand(frames, 3, 3)
+        still = turns @ torch.from_numpy(resting[parent] if parent >= 0 else np.eye(3))
         if above >= 0:  # What lies between two of our joints goes along with the upper one.
             still = turned[above] @ torch.from_numpy(resting[above].T @ resting[parent])
         local.append(still.transpose(-1, -2) @ turned[node])
@@ -328,6 +358,19 @@ def _tracks(character: Character, played: RiggedMotion) -> list[tuple[int, str, 
     pelvis = character.bones.nodes["pelvis"]
     frame = worlds[parents[pelvis]] if parents[pelvis] >= 0 else np.eye(4)
     place = played.joints[:, 0] + [0, character.rest.floor, 0]
-    moved = np.linalg.solve(frame, np.concatenate([place, np.ones((frames, 1))], axis=1).T).T[:, :3]
-    tracks = [(node, "rotation", quaternions[:, i]) for i, node in enumerate(turned)]
-    return [(pelvis, "translation", moved.astype(np.float32)), *tracks]
+    moved = _under(frame, ((place - ground)[:, None] @ turns.numpy())[:, 0])
+    tracks = [(pelvis, "translation", moved)]
+    tracks += [(node, "rotation", quaternions[:, i]) for i, node in enumerate(turned)]
+    if root is not None:
+        carrier = worlds[parents[root]] if parents[root] >= 0 else np.eye(4)
+        axes = torch.from_numpy(resting[parents[root]].T if parents[root] >= 0 else np.eye(3))
+        turning = continuous_quaternions((axes @ turns @ torch.from_numpy(resting[root]))[:, None])[:, 0]
+        tracks += [(root, "translation", _under(carrier, went)), (root, "rotation", turning)]
+    return tracks
+
+
+def _under(frame: Float64, places: Float64) -> Float32:
+    """Places (T, 3) as they are in a frame (4, 4)."""
+    whole = np.concatenate([places, np.ones((len(places), 1))], axis=1)
+    found: Float32 = np.linalg.solve(frame, whole.T).T[:, :3].astype(np.float32)
+    return found

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +194,75 @@ def _transform(entry: dict[str, Any], where: str) -> tuple[Float64, Float64, Flo
         raise MotionGPT3Error(f"{where} has a rotation that is none")
     rotation = roma.unitquat_to_rotmat(torch.from_numpy(quaternion / np.linalg.norm(quaternion))).numpy()
     return numbers("translation", 3, (0, 0, 0)), rotation, numbers("scale", 3, (1, 1, 1))
+
+
+def bind_pose(gltf: Gltf, nodes: Nodes) -> Nodes:
+    """The nodes in the pose in which the skin was bound to the bones; the same object where they stand in it already.
+
+    A file that was saved in the middle of an animation holds that pose in its nodes, and the rest pose only in the
+    inverse bind matrices of its skins. Turns are taken from these, and the place of the topmost bone; the bones stay as
+    long as they are. The matrices are in the space of the mesh: its axes are taken for those of the scene, or, if the
+    figure would lie, for those of what the bones hang from; its unit is told by the bones' lengths.
+    """
+    binds = _bind_matrices(gltf)
+    worlds = nodes.worlds()
+    pairs = [(nodes.parents[node], node) for node in binds if nodes.parents[node] in binds]
+    if not pairs:
+        return nodes
+    above, below = (np.array(each) for each in zip(*pairs, strict=True))
+    bound, bound_above = (np.stack([binds[int(node)] for node in each]) for each in (below, above))
+    here = np.linalg.norm(worlds[below, :3, 3] - worlds[above, :3, 3], axis=-1).sum()
+    there = np.linalg.norm(bound[:, :3, 3] - bound_above[:, :3, 3], axis=-1).sum()
+    now = _axes(worlds[above]).transpose(0, 2, 1) @ _axes(worlds[below])
+    then = _axes(bound_above).transpose(0, 2, 1) @ _axes(bound)
+    if np.abs(now - then).max() < MAX_POSED or not here > 0 or not there > 0:
+        return nodes
+    places = np.stack(list(binds.values()))[:, :3, 3] * here / there
+    top = next(node for node in nodes.order if node in binds)
+    frame = worlds[nodes.parents[top]] if nodes.parents[top] >= 0 else np.eye(4)
+    turn = _axes(frame) if np.ptp(places[:, 2]) > np.ptp(places[:, 1]) else np.eye(3)
+    turned = nodes.rotations.copy()
+    for node in nodes.order:
+        over = worlds[nodes.parents[node]] if nodes.parents[node] >= 0 else np.eye(4)
+        if node in binds:
+            turned[node] = _axes(over).T @ turn @ _axes(binds[node])
+        local = np.eye(4)
+        local[:3, :3], local[:3, 3] = turned[node] * nodes.scales[node], nodes.translations[node]
+        worlds[node] = over @ local
+    # The topmost bone is where it was bound, but the lowest bone as high as it was, whatever the legs' length.
+    place = turn @ binds[top][:3, 3] * here / there
+    place[1] = worlds[top, 1, 3] + (places @ turn.T)[:, 1].min() - min(worlds[node, 1, 3] for node in binds)
+    moved = nodes.translations.copy()
+    moved[top] = np.linalg.solve(frame, [*place, 1])[:3]
+    return replace(nodes, translations=moved, rotations=turned)
+
+
+def _axes(matrices: Float64) -> Float64:
+    """Matrices (..., 4, 4) without their places and scales, (..., 3, 3)."""
+    columns = matrices[..., :3, :3]
+    axes: Float64 = columns / np.maximum(np.linalg.norm(columns, axis=-2, keepdims=True), 1e-12)
+    return axes
+
+
+MAX_POSED = 0.02
+"""A bone this far off its bind pose (a degree, as an entry of its matrix) is posed; exporters round less."""
+
+
+def _bind_matrices(gltf: Gltf) -> dict[int, Float64]:
+    """{joint: its global matrix when the skin was bound} of what is plainly there; skins that pack it tell nothing."""
+    found: dict[int, Float64] = {}
+    for skin in gltf.items("skins"):
+        joints, accessor = skin.get("joints"), skin.get("inverseBindMatrices")
+        if not isinstance(joints, list) or type(accessor) is not int:
+            continue
+        try:
+            inverse = _floats(gltf, accessor, 16).reshape(-1, 4, 4).transpose(0, 2, 1).astype(np.float64)
+        except MotionGPT3Error:
+            continue
+        for joint, matrix in zip(joints, inverse, strict=False):
+            if abs(np.linalg.det(matrix[:3, :3])) > 1e-12:
+                found.setdefault(joint, np.asarray(np.linalg.inv(matrix), np.float64))
+    return found
 
 
 def skin_joints(gltf: Gltf, nodes: Nodes) -> list[int]:
