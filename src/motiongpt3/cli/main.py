@@ -60,7 +60,10 @@ EXTRAS = {
     "pytorch_lightning": "train",
     "lightning_fabric": "train",
     **dict.fromkeys(("torchmetrics", "simplemma", "matplotlib"), "evaluate"),
-    **dict.fromkeys(("fastapi", "fastapi_offline", "uvicorn", "prometheus_client", "pydantic", "starlette"), "serve"),
+    **dict.fromkeys(
+        ("fastapi", "fastapi_offline", "uvicorn", "prometheus_client", "pydantic", "pydantic_core", "starlette"),
+        "serve",
+    ),
     **dict.fromkeys(("viser", "trimesh", "websockets"), "app"),
 }
 """Modules of optional dependencies -> the extra that brings them."""
