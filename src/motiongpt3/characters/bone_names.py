@@ -290,7 +290,7 @@ def place_joints(
     found = find(rig, given, labels)
     nodes, weights = complete(found, rig)
     lacking = [joint for joint in HUMANML3D.names if joint not in found.nodes]
-    notes = [f"bones: names of {found.how}" if found.how != BY_PLACE else f"bones: {BY_PLACE}"]
+    notes = [f"which bone is which: {found.how}"]
     notes += [f"no bone is {', '.join(lacking)}: placed by those beside (--bones names others)"] if lacking else []
     shown = ", ".join(f"{joint}: {names[node]}" for joint, node in found.nodes.items() if joint in REQUIRED)
     doubts = (f"which bone is which was {BY_PLACE} ({shown}); name them with --bones",) if found.how == BY_PLACE else ()
@@ -384,7 +384,7 @@ _EXTRA = re.compile(
 
 def _guessed(rig: RestingRig) -> tuple[dict[str, int], str]:
     """Limbs by the words in the names, or else by where they lie, then what is between them; and what told so."""
-    found, how = _limbs_by_words(rig), "guessed"
+    found, how = _limbs_by_words(rig), "guessed from the words in their names"
     limbs = [joint for joint in REQUIRED if joint.startswith(("l_", "r_"))]
     if not all(joint in found for joint in limbs):
         _, height, depth = np.ptp(rig.places[list(rig.bones)], axis=0)
