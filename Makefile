@@ -1,5 +1,6 @@
 # make demo         install into .venv and make a first motion: out/demo.mp4 and out/demo.bvh
 # make test         the test suite, with linter and type checker
+# make fuzz         an hour of damaged files of every kind
 # make wheel-test   build the package and use the wheel outside this folder
 # make lint         linter, type checker, import rules
 # make docs         the documentation as a site, into site/
@@ -14,7 +15,7 @@ PYTEST_OPTIONS ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(TORCH_INDEX)
 
-.PHONY: demo test lint docs wheel-test install install-dev clean
+.PHONY: demo test fuzz lint docs wheel-test install install-dev clean
 
 demo: .venv/.installed
 	$(BIN)/motiongpt3 generate "a person walks forward and waves with the right hand" -o out/demo.mp4 -o out/demo.bvh
@@ -22,6 +23,10 @@ demo: .venv/.installed
 # Two or more files at a time, each on one thread.
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_OPTIONS)
+
+# Damaged files for an hour; another FUZZ_SEED tries others.
+fuzz: .venv/.installed-dev
+	FUZZ_SECONDS=3600 $(BIN)/python -m pytest tests/fuzz
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check

@@ -200,7 +200,7 @@ def test_an_unknown_name() -> None:
         motiongpt3.nonsense  # noqa: B018
 
 
-APART = {"benchmarks", "helpers", "interop", "parity", "scripts"}
+APART = {"benchmarks", "helpers", "interop", "parity", "scripts", "fuzz"}
 """Folders of tests that are of no one module."""
 
 

@@ -72,6 +72,7 @@ def test_finite() -> None:
     [
         ('{"a": 1e999}', "1e999 is no number"),
         ('{"a": ' + "9" * 5000 + "}", "cannot be read"),
+        ('{"a": ' + "9" * 400 + "}", "is no number that is expected"),
     ],
 )
 def test_json_that_could_not_be_written_again(text: str, message: str) -> None:
@@ -116,3 +117,10 @@ def _npy(path: Path, descr: str, shape: str, data: bytes = b"") -> Path:
 def test_arrays_are_refused_by_their_header(tmp_path: Path, descr: str, shape: str, message: str) -> None:
     with pytest.raises(MotionGPT3Error, match=message):
         read_npy(_npy(tmp_path / "a.npy", descr, shape))
+
+
+def test_a_header_is_as_short_as_headers_are(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    path.write_bytes(b"\x93NUMPY\x02\x00" + (2**31 - 1).to_bytes(4, "little") + b"{'descr'")
+    with pytest.raises(MotionGPT3Error, match="its header has 2,147,483,647 bytes"):
+        read_npy(path)

@@ -9,3 +9,6 @@ class MotionGPT3Error(ValueError):
 
 class NotFiniteError(MotionGPT3Error):
     """Joints with NaN, infinite or absurd values: a damaged file, or a model that broke down."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(" ".join(message.splitlines()))  # one line, whatever a file's names hold

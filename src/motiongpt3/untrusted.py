@@ -6,6 +6,7 @@ declares and stops in a dozen ways, so headers are read here and the rest is lef
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import struct
@@ -24,6 +25,10 @@ from motiongpt3.errors import MotionGPT3Error
 
 MAX_ARRAY_BYTES = 2**29
 """Half a gigabyte, counted as float64, which all numbers become: 200,000 frames of 22 joints are a fifth of it."""
+MAX_DIGITS = 40
+"""Of a whole number: of 64 bits it has 20, and with more than 308 it is no float."""
+MAX_NPY_HEADER = 10_000
+"""Bytes of the header of an array: numpy writes 118."""
 MAX_NODES = 100_000
 """Values and keys of a YAML text: a configuration has a hundred, the largest table of ours some thousands."""
 
@@ -53,7 +58,7 @@ def load_json(text: bytes | str) -> Any:
 
     Raises:
         ValueError: it is damaged or no UTF-8, is too deep, or has NaN, an infinity (1e999 is one) or a whole number of
-            thousands of digits.
+            more than MAX_DIGITS.
     """
 
     def number(digits: str) -> float:
@@ -62,9 +67,14 @@ def load_json(text: bytes | str) -> Any:
             raise ValueError(f"{digits[:20]} is no number that can be written")
         return value
 
+    def whole(digits: str) -> int:
+        if len(digits) > MAX_DIGITS:
+            raise ValueError(f"{digits[:20]}… is no number that is expected")
+        return int(digits)
+
     try:
         text = text.decode("utf-8") if isinstance(text, bytes) else text
-        return json.loads(text, parse_constant=number, parse_float=number)
+        return json.loads(text, parse_constant=number, parse_float=number, parse_int=whole)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
@@ -156,7 +166,15 @@ class Npz:
                 return _array(file, where)
         except KeyError:
             raise MotionGPT3Error(f"{self.name} has no array {key!r}") from None
-        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            struct.error,
+            UnicodeDecodeError,
+            OSError,
+            EOFError,
+            RuntimeError,
+        ) as error:
             raise MotionGPT3Error(f"{where}: the file is damaged: {str(error)[:100]}") from None
 
     def numbers(self, key: str) -> NDArray[np.float64]:
@@ -203,7 +221,11 @@ def _array(file: IO[bytes], where: str) -> NDArray[Any]:
     try:
         version = npy.read_magic(file)
         header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, fortran, dtype = header(file, max_header_size=10_000)
+        length = file.read(2 if version == (1, 0) else 4)
+        size = int.from_bytes(length, "little")
+        if size > MAX_NPY_HEADER:  # numpy takes the memory before it looks
+            raise ValueError(f"its header has {size:,} bytes")
+        shape, fortran, dtype = header(io.BytesIO(length + file.read(size)), max_header_size=MAX_NPY_HEADER)
     except (ValueError, TypeError, EOFError, SyntaxError, MemoryError, RecursionError, tokenize.TokenError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0][:100]
         raise MotionGPT3Error(f"{where}: not a complete numpy array: {reason}") from None

@@ -96,7 +96,7 @@ def test_no_frame_rate(fps: float) -> None:
 
 
 def test_more_frames_than_a_motion_has() -> None:
-    slow = invented(0, 50).replace(fps=1e-4)
+    slow = invented(0, 50).replace(fps=1e-3)
     for change in (resampled, Motion.resample):
         with pytest.raises(MotionGPT3Error, match="more than 200000 frames"):
             change(slow, 1000.0)

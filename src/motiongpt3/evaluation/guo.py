@@ -224,8 +224,9 @@ class WordVectors:
         """
         folder = Path(folder)
         try:
-            vectors = read_npy(folder / "our_vab_data.npy")
             words = _words(folder)
+            (folder / "our_vab_data.npy").stat()
+            vectors = read_npy(folder / "our_vab_data.npy")
             lists = load_json(_bytes(folder / "classes.json"))
             if set(lists) != set(CLASSES[9:14]) or not all(isinstance(group, list) for group in lists.values()):
                 raise ValueError(f"classes.json needs lists for {', '.join(CLASSES[9:14])}")

@@ -260,7 +260,8 @@ def _bind_matrices(gltf: Gltf) -> dict[int, Float64]:
         except MotionGPT3Error:
             continue
         for joint, matrix in zip(joints, inverse, strict=False):
-            if abs(np.linalg.det(matrix[:3, :3])) > 1e-12:
+            plain = (np.abs(matrix) < 1e6).all() and (matrix[3] == [0, 0, 0, 1]).all()
+            if plain and abs(np.linalg.det(matrix[:3, :3])) > 1e-12:
                 found.setdefault(joint, np.asarray(np.linalg.inv(matrix), np.float64))
     return found
 
