@@ -438,13 +438,12 @@ def test_a_blender_export_of_our_own_file_stands_again(tmp_path: Path) -> None:
 
 def _schemes() -> dict[str, dict[str, str]]:
     """How programs call the 22 joints; a joint that a program's figures lack is left out."""
-    ours = {joint: f"{'Left' if joint[0] == 'l' else 'Right'}{{}}" for joint in HUMANML3D.names if joint[1] == "_"}
 
     def sided(trunk: str, limbs: str, sides: tuple[str, str], form: str = "{side}{limb}") -> dict[str, str]:
         names = dict(pair.split("=") for pair in trunk.split())
         words = dict(pair.split("=") for pair in limbs.split())
-        for joint in ours:
-            if joint[2:] in words:
+        for joint in HUMANML3D.names:
+            if joint[1] == "_" and joint[2:] in words:
                 names[joint] = form.format(side=sides[joint[0] == "r"], limb=words[joint[2:]])
         return names
 

@@ -92,8 +92,8 @@ class Dialect:
 
     def weights(self) -> Float64:
         """(22, sources) what each of these counts for each of ours."""
-        mixes = [self.joints[joint] for joint in HUMANML3D.names]
-        return np.array([[mix.get(source, 0.0) for source in self.sources()] for mix in mixes])
+        sources = self.sources()
+        return np.array([[self.joints[joint].get(source, 0.0) for source in sources] for joint in HUMANML3D.names])
 
 
 def _dialect(name: str, joints: dict[str, Any], **more: Any) -> Dialect:
@@ -135,7 +135,13 @@ class RestingRig:
 
     def below(self, node: int) -> list[int]:
         """The nodes that hang from this, directly or not."""
-        return [other for other in range(len(self.names)) if other != node and node in self.path(other)]
+        children: dict[int, list[int]] = {}
+        for child, parent in enumerate(self.parents):
+            children.setdefault(parent, []).append(child)
+        found = list(children.get(node, ()))
+        for one in found:  # grows as it is walked
+            found += children.get(one, ())
+        return sorted(found)
 
     def path(self, node: int) -> list[int]:
         """The nodes from the topmost one down to this."""
@@ -173,9 +179,9 @@ def find(rig: RestingRig, given: Mapping[str, str] | None = None, labels: dict[s
     found, how = known(rig.names, rig.bones, labels or {})
     missing = [joint for joint in REQUIRED if joint not in found]
     if missing:
-        guess, words = _guessed(rig)
+        guess, told = _guessed(rig)
         if sum(joint not in guess for joint in REQUIRED) < len(missing):
-            found, how = guess, words
+            found, how = guess, told
     if given:
         exact = {rig.names[bone]: bone for bone in reversed(rig.bones)}
         for joint, name in given.items():

@@ -6,7 +6,6 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from json import dumps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,6 +31,7 @@ from motiongpt3.cli.options import (
     output_files,
     tell,
     writable,
+    write_json,
     written_entry,
 )
 from motiongpt3.cli.parser import Arg
@@ -92,10 +92,7 @@ def generate(
                 entry = written_entry(save(motion, path, **vars(options.files)), motion)
                 written.append({"file": entry["file"], **asked, **entry, **changed})
         for file in told:
-            from motiongpt3.serialization import atomic_path
-
-            with atomic_path(file) as temporary:
-                temporary.write_text(dumps([entry["constraints"] for entry in written[:: len(output.out)]], indent=1))
+            write_json(file, [entry["constraints"] for entry in written[:: len(output.out)]], indent=1)
     lines = [f"{entry['file']}: {entry['frames']} frames, {entry['seconds']:.2f} s" for entry in written]
     lines += [str(motion.constraint_report) for motion in raw if held]
     tell(output.json, written, *lines, *options.postprocess.table(options.postprocess.changes(raw, motions)))

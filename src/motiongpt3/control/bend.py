@@ -200,7 +200,7 @@ def _turns(posed: Float64, drawn: Array, wanted: Array, to: Anchors, fps: float)
     if not told.any():
         return turn if still else turn - _askew(facing + turn - _directions(wanted, fps), fps)
     frames = to.frames[told]
-    off = np.unwrap([wrapped(angle) for angle in to.headings[told] - facing[frames] - turn[frames]])
+    off = np.unwrap(wrapped(to.headings[told] - facing[frames] - turn[frames]))
     rest = np.interp(np.arange(len(turn)), frames, off)
     return turn + (averaged(rest, window, "held") if len(frames) < len(turn) else rest)
 

@@ -23,7 +23,7 @@ from motiongpt3.motion.skeleton import HUMANML3D, LEGS, Array, Float64
 
 MAX_CONSTRAINTS = 10_000
 """Constraints of one motion: more than anybody sets, and little enough to be checked in seconds."""
-MAX_DISTANCE = 1000.0
+MAX_FROM_ORIGIN = 1000.0
 """Metres from the origin: a motion of 10 s reaches no farther than 125 m."""
 MAX_ROOT_SPEED = 12.5
 """Metres per second: the fastest that anybody ran (Bolt, Berlin 2009: 12.4)."""
@@ -263,7 +263,8 @@ def resolve(
             found.append(_resolved(given, _label(given, number), at, inside, fps))
     lengths = HUMANML3D.bone_lengths if lengths is None else lengths
     found = _with_poses([_with_lengths(one, lengths) for one in found])
-    problems += [*_disagreeing(found, fps), *_too_quick(found, fps), *_out_of_reach(found, fps, lengths)]
+    held = _held(found)
+    problems += [*_disagreeing(found, held, fps), *_too_quick(held, fps), *_out_of_reach(found, held, fps, lengths)]
     if problems and not best_effort:
         rest = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise MotionGPT3Error(problems[0] + rest)
@@ -284,7 +285,7 @@ def check_constraints(constraints: Any) -> None:
 # What users give, checked.
 
 
-def numbers(values: Any, name: str, shape: tuple[int | None, ...] | None, most: float = MAX_DISTANCE) -> Float64:
+def numbers(values: Any, name: str, shape: tuple[int | None, ...] | None, most: float = MAX_FROM_ORIGIN) -> Float64:
     """Finite numbers of a shape as float64."""
     try:
         array = np.array(values, dtype=np.float64)
@@ -476,26 +477,29 @@ def _with_poses(found: Sequence[Constraint]) -> list[Constraint]:
     return moved
 
 
-def _held(found: Sequence[Constraint], joint: int | None = None) -> dict[int, list[tuple[int, Float64, str]]]:
-    """By frame, the joints that are held in fixed places there: joint, (3,) place and label."""
-    held: dict[int, list[tuple[int, Float64, str]]] = {}
+Held = dict[int, list[tuple[int, Float64, str]]]
+"""By frame, rising, the joints that are held in fixed places there: joint, (3,) place and label."""
+
+
+def _held(found: Sequence[Constraint]) -> Held:
+    held: Held = {}
     for one in found:
         if one.smooth or not one.placed:
             continue
         for number, frame in enumerate(one.frames.tolist()):
             for which, place in zip(one.joints, one.positions[number], strict=True):
-                if joint in (None, which) and not np.isnan(place).all():
+                if not np.isnan(place).all():
                     held.setdefault(frame, []).append((which, place, one.label))
-    return held
+    return dict(sorted(held.items()))
 
 
-def _disagreeing(found: Sequence[Constraint], fps: float) -> list[str]:
+def _disagreeing(found: Sequence[Constraint], held: Held, fps: float) -> list[str]:
     """Lines about joints that are to be at two places in one frame, and about two headings."""
     problems = []
-    for frame, held in sorted(_held(found).items()):
+    for frame, places in held.items():
         first: dict[int, tuple[Float64, str]] = {}
         worst: tuple[float, str] = (SAME_POSITION, "")
-        for joint, place, label in held:
+        for joint, place, label in places:
             if joint not in first:
                 first[joint] = place, label
                 continue
@@ -523,13 +527,16 @@ def wanted_headings(one: Constraint) -> Float64:
     return one.headings if len(one.headings) else np.full(len(one.frames), np.nan)
 
 
-def _too_quick(found: Sequence[Constraint], fps: float) -> Iterator[str]:
+def _too_quick(held: Held, fps: float) -> Iterator[str]:
     """Lines about joints that would have to be faster than anybody is."""
     for joint in range(len(HUMANML3D)):
         limit = MAX_ROOT_SPEED if joint == 0 else MAX_JOINT_SPEED
         last: tuple[int, Float64] | None = None
-        for frame, held in sorted(_held(found, joint).items()):
-            _, place, label = held[0]
+        for frame, places in held.items():
+            own = next((one for one in places if one[0] == joint), None)
+            if own is None:
+                continue
+            _, place, label = own
             if last is not None:
                 speed = float(np.sqrt(np.nansum((place - last[1]) ** 2))) * fps / (frame - last[0])
                 if speed > limit:
@@ -541,20 +548,20 @@ def _too_quick(found: Sequence[Constraint], fps: float) -> Iterator[str]:
             last = frame, place
 
 
-def _out_of_reach(found: Sequence[Constraint], fps: float, lengths: Array) -> Iterator[str]:
+def _out_of_reach(found: Sequence[Constraint], held: Held, fps: float, lengths: Array) -> Iterator[str]:
     """Lines about joints that are too high over the floor, or too far from one another for the bones between them."""
     toes = [toe for *_, toe in LEGS]
     poses = {one.label for one in found if one.whole}
-    for frame, all_held in sorted(_held(found).items()):
-        held = list({joint: (joint, place, label) for joint, place, label in reversed(all_held)}.values())
-        for joint, place, label in held:
+    for frame, every in held.items():
+        places = list({joint: (joint, place, label) for joint, place, label in reversed(every)}.values())
+        for joint, place, label in places:
             most = max(_span(joint, toe, lengths) for toe in toes) + MAX_JUMP
             if place[1] > most:
                 yield (
                     f"{label} wants {HUMANML3D.names[joint]} {place[1]:.2f} m up at {frame / fps:g} s (frame {frame}): "
                     f"{place[1] - most:.2f} m higher than the {most:.2f} m that this body reaches in a jump"
                 )
-        for (a, at, label), (b, to, other) in combinations(held, 2):
+        for (a, at, label), (b, to, other) in combinations(places, 2):
             if label == other and label in poses:
                 continue  # its bones have their lengths
             away, most = float(np.sqrt(np.nansum((at - to) ** 2))), _span(a, b, lengths)

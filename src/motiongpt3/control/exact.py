@@ -28,7 +28,7 @@ from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.contacts import find_contacts
 from motiongpt3.motion.kinematics import arc_vectors, turned_by
 from motiongpt3.motion.motion import Motion
-from motiongpt3.motion.poses import assemble, bone_lengths, bone_vectors, heading, rotate, wrapped
+from motiongpt3.motion.poses import assemble, bone_lengths, bone_vectors, forward, heading, rotate, wrapped
 from motiongpt3.motion.skeleton import HUMANML3D, LEGS, Array, Float64
 
 TOLERANCE = 2e-6
@@ -209,8 +209,7 @@ def errors(one: Constraint, motion: Motion) -> tuple[Float64, Float64]:
     metres = np.sqrt(np.nansum((at - wanted) ** 2, axis=-1))
     radians = np.zeros(len(one.frames))
     if len(one.headings):
-        away = (heading(joints[one.frames]) - one.headings + np.pi) % (2 * np.pi) - np.pi
-        radians = np.nan_to_num(np.abs(away))
+        radians = np.nan_to_num(np.abs(wrapped(heading(joints[one.frames]) - one.headings)))
     return metres, radians
 
 
@@ -284,8 +283,7 @@ class _Solver:
 
         A straight limb gets no shorter at first, however it turns, so Newton's method would move the trunk instead.
         """
-        facing = heading(self.joints)
-        ahead = np.stack([np.sin(facing), 0 * facing, np.cos(facing)], axis=-1)
+        ahead = forward(heading(self.joints))
         turns = np.zeros_like(self.joints)
         for one in self.constraints:
             for number, (upper, middle, end) in enumerate(_LIMBS):

@@ -28,7 +28,7 @@ from motiongpt3.control.constraints import (
 )
 from motiongpt3.errors import MotionGPT3Error
 from motiongpt3.motion.kinematics import pose_joints, t_pose
-from motiongpt3.motion.motion import Motion
+from motiongpt3.motion.motion import MAX_FRAMES, Motion
 from motiongpt3.motion.retarget import own_rest_pose, to_rig
 from motiongpt3.motion.skeleton import HUMANML3D, Array, Float64
 
@@ -59,7 +59,7 @@ def from_set(entry: dict[str, Any], fps: float) -> list[AnyConstraint]:
         MotionGPT3Error: fields missing or of another shape, or a skeleton of other joints.
     """
     kind = entry["type"]
-    frames = numbers(_field(entry, "frame_indices"), f"frame_indices of {kind}", (None,), 200_000)
+    frames = numbers(_field(entry, "frame_indices"), f"frame_indices of {kind}", (None,), MAX_FRAMES)
     seconds = frames / fps
     if kind == "root2d":
         xz = numbers(_field(entry, "smooth_root_2d"), "smooth_root_2d", None)

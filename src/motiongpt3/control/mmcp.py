@@ -18,10 +18,10 @@ import torch
 from motiongpt3.control.constraints import AnyConstraint, EffectorTarget, Keyframe, RootPath, joint_index, numbers
 from motiongpt3.control.kimodo import posed
 from motiongpt3.errors import MotionGPT3Error
+from motiongpt3.motion.motion import MAX_FRAMES
 from motiongpt3.motion.skeleton import HUMANML3D
 
 TYPES = ("root_path", "effector_target", "pose_keyframe", "ground_height")
-_MAX_FRAMES = 200_000
 
 
 def from_entry(entry: dict[str, Any], fps: float) -> list[AnyConstraint]:
@@ -35,7 +35,7 @@ def from_entry(entry: dict[str, Any], fps: float) -> list[AnyConstraint]:
         raise MotionGPT3Error("ground_height cannot be held: people walk on a flat floor at height 0; leave it out")
     if kind == "pose_keyframe":
         return [_pose(entry, fps)]
-    seconds = numbers(_field(entry, "frames"), f"frames of {kind}", (None,), _MAX_FRAMES) / fps
+    seconds = numbers(_field(entry, "frames"), f"frames of {kind}", (None,), MAX_FRAMES) / fps
     if kind == "effector_target":
         return [EffectorTarget(_field(entry, "joint"), _field(entry, "positions"), seconds)]
     return [RootPath(_field(entry, "positions_xz"), seconds, headings=entry.get("heading_radians"))]
@@ -49,7 +49,7 @@ def _field(entry: dict[str, Any], name: str) -> Any:
 
 def _pose(entry: dict[str, Any], fps: float) -> Keyframe:
     """A pose by forward kinematics: of all joints, or of those whose place the rotations decide."""
-    frame = float(numbers(_field(entry, "frame"), "frame of pose_keyframe", (), _MAX_FRAMES))
+    frame = float(numbers(_field(entry, "frame"), "frame of pose_keyframe", (), MAX_FRAMES))
     given = _field(entry, "joint_rotations")
     if not isinstance(given, dict) or not given or len(given) > 1000:
         raise MotionGPT3Error("joint_rotations of a pose_keyframe must be an object of quaternions by joint")

@@ -225,7 +225,7 @@ class WordVectors:
         folder = Path(folder)
         try:
             words = _words(folder)
-            (folder / "our_vab_data.npy").stat()
+            (folder / "our_vab_data.npy").stat()  # an absent one is told as the other files are
             vectors = read_npy(folder / "our_vab_data.npy")
             lists = load_json(_bytes(folder / "classes.json"))
             if set(lists) != set(CLASSES[9:14]) or not all(isinstance(group, list) for group in lists.values()):

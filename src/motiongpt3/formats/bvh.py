@@ -186,7 +186,7 @@ def parse(text: str, name: str, fps: float | None = None) -> Bvh:
     if not columns:
         raise MotionGPT3Error(f"{name}: no joint has CHANNELS")
     parts, filled = [], 0
-    for numbers in _numbers(_with_points(body[found.end() :]), 0, name):
+    for numbers in _numbers(_with_points(body[found.end() :]), name):
         filled += len(numbers)
         if filled > MAX_FRAMES * columns:
             raise MotionGPT3Error(f"{name} holds more than {MAX_FRAMES} frames")
@@ -256,8 +256,9 @@ def _usual(token: str, second: float) -> float | None:
     return float(min(near, key=lambda fps: abs(second / fps - value))) if near else None
 
 
-def _numbers(body: str, start: int, name: str) -> Iterator[Float64]:
+def _numbers(body: str, name: str) -> Iterator[Float64]:
     """The numbers of the motion part, a megabyte at a time."""
+    start = 0
     while start < len(body):
         gap = re.compile(r"\s|$").search(body, min(start + 2**20, len(body)))
         end = gap.start() if gap else len(body)

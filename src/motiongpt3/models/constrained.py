@@ -82,13 +82,14 @@ def draw(
     drawn = model.joints(latents, length.expand(len(seeds))).cpu().numpy()[:, : frames[0]]
     motions = [Motion(joints, fps, request.prompt, f"seed {request.seed}") for joints in drawn]
     to = anchors(asked)
-    best = min(range(len(seeds)), key=lambda number: _cost(motions[number], asked, to))
+    costs = [_cost(motion, asked, to) for motion in motions]
+    best = costs.index(min(costs))
     chosen = motions[best]
     targets = _targets(chosen.joints, bend(chosen.joints, to, fps), asked, len(to.frames) > 1)
     if len(targets.frames):
         nearer = _nearer(model, latents[best : best + 1], length, targets)
         moved = chosen.replace(joints=nearer[: frames[0]])
-        chosen = min(chosen, moved, key=lambda motion: _cost(motion, asked, to))
+        chosen = moved if _cost(moved, asked, to) < costs[best] else chosen
     bent = lock_feet(chosen.replace(joints=bend(chosen.joints, to, fps).joints))
     fitted, settled, misses = fit(bent, asked, best_effort)
     return ConstrainedMotion(fitted, report(motions[0], bent, fitted, asked, settled, [*problems, *misses]))

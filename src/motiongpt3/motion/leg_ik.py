@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from motiongpt3.motion.poses import heading, unit
+from motiongpt3.motion.poses import forward, heading, unit
 from motiongpt3.motion.signals import averaged, gaussian, smootherstep, smoothstep
 from motiongpt3.motion.skeleton import LEGS, Array, Float64, Leg
 
@@ -79,8 +79,7 @@ def place_ankle(joints: Float64, leg: Leg, target: Array, ground: float) -> None
     room = np.maximum(0.997 * full - free, 0.004)
     reach = np.minimum(distance, free) + room * (1 - np.exp(-np.maximum(distance - free, 0) / room))
     reach = np.clip(reach, abs(thigh - shin) + 1e-4, 0.9999 * full)
-    facing = heading(joints)
-    ahead = np.stack([np.sin(facing), 0 * facing, np.cos(facing)], axis=-1)
+    ahead = forward(heading(joints))
     moved = np.linalg.norm(target - joints[:, ankle], axis=-1, keepdims=True)
     pole = joints[:, knee] - joints[:, hip] + ahead * np.minimum(4 * moved, 0.8)
     foot = joints[:, toe] - joints[:, ankle]

@@ -17,6 +17,7 @@ from motiongpt3.motion.skeleton import HUMANML3D, Array, Float64, Skeleton
 if TYPE_CHECKING:
     from torch import Tensor
 
+Angle = TypeVar("Angle", float, Array)
 ArrayOrTensor = TypeVar("ArrayOrTensor", Array, Float64, "Tensor")
 _STEP_HEIGHT = 0.08  # metres: ground at one end that is not higher above the clip's lowest joint is its floor; by eye
 
@@ -36,6 +37,11 @@ def heading(joints: Array) -> Array:
     return np.arctan2(across[:, 2], -across[:, 0])
 
 
+def forward(yaw: Array) -> Array:
+    """(T, 3) unit vectors along the floor that face (T,) radians."""
+    return np.stack([np.sin(yaw), 0 * yaw, np.cos(yaw)], axis=-1)
+
+
 def yaw_of(pose: Array) -> float:
     """Yaw in radians that one pose (22, 3) faces."""
     return float(heading(pose[None])[0])
@@ -46,8 +52,8 @@ def smooth_heading(joints: Array, radius: int = 4) -> Array:
     return averaged(np.unwrap(heading(joints)), triangle(radius), "held")
 
 
-def wrapped(angle: float) -> float:
-    """An angle in radians, from -pi to pi."""
+def wrapped(angle: Angle) -> Angle:
+    """An angle in radians, or an array of them, from -pi to pi."""
     return (angle + np.pi) % (2 * np.pi) - np.pi
 
 

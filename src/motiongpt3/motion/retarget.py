@@ -16,7 +16,7 @@ from motiongpt3.motion.contacts import find_contacts
 from motiongpt3.motion.kinematics import fit_t_pose, set_bone_lengths, shortest_arc, t_pose, world_rotations
 from motiongpt3.motion.leg_ik import length, place_ankles
 from motiongpt3.motion.motion import Motion
-from motiongpt3.motion.poses import heading, rotate, unit, yaw_of
+from motiongpt3.motion.poses import forward, heading, rotate, unit, yaw_of
 from motiongpt3.motion.signals import averaged, gaussian
 from motiongpt3.motion.skeleton import HUMANML3D, LEGS, Array, Float64, Skeleton, nearest_above
 
@@ -275,8 +275,7 @@ def _ankles(motion: Motion, joints: Float64, places: Float64, scale: float, turn
 def _with_toes(joints: Float64) -> Float64:
     """The joints with a foot, a unit long, where a rig has no toes, so that the leg can be bent."""
     filled = joints.copy()
-    yaw = heading(np.nan_to_num(joints))
-    ahead = np.stack([np.sin(yaw), 0 * yaw, np.cos(yaw)], axis=-1)
+    ahead = forward(heading(np.nan_to_num(joints)))
     for _, _, ankle, toe in LEGS:
         filled[:, toe] = np.where(np.isfinite(joints[:, toe]), joints[:, toe], joints[:, ankle] + ahead)
     return filled
